@@ -1,0 +1,1 @@
+//! Keep bytes: the pool, then the disk; never lie about what is held.

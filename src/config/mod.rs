@@ -1,0 +1,1 @@
+//! Command line and file into each module's own settings.

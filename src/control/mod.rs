@@ -1,0 +1,1 @@
+//! The operator's door: commands over a unix socket.

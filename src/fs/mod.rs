@@ -1,0 +1,1 @@
+//! Speak FUSE; choose errno in one place.

@@ -1,0 +1,3 @@
+//! The `braidfs` command.
+
+fn main() {}

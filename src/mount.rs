@@ -1,0 +1,1 @@
+//! Compose, run, end in order.

@@ -1,0 +1,1 @@
+//! What exists: the inode tree, merged listings, versions. Pure.

@@ -1,0 +1,147 @@
+//! What the scheduler is told.
+
+use crate::chunk::{Class, FetchId, Inode, MirrorId, MirrorSet, Pages, ReaderId};
+use crate::clock::Time;
+use std::time::Duration;
+
+/// Everything that the scheduler knows arrives as one of these, with the time.
+///
+/// Pages are always of one file version. `Opened` comes before any other event that names a file.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A file is about to be read or prefetched. Sent again when what is known of it changes
+    /// (more mirrors have it); `held` only matters the first time.
+    Opened {
+        /// Which.
+        file: Inode,
+        /// Its size.
+        size_bytes: u64,
+        /// Who serves this version.
+        mirrors: MirrorSet,
+        /// Pages that need no fetch: in memory or on disk.
+        held: Vec<Pages>,
+    },
+    /// Nobody has it open and nobody waits for it: the table may forget it. Its fetches go on.
+    Forgotten {
+        /// Which.
+        file: Inode,
+    },
+    /// Somebody wants pages that were not held when they looked.
+    Wanted {
+        /// Of which file.
+        file: Inode,
+        /// Which.
+        pages: Pages,
+        /// How urgently.
+        class: Class,
+        /// Who reads, for [`Event::Closed`]; prefetch jobs have an id too.
+        reader: ReaderId,
+        /// When the wait ends in an error.
+        deadline: Time,
+    },
+    /// A reader goes through a file in order. Sent when it passes the mark that it was given by
+    /// the last [`crate::scheduler::Action::Mark`], or on the first reads of a streak.
+    Streak {
+        /// Who.
+        reader: ReaderId,
+        /// Which file.
+        file: Inode,
+        /// The page that it will want next.
+        position: u64,
+        /// How many pages it has read in order so far. Less than 1 page past its first read: no streak.
+        length_pages: u64,
+    },
+    /// A reader is gone, or has jumped elsewhere: what was queued for it alone is not wanted any more.
+    Closed {
+        /// Who.
+        reader: ReaderId,
+    },
+    /// The request of a fetch is on its way over a connection (new or kept).
+    Connected {
+        /// Which.
+        fetch: FetchId,
+    },
+    /// The status and headers of its answer were accepted.
+    FirstByte {
+        /// Which.
+        fetch: FetchId,
+    },
+    /// So many body bytes have arrived for it in all. Sent at most every few milliseconds.
+    Progress {
+        /// Which.
+        fetch: FetchId,
+        /// Body bytes since its start.
+        total_bytes: u64,
+    },
+    /// These pages are held now.
+    Arrived {
+        /// By which fetch.
+        fetch: FetchId,
+        /// Which.
+        pages: Pages,
+    },
+    /// Its body has ended as it should, and every page of it was reported by `Arrived` or let go.
+    Finished {
+        /// Which.
+        fetch: FetchId,
+    },
+    /// It ended before its time. What arrived before was reported by `Arrived`.
+    Failed {
+        /// Which.
+        fetch: FetchId,
+        /// Why.
+        failure: Failure,
+    },
+    /// These pages are held nowhere any more (evicted from memory and not on disk).
+    Dropped {
+        /// Of which file.
+        file: Inode,
+        /// Which.
+        pages: Pages,
+    },
+    /// The answer to [`crate::scheduler::Action::Probe`].
+    ProbeDone {
+        /// Of which mirror.
+        mirror: MirrorId,
+        /// The time to its first byte, or why there was none.
+        result: Result<Duration, Failure>,
+    },
+    /// What a listing or another request outside the data plane showed of a mirror's health.
+    MirrorSeen {
+        /// Which mirror.
+        mirror: MirrorId,
+        /// The time to its first byte, or why there was none.
+        result: Result<Duration, Failure>,
+    },
+    /// So much memory is free, or can be freed at once, for what nobody waits for yet.
+    BudgetChanged {
+        /// Bytes.
+        background_bytes: u64,
+    },
+    /// The time that `poll_timeout` named has come.
+    Tick,
+}
+
+/// Why a fetch or a probe failed, as far as decisions differ by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection, reset, timeout, name not found, 5xx.
+    Unreachable,
+    /// 429 or 503 with a time to stay away (Retry-After), or none given.
+    Throttled {
+        /// How long to stay away, where the mirror said so.
+        retry_after: Option<Duration>,
+    },
+    /// 404 or 410: this mirror has no such file.
+    Missing,
+    /// This mirror has another version of the file.
+    Changed,
+    /// It answered with something that is not the range asked for.
+    Corrupt,
+    /// 401, 403, or a redirect that policy forbids.
+    Refused,
+    /// It serves whole files only. Not a fault.
+    NoRanges,
+    /// We cancelled it, or had no memory for it. Not the mirror's fault.
+    Cancelled,
+}

@@ -1,0 +1,1 @@
+//! Speak HTTP to one mirror; read listings; classify every failure.

@@ -1,0 +1,3 @@
+//! One test binary: linking once keeps the suite quick on two cores.
+
+mod architecture;
