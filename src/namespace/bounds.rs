@@ -1,5 +1,7 @@
 //! Limits, and what a restart finds.
 
+use std::time::Duration;
+
 use super::tests::*;
 use super::*;
 use crate::chunk::{FILE_BYTES_MAX, Inode, MirrorId, MirrorSet};
@@ -32,6 +34,19 @@ fn names_over_the_limit_are_refused_and_the_tree_goes_on() {
     tree.listed(ROOT, A, claims(3), at(0));
     tree.listed(ROOT, A, claims(8), at(0));
     assert_eq!((tree.counts().names, tree.counts().refused), (8, 15));
+}
+
+#[test]
+fn settings_that_cannot_work_are_named() {
+    assert_eq!(Settings::default().validate(), Ok(()));
+    let with = |change: fn(&mut Settings)| {
+        let mut settings = Settings::default();
+        change(&mut settings);
+        settings.validate().unwrap_err()
+    };
+    assert!(with(|settings| settings.max_names = 0).starts_with("max_names is 0"));
+    assert!(with(|settings| settings.max_absent = 0).starts_with("max_absent is 0"));
+    assert!(with(|settings| settings.entry_lifetime = Duration::MAX).starts_with("entry_lifetime is"));
 }
 
 #[test]
@@ -139,4 +154,7 @@ fn other_mirrors_take_their_claims_with_them() {
     assert_eq!(look(&tree, "a").1, Freshness::Expired);
     assert!(tree.version(look(&tree, "a").0).unwrap().dissenters.is_empty());
     assert_eq!(tree.unheard(ROOT), [B, C].into_iter().collect::<MirrorSet>());
+    tree.mirrors_changed(vec![1000], at(0));
+    assert!(tree.listed(ROOT, B, vec![file("late", 1, None)], at(0)).is_empty(), "it is no mirror any more");
+    assert_eq!(tree.learned(ROOT, b"late", B, Found::Folder, at(0)), None);
 }

@@ -124,15 +124,19 @@ impl Body {
         (self.flags & DATED != 0).then_some(self.modified_unix_s)
     }
 
-    /// The date as far as all mirrors show it.
+    /// The date as far as all mirrors show it. A folder's says nothing about what it holds.
     pub fn minute(self) -> Option<i64> {
-        self.modified_unix_s().map(|unix_s| unix_s.div_euclid(60))
+        self.modified_unix_s().filter(|_| self.kind() == Kind::File).map(|unix_s| unix_s.div_euclid(60))
     }
 
-    /// The same date, to the minute, written as `unix_s`.
-    pub fn dated_as(mut self, unix_s: i64) -> Body {
-        if self.minute() == Some(unix_s.div_euclid(60)) {
-            self.modified_unix_s = unix_s;
+    /// The same claim with the date that is shown of its version.
+    pub fn dated_as(mut self, shown_unix_s: i64) -> Body {
+        if self.kind() == Kind::Folder {
+            // A folder's date is for show only, and 0 where there was none.
+            self.flags = if shown_unix_s == 0 { self.flags & !DATED } else { self.flags | DATED };
+            self.modified_unix_s = shown_unix_s;
+        } else if self.minute() == Some(shown_unix_s.div_euclid(60)) {
+            self.modified_unix_s = shown_unix_s;
         }
         self
     }

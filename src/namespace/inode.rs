@@ -223,8 +223,6 @@ mod tests {
 
     #[test]
     fn numbers_are_the_same_in_every_run() {
-        // Written down once: cached bytes are found by it after an upgrade.
-        assert_eq!(number(ROOT, b"a.bin", file(5), 0), number(ROOT, b"a.bin", file(5), 0));
         let all = [
             number(ROOT, b"a.bin", file(5), 0),
             number(ROOT, b"a.bin", file(6), 0),
@@ -233,10 +231,11 @@ mod tests {
             number(ROOT, b"a.bin", file(5), 1),
         ];
         assert!(all.iter().enumerate().all(|(at, one)| !all[..at].contains(one)));
+        // Written down once: cached bytes are found by it after an upgrade.
         assert_eq!(all[0], WRITTEN_DOWN);
     }
 
-    const WRITTEN_DOWN: u64 = 0;
+    const WRITTEN_DOWN: u64 = 13_125_430_429_657_287_302;
 
     #[test]
     fn a_number_that_is_taken_is_probed_past() {

@@ -75,7 +75,7 @@ pub(super) enum From {
 }
 
 impl Namespace {
-    /// `mirror` listed the whole of `folder`. Ignored where `folder` is gone.
+    /// `mirror` listed the whole of `folder`. Ignored where the folder or the mirror is gone.
     pub fn listed(&mut self, folder: Inode, mirror: MirrorId, claims: Vec<Claim>, now: Time) -> Changes {
         let mut bodies: Vec<(Vec<u8>, Body)> = Vec::with_capacity(claims.len());
         let mut refused = 0;
@@ -111,7 +111,9 @@ impl Namespace {
                 folder.missing.insert(mirror);
             });
         }
-        if let Some(mut state) = self.take_or_make(folder) {
+        if self.mirrors.contains(mirror)
+            && let Some(mut state) = self.take_or_make(folder)
+        {
             let (set, other) = match why {
                 NotListed::Refused => (&mut state.refused, &mut state.failed),
                 _ => (&mut state.failed, &mut state.refused),
@@ -124,7 +126,7 @@ impl Namespace {
     }
 
     /// A direct answer of `mirror` said what `name` in `folder` is: the size that a listing rounds, a
-    /// name that no listing shows, or bytes other than listed. `None` where the folder is gone or
+    /// name that no listing shows, or bytes other than listed. `None` where the folder or the mirror is gone, or
     /// the name is impossible or over a limit.
     pub fn learned(
         &mut self,
@@ -137,6 +139,9 @@ impl Namespace {
         let too_large = matches!(found, Found::File { size_bytes, .. } if size_bytes > FILE_BYTES_MAX);
         if !name_is_possible(name) || too_large {
             self.refused += 1;
+            return None;
+        }
+        if !self.mirrors.contains(mirror) {
             return None;
         }
         self.found(folder, name);
@@ -251,7 +256,9 @@ impl Namespace {
         then: impl FnOnce(&mut Folder),
     ) -> Changes {
         let mut changes = Changes::default();
-        let Some(mut folder) = self.take_or_make(at) else { return changes };
+        // A late answer of a mirror that a reload took away is no claim.
+        let known = self.mirrors.contains(mirror) || from == From::Nothing;
+        let Some(mut folder) = known.then(|| self.take_or_make(at)).flatten() else { return changes };
         let order = std::mem::take(&mut folder.order);
         let more = claims.len().saturating_sub(order.len());
         if order.is_empty() {

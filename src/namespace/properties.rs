@@ -10,7 +10,7 @@ fn claims() -> impl Strategy<Value = Vec<Claim>> {
     let claim = (0..6u8, 0..8u8, 0..4u64, 0..4i64).prop_map(|(name, kind, size, minute)| {
         let name = format!("n{name}");
         match kind {
-            0 => folder(&name),
+            0 => Claim { modified: date(minute), ..folder(&name) },
             1 => file(&name, None, date(minute)),
             2 => file(&name, size, None),
             3 => file(&name, None, None),

@@ -81,6 +81,18 @@ fn a_folder_is_known_as_soon_as_one_mirror_has_listed_it() {
 }
 
 #[test]
+fn a_late_answer_does_not_make_the_others_younger() {
+    let mut tree = tree(2);
+    tree.listed(ROOT, A, vec![file("a", 5, date(1))], at(0));
+    tree.listed(ROOT, B, vec![file("a", 5, date(1))], at(50));
+    assert_eq!(known(&tree, "a", at(59)).0.lifetime.as_secs(), 1);
+    tree.listed(ROOT, A, vec![file("a", 5, date(1))], at(59));
+    assert_eq!(known(&tree, "a", at(59)).0.lifetime.as_secs(), 60, "a second answer begins anew");
+    tree.expire(ROOT, at(60));
+    assert_eq!(known(&tree, "a", at(60)).1, Freshness::Expired);
+}
+
+#[test]
 fn paths_lead_there_and_back() {
     let mut tree = tree(1);
     tree.listed(ROOT, A, vec![folder("sub")], at(0));
