@@ -77,7 +77,7 @@ pub(super) struct Listed {
 }
 
 struct Others {
-    groups: Vec<Group>,
+    groups: Box<[Group]>,
 }
 
 impl Listed {
@@ -156,7 +156,7 @@ impl Listed {
     }
 
     fn take_groups(&mut self) -> Vec<Group> {
-        let mut groups = self.others.take().map(|others| others.groups).unwrap_or_default();
+        let mut groups = self.others.take().map(|others| others.groups.into_vec()).unwrap_or_default();
         let leading = Group { body: self.leading.body, mirrors: std::mem::take(&mut self.leading.mirrors) };
         groups.insert(0, leading);
         groups
@@ -169,15 +169,13 @@ impl Listed {
         if let Some(leading) = groups.next() {
             self.leading = leading;
         }
-        let rest: Vec<Group> = groups.collect();
+        let rest: Box<[Group]> = groups.collect();
         self.others = (!rest.is_empty()).then(|| Box::new(Others { groups: rest }));
     }
 
     fn memory_bytes(&self) -> usize {
         // 32: what an allocator adds to the two allocations.
-        self.others
-            .as_ref()
-            .map_or(0, |others| size_of::<Others>() + 32 + others.groups.capacity() * size_of::<Group>())
+        self.others.as_ref().map_or(0, |others| size_of::<Others>() + 32 + others.groups.len() * size_of::<Group>())
     }
 }
 
