@@ -1,7 +1,371 @@
 //! Every decision: order, dedupe, mirror, window, readahead. Pure: no I/O, no locks, no clock.
+//!
+//! Events go in with the time, actions come out: [`Scheduler::handle`] each event, then
+//! [`Scheduler::poll_action`] until there is none, then sleep until [`Scheduler::poll_timeout`] or the
+//! next event. The same seed and the same events give the same actions.
+//!
+//! | file | one idea |
+//! |---|---|
+//! | `event` `action` | the seam |
+//! | `table` `files` | each page's state; what is known of a file |
+//! | `wants` `readahead` | who wants what, and what readers will want soon |
+//! | `meter` `mirror` `breaker` | what is known of a mirror, and whether it is asked |
+//! | `pick` `plan` | which mirror brings a range first; what to start now |
+//! | `fetches` `arrive` | what is in flight, and what comes of it |
+//! | `stall` `failing` | silence, lateness, failures, being offline |
+//! | `settings` `snapshot` `invariants` | what can be set, seen, and relied on |
+//!
+//! Invariant: each page of a file is absent, queued, in flight or held, and is in flight exactly while one
+//! live fetch owns it.
 
 pub mod action;
+mod arrive;
+mod breaker;
 pub mod event;
+mod failing;
+mod fetches;
+mod files;
+mod invariants;
+mod meter;
+mod mirror;
+mod pick;
+mod plan;
+mod readahead;
+mod settings;
+mod snapshot;
+mod stall;
+mod table;
+mod wants;
 
 pub use action::{Action, Hopeless};
+pub use breaker::{BreakerState, Reason};
 pub use event::{Event, Failure};
+pub use mirror::Failures;
+pub use settings::{Settings, SettingsError};
+pub use snapshot::{MirrorSnapshot, Snapshot};
+
+use crate::chunk::{Class, Inode, MIRRORS_MAX, MirrorId, MirrorSet, Pages, ReaderId};
+use crate::clock::Time;
+use fetches::Fetches;
+use files::File;
+use mirror::Mirror;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use readahead::Stream;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+use table::State;
+use wants::{Want, Wants};
+
+/// How often running fetches are looked at for silence and lateness: a tenth of the least stall.
+const TICK: Duration = Duration::from_millis(25);
+/// Woken this much too late, we do not blame the mirrors for our own silence.
+const OVERSLEPT: Duration = Duration::from_millis(40);
+/// Events that wait for us after that are given so long to be told.
+const GRACE: Duration = Duration::from_millis(60);
+/// A want for what is held already stays so long, in case what was held is being dropped just now.
+const SETTLING: Duration = Duration::from_millis(100);
+/// Breakers go on probing so long after somebody last wanted anything; an idle mount is quiet.
+const INTEREST: Duration = Duration::from_secs(60);
+
+/// The state machine that decides everything.
+#[derive(Debug)]
+pub struct Scheduler {
+    settings: Settings,
+    rng: StdRng,
+    mirrors: Vec<Mirror>,
+    files: BTreeMap<Inode, File>,
+    wants: Wants,
+    streams: BTreeMap<ReaderId, Stream>,
+    fetches: Fetches,
+    out: VecDeque<Action>,
+    /// Something changed that a planning pass may act on.
+    dirty: bool,
+    /// Memory that background fetches may still take, in bytes.
+    budget_bytes: u64,
+    /// Bytes given to readahead and to prefetch, over their weights.
+    served: [f64; 2],
+    /// Equal mirrors are taken in an order that begins here.
+    rotation: usize,
+    next_tick: Time,
+    /// Before this, silence is ours and not the mirrors'.
+    blameless_until: Time,
+    demand_paused_until: Option<Time>,
+    background_paused_until: Option<Time>,
+    wanted_at: Option<Time>,
+    /// Since when no mirror may be asked.
+    down_since: Option<Time>,
+    /// When to look whether that is being offline.
+    offline_due: Option<Time>,
+    offline_since: Option<Time>,
+    /// Somebody waits for a mirror whose breaker is open.
+    hurried: bool,
+    alerts: u64,
+}
+
+impl Scheduler {
+    /// A scheduler of `mirrors` mirrors, all unknown. At most [`MIRRORS_MAX`] are used.
+    pub fn new(settings: Settings, mirrors: usize, seed: u64, now: Time) -> Scheduler {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mirrors: Vec<Mirror> = (0..mirrors.min(MIRRORS_MAX)).map(|_| Mirror::new(now)).collect();
+        let rotation = rng.random_range(0..mirrors.len().max(1));
+        Scheduler {
+            budget_bytes: settings.pool_bytes / 2,
+            settings,
+            rng,
+            mirrors,
+            files: BTreeMap::new(),
+            wants: Wants::default(),
+            streams: BTreeMap::new(),
+            fetches: Fetches::default(),
+            out: VecDeque::new(),
+            dirty: false,
+            served: [0.0; 2],
+            rotation,
+            next_tick: now,
+            blameless_until: now,
+            demand_paused_until: None,
+            background_paused_until: None,
+            wanted_at: None,
+            down_since: None,
+            offline_due: None,
+            offline_since: None,
+            hurried: false,
+            alerts: 0,
+        }
+    }
+
+    /// Take note of something that happened. Events about unknown files, fetches and mirrors are ignored:
+    /// they were on their way when what they speak of ended.
+    pub fn handle(&mut self, now: Time, event: Event) {
+        match event {
+            Event::Opened { file, size_bytes, mirrors, held } => self.on_opened(file, size_bytes, mirrors, &held),
+            Event::Forgotten { file } => self.on_forgotten(now, file),
+            Event::Wanted { file, pages, class, reader, deadline } => {
+                self.on_wanted(now, file, pages, class, reader, deadline);
+            }
+            Event::Streak { reader, file, position, length_pages } => {
+                self.on_streak(now, reader, file, position, length_pages);
+            }
+            Event::Closed { reader } => self.on_closed(now, reader),
+            Event::Connected { fetch } => self.on_connected(now, fetch),
+            Event::FirstByte { fetch } => self.on_first_byte(now, fetch),
+            Event::Progress { fetch, total_bytes } => self.on_progress(now, fetch, total_bytes),
+            Event::Arrived { fetch, pages } => self.on_arrived(now, fetch, pages),
+            Event::Finished { fetch } => self.on_finished(now, fetch),
+            Event::Failed { fetch, failure } => self.on_failed(now, fetch, failure),
+            Event::Dropped { file, pages } => self.on_dropped(now, file, pages),
+            Event::ProbeDone { mirror, result } => self.on_probe_done(now, mirror, result),
+            Event::MirrorSeen { mirror, result } => self.on_mirror_seen(now, mirror, result),
+            Event::BudgetChanged { background_bytes } => {
+                self.dirty |= background_bytes > self.budget_bytes;
+                self.budget_bytes = background_bytes;
+            }
+            Event::Tick => {}
+        }
+    }
+
+    /// The next thing to do. Ask until there is none.
+    pub fn poll_action(&mut self, now: Time) -> Option<Action> {
+        if self.out.is_empty() {
+            if self.poll_timeout().is_some_and(|due| due <= now) {
+                self.on_time(now);
+            }
+            if std::mem::take(&mut self.dirty) {
+                self.plan(now);
+                self.hurry(now);
+            }
+        }
+        self.out.pop_front()
+    }
+
+    /// When to send [`Event::Tick`] if nothing else happens before.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        let mut due = self.wants.expiry;
+        let mut at = |time: Option<Time>| due = [due, time].into_iter().flatten().min();
+        at(self.demand_paused_until);
+        at(self.background_paused_until);
+        if self.fetches.live > 0 {
+            at(Some(self.next_tick));
+        }
+        if self.interested() {
+            self.mirrors.iter().for_each(|mirror| at(mirror.breaker.timeout(&self.settings)));
+        }
+        if self.offline_since.is_none() {
+            at(self.offline_due);
+        }
+        due
+    }
+
+    /// Is it known that no mirror answers?
+    pub fn offline(&self) -> bool {
+        self.offline_since.is_some()
+    }
+
+    /// Does this mirror serve ranges, as far as we know?
+    pub fn has_ranges(&self, mirror: MirrorId) -> bool {
+        self.mirrors.get(usize::from(mirror.0)).is_some_and(|mirror| mirror.ranges)
+    }
+
+    /// What a listing or an earlier mount showed: whether it serves ranges.
+    pub fn set_ranges(&mut self, mirror: MirrorId, ranges: bool) {
+        if let Some(mirror) = self.mirrors.get_mut(usize::from(mirror.0)) {
+            mirror.ranges = ranges;
+            self.dirty = true;
+        }
+    }
+
+    /// What an earlier mount measured, in bytes per second. Only counts until something is measured.
+    pub fn suppose_rate(&mut self, mirror: MirrorId, bytes_per_second: f64) {
+        if let Some(mirror) = self.mirrors.get_mut(usize::from(mirror.0))
+            && bytes_per_second.is_finite()
+            && bytes_per_second > 0.0
+        {
+            mirror.meter.suppose(bytes_per_second);
+        }
+    }
+
+    /// Somebody wants something, or did a minute ago, or is told that we are offline: breakers are probed.
+    fn interested(&self) -> bool {
+        self.offline_since.is_some() || !self.wants.is_empty() || self.fetches.live > 0 || self.wanted_at.is_some()
+    }
+
+    fn on_opened(&mut self, file: Inode, size_bytes: u64, mirrors: MirrorSet, held: &[Pages]) {
+        self.dirty = true;
+        let known = self.files.entry(file).or_insert_with(|| {
+            let mut known = File::new(size_bytes, MirrorSet::new());
+            known.forgotten = true;
+            known
+        });
+        known.served_by(mirrors);
+        if !std::mem::take(&mut known.forgotten) {
+            return;
+        }
+        // What was held when it was forgotten may have gone untold since.
+        known.table.turn(known.table.pages(), State::Held, State::Absent);
+        for &pages in held {
+            known.table.turn(pages, State::Absent, State::Held);
+        }
+    }
+
+    fn on_forgotten(&mut self, now: Time, file: Inode) {
+        let readers: Vec<ReaderId> =
+            self.streams.iter().filter(|(_, stream)| stream.file == file).map(|(&reader, _)| reader).collect();
+        readers.into_iter().for_each(|reader| self.close_stream(now, reader));
+        for want in self.wants.take(|want| want.file == file) {
+            self.unwant(file, want.pages);
+        }
+        if let Some(known) = self.files.get_mut(&file) {
+            known.forgotten = true;
+        }
+        self.forget_if_idle(file);
+    }
+
+    /// A forgotten file goes with its last fetch.
+    fn forget_if_idle(&mut self, file: Inode) {
+        let idle = self.files.get(&file).is_some_and(|known| known.forgotten);
+        if idle && self.fetches.of_file(file).next().is_none() {
+            self.files.remove(&file);
+        }
+    }
+
+    fn on_wanted(&mut self, now: Time, file: Inode, pages: Pages, class: Class, reader: ReaderId, deadline: Time) {
+        let Some(known) = self.files.get_mut(&file) else { return };
+        let pages = pages.intersect(known.table.pages());
+        if pages.is_empty() || deadline <= now {
+            return;
+        }
+        self.wanted_at = Some(now);
+        if self.offline_since.is_some() {
+            let missing: Vec<Pages> = [State::Absent, State::Queued, State::InFlight]
+                .into_iter()
+                .flat_map(|state| known.table.runs(pages, state))
+                .collect();
+            let why = Hopeless::Offline;
+            self.out.extend(missing.into_iter().map(|pages| Action::Fail { file, pages, why }));
+            self.hurried = true;
+            self.hurry(now);
+            return;
+        }
+        let held = known.table.first_missing(pages).is_none();
+        known.table.turn(pages, State::Absent, State::Queued);
+        let expires = if held { deadline.min(now + SETTLING) } else { deadline };
+        self.wants.add(Want::new(now, file, pages, class, reader, deadline), expires);
+        self.dirty |= !held;
+        if class == Class::Demand {
+            self.moved(now, reader, file, pages.start);
+            self.promote(file, pages);
+        }
+    }
+
+    /// A reader waits for these pages: the fetches that bring them must not be late.
+    fn promote(&mut self, file: Inode, pages: Pages) {
+        let in_flight = self.files.get(&file).is_some_and(|known| known.table.count(pages, State::InFlight) > 0);
+        if in_flight {
+            for fetch in self.fetches.all.values_mut().filter(|fetch| !fetch.cancelled && fetch.file == file) {
+                fetch.waited |= fetch.owns_any(pages);
+            }
+        }
+    }
+
+    /// Its reads are answered still: the kernel waits for each. What was fetched ahead for it is not.
+    fn on_closed(&mut self, now: Time, reader: ReaderId) {
+        for want in self.wants.take(|want| want.reader == reader && want.class != Class::Demand) {
+            self.unwant(want.file, want.pages);
+        }
+        self.close_stream(now, reader);
+    }
+
+    fn on_dropped(&mut self, now: Time, file: Inode, pages: Pages) {
+        let Some(known) = self.files.get_mut(&file) else { return };
+        let dropped = known.table.runs(pages, State::Held);
+        known.table.turn(pages, State::Held, State::Absent);
+        // Readahead that was let go unread is left to demand, or it would be fetched for ever.
+        for run in dropped {
+            self.dirty |= self.requeue(file, run, false);
+            self.wants.live_longer(now, file, run);
+        }
+    }
+
+    /// Is any of `pages` wanted by anybody?
+    fn wanted(&self, file: Inode, pages: Pages) -> bool {
+        let ahead = |stream: &Stream| stream.file == file && !stream.window().intersect(pages).is_empty();
+        self.wants.touching(file, pages).next().is_some() || self.streams.values().any(ahead)
+    }
+
+    /// One who wanted `pages` does not any more: what nobody else wants leaves the queue.
+    fn unwant(&mut self, file: Inode, pages: Pages) {
+        let Some(known) = self.files.get_mut(&file) else { return };
+        let queued = known.table.runs(pages, State::Queued);
+        known.table.turn(pages, State::Queued, State::Absent);
+        for run in queued {
+            self.requeue(file, run, true);
+        }
+    }
+
+    /// `pages` are absent: queue those that somebody wants. Returns whether any were.
+    fn requeue(&mut self, file: Inode, pages: Pages, ahead: bool) -> bool {
+        let Some(known) = self.files.get_mut(&file) else { return false };
+        let mut any = false;
+        let touching: Vec<_> = self.wants.touching(file, pages).map(|(key, want)| (key, want.pages)).collect();
+        for (key, wanted) in touching {
+            known.table.turn(pages.intersect(wanted), State::Absent, State::Queued);
+            self.wants.reopen(key, pages);
+            any = true;
+        }
+        for stream in self.streams.values_mut().filter(|stream| ahead && stream.file == file) {
+            let common = stream.window().intersect(pages);
+            if !common.is_empty() {
+                known.table.turn(common, State::Absent, State::Queued);
+                stream.from = stream.from.min(common.start);
+                any = true;
+            }
+        }
+        any
+    }
+
+    fn alert(&mut self, mirror: Option<MirrorId>, what: String) {
+        self.alerts += 1;
+        self.out.push_back(Action::Alert { mirror, what });
+    }
+}

@@ -1,0 +1,209 @@
+//! The life of a fetch: launched, connected, first byte, bytes, pages, ended.
+
+use super::fetches::{Fetch, Phase};
+use super::meter::Meter;
+use super::plan::Decision;
+use super::table::State;
+use super::{Action, Failure, Scheduler, TICK};
+use crate::chunk::{Class, FetchId, MirrorId, Pages};
+use crate::clock::Time;
+
+impl Scheduler {
+    /// Its pages are in flight already; count it in.
+    pub(super) fn launch(&mut self, now: Time, decision: Decision) -> FetchId {
+        let Decision { mirror: id, file, pages, owned, class, whole } = decision;
+        let size_bytes = self.files.get(&file).map_or(0, |known| known.size_bytes);
+        let length_bytes = pages.len_bytes(size_bytes);
+        let waited = class == Class::Demand || owned.iter().any(|&run| self.wants.waited(file, run));
+        let mirror = &mut self.mirrors[usize::from(id.0)];
+        let meter = Meter::new(mirror.rate(now) / (mirror.fetches + 1) as f64);
+        let queued = mirror.remaining_bytes > 0;
+        mirror.fetches += 1;
+        mirror.demand_fetches += usize::from(class == Class::Demand);
+        mirror.remaining_bytes += length_bytes;
+        if self.fetches.live == 0 {
+            self.next_tick = now + TICK;
+        }
+        self.fetches.live += 1;
+        let fetch = Fetch {
+            mirror: id,
+            file,
+            pages,
+            owned,
+            class,
+            whole,
+            phase: Phase::Connecting,
+            length_bytes,
+            total_bytes: 0,
+            arrived_bytes: 0,
+            meter,
+            sign_at: now,
+            waited,
+            queued,
+            cancelled: false,
+        };
+        let id = self.fetches.next_id();
+        self.fetches.all.insert(id, fetch);
+        id
+    }
+
+    pub(super) fn on_connected(&mut self, now: Time, id: FetchId) {
+        if let Some(fetch) = self.live_mut(id)
+            && fetch.phase == Phase::Connecting
+        {
+            fetch.phase = Phase::Asked(now);
+            fetch.sign_at = now;
+        }
+    }
+
+    pub(super) fn on_first_byte(&mut self, now: Time, id: FetchId) {
+        let Some(fetch) = self.live_mut(id) else { return };
+        let asked_at = match fetch.phase {
+            Phase::Body => return,
+            Phase::Asked(at) => Some(at),
+            Phase::Connecting => None,
+        };
+        fetch.phase = Phase::Body;
+        fetch.sign_at = now;
+        fetch.meter.start(now);
+        let (mirror, queued) = (usize::from(fetch.mirror.0), fetch.queued);
+        let mirror = &mut self.mirrors[mirror];
+        if let Some(at) = asked_at {
+            mirror.latency.add(now, now.since(at), queued);
+        }
+        mirror.bodies += 1;
+        mirror.meter.start(now);
+        mirror.sign_at = now;
+        mirror.breaker.sign_of_life();
+        self.on_life(now);
+    }
+
+    pub(super) fn on_progress(&mut self, now: Time, id: FetchId, total_bytes: u64) {
+        let Some(fetch) = self.live_mut(id) else { return };
+        if fetch.phase != Phase::Body {
+            self.on_first_byte(now, id);
+        }
+        let Some(fetch) = self.live_mut(id) else { return };
+        let total_bytes = total_bytes.min(fetch.length_bytes);
+        let bytes = total_bytes.saturating_sub(fetch.total_bytes);
+        if bytes == 0 {
+            return;
+        }
+        fetch.total_bytes = total_bytes;
+        let gap = now.seconds_since(fetch.sign_at);
+        fetch.sign_at = now;
+        fetch.meter.add(now, bytes);
+        let mirror = usize::from(fetch.mirror.0);
+        let mirror = &mut self.mirrors[mirror];
+        mirror.learn_gap(gap);
+        mirror.meter.add(now, bytes);
+        mirror.sign_at = now;
+        mirror.arrived_bytes += bytes;
+        mirror.remaining_bytes -= bytes;
+        mirror.breaker.sign_of_life();
+        let room = mirror.room_bytes(mirror.rate(now), &self.settings) > 0;
+        if room && !mirror.had_room {
+            mirror.had_room = true;
+            self.dirty = true;
+        }
+    }
+
+    pub(super) fn on_arrived(&mut self, now: Time, id: FetchId, pages: Pages) {
+        let Some(fetch) = self.fetches.all.get_mut(&id) else { return };
+        let file = fetch.file;
+        let Some(known) = self.files.get_mut(&file) else { return };
+        let pages = pages.intersect(known.table.pages()).intersect(fetch.pages);
+        let own: u64 = fetch.disown(pages).iter().map(|run| run.count()).sum();
+        fetch.arrived_bytes += pages.len_bytes(known.size_bytes);
+        let arrived_bytes = fetch.arrived_bytes;
+        let others = known.table.count(pages, State::InFlight) > own;
+        known.table.turn_all(pages, State::Held);
+        known.forget_failures(pages);
+        self.wants.arrived(now, file, pages, &known.table);
+        self.on_progress(now, id, arrived_bytes);
+        if others {
+            self.disown_others(now, id, pages);
+        }
+    }
+
+    /// A fetch that was told to end brought pages that another has been given since.
+    fn disown_others(&mut self, now: Time, id: FetchId, pages: Pages) {
+        let Some(file) = self.fetches.all.get(&id).map(|fetch| fetch.file) else { return };
+        let mut idle = Vec::new();
+        for (&other, fetch) in &mut self.fetches.all {
+            if other != id && !fetch.cancelled && fetch.file == file && !fetch.disown(pages).is_empty() && fetch.owned.is_empty() {
+                idle.push(other);
+            }
+        }
+        idle.into_iter().for_each(|other| self.cancel(now, other, true));
+    }
+
+    pub(super) fn on_finished(&mut self, now: Time, id: FetchId) {
+        if self.live_mut(id).is_some() {
+            let owned = self.unlink(now, id);
+            if let Some(fetch) = self.fetches.all.get(&id) {
+                let (file, mirror) = (fetch.file, usize::from(fetch.mirror.0));
+                self.mirrors[mirror].breaker.success(now);
+                // What it let go for want of memory is left to those who wait, or it would come and go for ever.
+                for run in owned {
+                    self.requeue(file, run, false);
+                }
+            }
+        }
+        self.bury(id);
+    }
+
+    /// The record goes with its last event.
+    pub(super) fn bury(&mut self, id: FetchId) {
+        if let Some(fetch) = self.fetches.all.remove(&id) {
+            self.forget_if_idle(fetch.file);
+        }
+    }
+
+    /// Tell a fetch to end; what it has not brought is wanted again by whoever wanted it.
+    pub(super) fn cancel(&mut self, now: Time, id: FetchId, drain: bool) {
+        let Some(file) = self.live_mut(id).map(|fetch| fetch.file) else { return };
+        for run in self.unlink(now, id) {
+            self.requeue(file, run, true);
+        }
+        self.out.push_back(Action::Cancel { fetch: id, drain });
+    }
+
+    /// Count a live fetch out: its pages are absent, it owns nothing, its mirror is rid of it.
+    pub(super) fn unlink(&mut self, now: Time, id: FetchId) -> Vec<Pages> {
+        let Some(fetch) = self.fetches.all.get_mut(&id).filter(|fetch| !fetch.cancelled) else { return Vec::new() };
+        fetch.cancelled = true;
+        self.fetches.live -= 1;
+        self.dirty = true;
+        let owned = std::mem::take(&mut fetch.owned);
+        if let Some(known) = self.files.get_mut(&fetch.file) {
+            for &run in &owned {
+                known.table.turn(run, State::InFlight, State::Absent);
+            }
+        }
+        let mirror = &mut self.mirrors[usize::from(fetch.mirror.0)];
+        mirror.fetches -= 1;
+        mirror.demand_fetches -= usize::from(fetch.class == Class::Demand);
+        mirror.remaining_bytes -= fetch.remaining_bytes();
+        if fetch.phase == Phase::Body {
+            mirror.bodies -= 1;
+            if mirror.bodies == 0 {
+                mirror.meter.stop(now);
+            }
+        }
+        owned
+    }
+
+    fn live_mut(&mut self, id: FetchId) -> Option<&mut Fetch> {
+        self.fetches.all.get_mut(&id).filter(|fetch| !fetch.cancelled)
+    }
+
+    pub(super) fn mirror_mut(&mut self, id: MirrorId) -> Option<&mut super::mirror::Mirror> {
+        self.mirrors.get_mut(usize::from(id.0))
+    }
+
+    /// Does this failure say something of the mirror?
+    pub(super) fn blames(failure: Failure) -> bool {
+        !matches!(failure, Failure::Cancelled | Failure::NoRanges)
+    }
+}

@@ -1,0 +1,297 @@
+//! Whether a mirror is asked at all: closed, open until a time, or half-open while a probe is out.
+
+use super::settings::Settings;
+use crate::clock::Time;
+use rand::RngExt;
+use rand::rngs::StdRng;
+use std::time::Duration;
+
+/// A mirror that has done well for so long after its last trouble starts from the shortest wait again.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
+/// The rest after a lone failure: long enough for a restarted mirror to be ready, too short to be noticed.
+const REST: Duration = Duration::from_millis(50);
+/// Throttled without a Retry-After: a first second, doubling.
+const THROTTLED: Duration = Duration::from_secs(1);
+/// No mirror may send us away for longer than this (an hour in a Retry-After is a misconfiguration).
+const THROTTLED_MAX: Duration = Duration::from_secs(600);
+
+/// Why a breaker is not closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// No connection, resets, timeouts, 5xx.
+    Unreachable,
+    /// Bytes stopped coming.
+    Stalled,
+    /// It asked us to stay away.
+    Throttled,
+    /// It served wrong bytes.
+    Quarantined,
+}
+
+impl Reason {
+    /// Its name in logs and in `--json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Unreachable => "unreachable",
+            Reason::Stalled => "stalled",
+            Reason::Throttled => "throttled",
+            Reason::Quarantined => "quarantined",
+        }
+    }
+}
+
+/// What a breaker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// The mirror is asked.
+    Closed,
+    /// It is not asked until a time.
+    Open,
+    /// A probe is due or out; its answer decides.
+    HalfOpen,
+}
+
+impl BreakerState {
+    /// Its name in logs and in `--json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            BreakerState::Closed => "closed",
+            BreakerState::Open => "open",
+            BreakerState::HalfOpen => "half-open",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Breaker {
+    pub(super) state: BreakerState,
+    /// Meaningless while closed.
+    pub(super) reason: Reason,
+    /// Open: when it is tried again. Closed: it rests until then.
+    pub(super) next_try: Time,
+    /// When the probe that is out was sent.
+    pub(super) probe_at: Option<Time>,
+    /// Attempts that failed since it last gave anything.
+    pub(super) tries: u32,
+    failures_in_row: u32,
+    /// How often the wait was doubled.
+    level: u32,
+    trouble_at: Time,
+}
+
+impl Breaker {
+    pub(super) fn new() -> Breaker {
+        Breaker {
+            state: BreakerState::Closed,
+            reason: Reason::Unreachable,
+            next_try: Time(0),
+            probe_at: None,
+            tries: 0,
+            failures_in_row: 0,
+            level: 0,
+            trouble_at: Time(0),
+        }
+    }
+
+    /// May it be asked now?
+    pub(super) fn usable(&self, now: Time) -> bool {
+        self.state == BreakerState::Closed && self.next_try <= now
+    }
+
+    /// When something changes without an event: a rest or a wait ends, a probe is lost.
+    pub(super) fn timeout(&self, settings: &Settings) -> Option<Time> {
+        match (self.state, self.probe_at) {
+            (_, Some(at)) => Some(at + settings.probe_timeout),
+            (BreakerState::Closed, None) => Some(self.next_try).filter(|&at| at > Time(0)),
+            (BreakerState::Open, None) => Some(self.next_try),
+            (BreakerState::HalfOpen, None) => Some(Time(0)),
+        }
+    }
+
+    /// The time has come: returns whether a probe is wanted now.
+    pub(super) fn on_time(&mut self, now: Time, settings: &Settings, rng: &mut StdRng, offline: bool) -> bool {
+        if let Some(at) = self.probe_at {
+            if now < at + settings.probe_timeout {
+                return false;
+            }
+            self.probe_at = None;
+            // A probe that only measured and got lost says little: the fetches will tell.
+            if self.state != BreakerState::Closed {
+                self.tries += 1;
+                self.open(now, self.reason, settings, rng, offline);
+            }
+            return false;
+        }
+        match self.state {
+            BreakerState::Closed => {
+                if self.next_try <= now {
+                    self.next_try = Time(0);
+                }
+                false
+            }
+            BreakerState::Open if self.next_try <= now => {
+                self.state = BreakerState::HalfOpen;
+                true
+            }
+            BreakerState::Open => false,
+            BreakerState::HalfOpen => true,
+        }
+    }
+
+    /// Somebody waits and nobody else can help: try it now rather than at its time, unless it asked for quiet.
+    pub(super) fn hurry(&mut self, now: Time) {
+        let quiet = matches!(self.reason, Reason::Throttled | Reason::Quarantined);
+        if self.state == BreakerState::Open && !quiet && now >= self.trouble_at + Duration::from_millis(500) {
+            self.next_try = self.next_try.min(now);
+        }
+    }
+
+    /// An attempt failed. Returns whether this opened it.
+    pub(super) fn failure(&mut self, now: Time, settings: &Settings, rng: &mut StdRng, offline: bool) -> bool {
+        self.tries += 1;
+        self.failures_in_row += 1;
+        if self.state != BreakerState::Closed || self.failures_in_row >= settings.breaker_failures {
+            let was_closed = self.state == BreakerState::Closed;
+            self.open(now, Reason::Unreachable, settings, rng, offline);
+            return was_closed;
+        }
+        self.trouble_at = now;
+        self.next_try = now + REST.mul_f64(1.0 + rng.random::<f64>());
+        false
+    }
+
+    /// Its bytes stopped: a probe decides, at once the first time, after a wait when it happens again.
+    pub(super) fn stall(&mut self, now: Time, settings: &Settings, rng: &mut StdRng) {
+        self.tries += 1;
+        let again = self.level > 0 && now < self.trouble_at + FORGIVEN_AFTER;
+        if again {
+            self.open(now, Reason::Stalled, settings, rng, false);
+        } else {
+            (self.state, self.reason, self.level) = (BreakerState::HalfOpen, Reason::Stalled, 1);
+            self.trouble_at = now;
+        }
+    }
+
+    /// It asked us to stay away.
+    pub(super) fn throttle(&mut self, now: Time, retry_after: Option<Duration>) {
+        let grown = THROTTLED * 2u32.saturating_pow(self.level.min(5));
+        let wait = retry_after.unwrap_or(grown).clamp(Duration::from_millis(100), THROTTLED_MAX);
+        (self.state, self.reason) = (BreakerState::Open, Reason::Throttled);
+        self.next_try = now + wait;
+        self.level += 1;
+        self.trouble_at = now;
+        self.tries = 0;
+    }
+
+    /// It served wrong bytes too often.
+    pub(super) fn quarantine(&mut self, now: Time, settings: &Settings) {
+        (self.state, self.reason) = (BreakerState::Open, Reason::Quarantined);
+        self.next_try = now + settings.quarantine;
+    }
+
+    /// It answered a probe or a listing.
+    pub(super) fn answered(&mut self, now: Time) {
+        let waits = matches!(self.reason, Reason::Throttled | Reason::Quarantined);
+        if self.state == BreakerState::Open && waits && now < self.next_try {
+            return;
+        }
+        (self.state, self.next_try) = (BreakerState::Closed, Time(0));
+        self.failures_in_row = 0;
+        self.tries = 0;
+    }
+
+    /// Body bytes came from it.
+    pub(super) fn sign_of_life(&mut self) {
+        self.tries = 0;
+    }
+
+    /// A whole fetch of it ended well.
+    pub(super) fn success(&mut self, now: Time) {
+        self.failures_in_row = 0;
+        self.tries = 0;
+        if now >= self.trouble_at + FORGIVEN_AFTER {
+            self.level = 0;
+        }
+    }
+
+    fn open(&mut self, now: Time, reason: Reason, settings: &Settings, rng: &mut StdRng, offline: bool) {
+        let longest = if offline { settings.offline_backoff_max } else { settings.backoff_max };
+        let wait = (settings.backoff_min * 2u32.saturating_pow(self.level.min(16))).min(longest);
+        // Jitter, or every client of a mirror that comes back would come back with it.
+        self.next_try = now + wait.mul_f64(0.75 + 0.5 * rng.random::<f64>());
+        (self.state, self.reason) = (BreakerState::Open, reason);
+        self.probe_at = None;
+        self.level += 1;
+        self.trouble_at = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    fn parts() -> (Breaker, Settings, StdRng) {
+        (Breaker::new(), Settings::default(), StdRng::seed_from_u64(7))
+    }
+
+    #[test]
+    fn one_failure_rests_it_two_open_it_and_a_probe_closes_it() {
+        let (mut breaker, settings, mut rng) = parts();
+        let now = Time(1_000_000_000);
+        assert!(!breaker.failure(now, &settings, &mut rng, false));
+        assert!(!breaker.usable(now) && breaker.usable(now + Duration::from_millis(101)));
+        assert!(breaker.failure(now, &settings, &mut rng, false));
+        let due = breaker.timeout(&settings).unwrap();
+        assert!(due > now + Duration::from_millis(370) && due < now + Duration::from_millis(630), "{due:?}");
+        assert!(!breaker.on_time(now, &settings, &mut rng, false));
+        assert!(breaker.on_time(due, &settings, &mut rng, false));
+        breaker.probe_at = Some(due);
+        assert_eq!(breaker.state, BreakerState::HalfOpen);
+        breaker.answered(due);
+        breaker.probe_at = None;
+        assert!(breaker.usable(due));
+    }
+
+    #[test]
+    fn a_lost_probe_opens_it_for_longer_up_to_the_longest() {
+        let (mut breaker, settings, mut rng) = parts();
+        let mut now = Time(1);
+        breaker.failure(now, &settings, &mut rng, false);
+        breaker.failure(now, &settings, &mut rng, false);
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            waits.push(breaker.next_try.since(now));
+            now = breaker.next_try;
+            assert!(breaker.on_time(now, &settings, &mut rng, false));
+            breaker.probe_at = Some(now);
+            now = now + settings.probe_timeout;
+            assert!(!breaker.on_time(now, &settings, &mut rng, false));
+            assert_eq!(breaker.state, BreakerState::Open);
+        }
+        assert!(waits[3] > waits[0] * 4, "{waits:?}");
+        assert!(waits.iter().all(|wait| *wait <= settings.backoff_max.mul_f64(1.25)));
+        breaker.on_time(now + Duration::from_secs(100), &settings, &mut rng, true);
+    }
+
+    #[test]
+    fn retry_after_is_honoured_even_when_it_answers_listings() {
+        let (mut breaker, _, _) = parts();
+        breaker.throttle(Time(0), Some(Duration::from_secs(5)));
+        breaker.answered(Time(1_000_000_000));
+        assert!(!breaker.usable(Time(4_900_000_000)));
+        breaker.hurry(Time(2_000_000_000));
+        assert_eq!(breaker.next_try, Time(5_000_000_000));
+    }
+
+    #[test]
+    fn a_second_stall_waits_where_the_first_is_probed_at_once() {
+        let (mut breaker, settings, mut rng) = parts();
+        breaker.stall(Time(0), &settings, &mut rng);
+        assert_eq!(breaker.state, BreakerState::HalfOpen);
+        breaker.answered(Time(1));
+        breaker.success(Time(2));
+        breaker.stall(Time(3), &settings, &mut rng);
+        assert_eq!(breaker.state, BreakerState::Open);
+    }
+}

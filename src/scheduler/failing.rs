@@ -1,0 +1,272 @@
+//! What failures mean: for the mirror, for the file on it, for the class of the fetch, and for the mount
+//! when no mirror is left.
+
+use super::breaker::{BreakerState, Reason};
+use super::table::State;
+use super::{Action, Failure, Hopeless, INTEREST, OVERSLEPT, Scheduler, TICK};
+use crate::chunk::{Class, FetchId, Inode, MirrorId, Pages};
+use crate::clock::Time;
+use std::time::Duration;
+
+/// Wrong bytes in so many files are no accident of one file: the mirror is quarantined.
+const CORRUPT_FILES_MAX: usize = 3;
+/// A fetch for which there was no memory is tried again after this, in the background and on demand. The
+/// driver tells when memory is free; this only bounds the wait where it does not.
+const NO_MEMORY_PAUSE: Duration = Duration::from_millis(50);
+const NO_MEMORY_PAUSE_DEMAND: Duration = Duration::from_millis(5);
+/// Attempts that each mirror must have failed before we say that we are offline. One may be chance.
+const OFFLINE_TRIES: u32 = 2;
+
+impl Scheduler {
+    pub(super) fn on_failed(&mut self, now: Time, id: FetchId, failure: Failure) {
+        let Some(fetch) = self.fetches.all.get(&id) else { return };
+        let (file, mirror, class, waited, whole) = (fetch.file, fetch.mirror, fetch.class, fetch.waited, fetch.whole);
+        if fetch.cancelled {
+            self.bury(id);
+            return;
+        }
+        let owned = self.unlink(now, id);
+        let mut ahead = true;
+        if failure == Failure::Cancelled {
+            // Not ours, so the driver's: no memory.
+            let background = (&mut self.background_paused_until, NO_MEMORY_PAUSE);
+            let demand = (&mut self.demand_paused_until, NO_MEMORY_PAUSE_DEMAND);
+            let (paused, pause) = if class == Class::Demand { demand } else { background };
+            *paused = Some(now + pause);
+        } else {
+            let failure = if whole && failure == Failure::NoRanges { Failure::Corrupt } else { failure };
+            self.blame(now, mirror, Some(file), failure);
+            if Self::blames(failure) {
+                ahead = self.apply_policy(file, &owned, waited, mirror, failure);
+            }
+        }
+        for run in owned {
+            self.requeue(file, run, ahead);
+        }
+        self.bury(id);
+        self.check_offline(now);
+    }
+
+    /// The failure policies of the classes (spec 3.3). Returns whether readahead may try again.
+    fn apply_policy(&mut self, file: Inode, owned: &[Pages], waited: bool, mirror: MirrorId, why: Failure) -> bool {
+        if waited {
+            let what = format!("a read of file {} waits: {why:?}; its pages are asked for elsewhere", file.0);
+            self.alert(Some(mirror), what);
+            return true;
+        }
+        let Some(known) = self.files.get_mut(&file) else { return true };
+        let given_up: Vec<Pages> = owned.iter().copied().filter(|&run| known.count_failure(run)).collect();
+        if given_up.is_empty() {
+            return true;
+        }
+        for &run in &given_up {
+            let jobs = self.wants.take(|want| {
+                want.class != Class::Demand && want.file == file && !want.pages.intersect(run).is_empty()
+            });
+            let prefetch: Vec<_> = jobs.iter().filter(|want| want.class == Class::Prefetch).collect();
+            let why = match why {
+                Failure::Missing => Hopeless::Missing,
+                Failure::Changed => Hopeless::Changed,
+                Failure::Refused => Hopeless::Refused,
+                Failure::Corrupt => Hopeless::Corrupt,
+                _ => Hopeless::Offline,
+            };
+            self.out.extend(prefetch.iter().map(|want| Action::Fail { file, pages: want.pages, why }));
+            jobs.iter().for_each(|want| self.unwant(file, want.pages));
+        }
+        false
+    }
+
+    /// Count a failure on a mirror and draw the consequence.
+    pub(super) fn blame(&mut self, now: Time, id: MirrorId, file: Option<Inode>, failure: Failure) {
+        let (settings, offline) = (&self.settings, self.offline_since.is_some());
+        let Some(mirror) = self.mirrors.get_mut(usize::from(id.0)) else { return };
+        mirror.failures.count(failure);
+        if Self::blames(failure) {
+            mirror.last_failure = Some((now, failure));
+        }
+        self.dirty = true;
+        match failure {
+            Failure::Unreachable => {
+                if mirror.breaker.failure(now, settings, &mut self.rng, offline) {
+                    self.alert(Some(id), "does not answer: not asked until a probe succeeds".into());
+                }
+            }
+            Failure::Throttled { retry_after } => {
+                mirror.breaker.throttle(now, retry_after);
+                let wait = mirror.breaker.next_try.since(now);
+                self.alert(Some(id), format!("asks for less: not asked for {wait:.1?}"));
+            }
+            Failure::Missing | Failure::Changed | Failure::Refused => {
+                let until = now + settings.exclusion;
+                if let Some(known) = file.and_then(|file| self.files.get_mut(&file)) {
+                    known.exclude(id, failure, until);
+                }
+            }
+            Failure::Corrupt => self.blame_corrupt(now, id, file),
+            Failure::NoRanges => mirror.ranges = false,
+            Failure::Cancelled => {}
+        }
+    }
+
+    fn blame_corrupt(&mut self, now: Time, id: MirrorId, file: Option<Inode>) {
+        let Some(file) = file else { return };
+        let until = now + self.settings.quarantine;
+        if let Some(known) = self.files.get_mut(&file) {
+            known.exclude(id, Failure::Corrupt, until);
+        }
+        let Some(mirror) = self.mirrors.get_mut(usize::from(id.0)) else { return };
+        mirror.corrupt_files.insert(file);
+        if mirror.corrupt_files.len() < CORRUPT_FILES_MAX {
+            self.alert(Some(id), format!("served something else than file {}: not used for it", file.0));
+            return;
+        }
+        mirror.corrupt_files.clear();
+        mirror.breaker.quarantine(now, &self.settings);
+        self.alert(Some(id), "served wrong answers for several files: quarantined".into());
+    }
+
+    pub(super) fn on_probe_done(&mut self, now: Time, id: MirrorId, result: Result<Duration, Failure>) {
+        let Some(mirror) = self.mirror_mut(id) else { return };
+        mirror.breaker.probe_at = None;
+        self.on_mirror_seen(now, id, result);
+    }
+
+    pub(super) fn on_mirror_seen(&mut self, now: Time, id: MirrorId, result: Result<Duration, Failure>) {
+        let Some(mirror) = self.mirror_mut(id) else { return };
+        match result {
+            Ok(first_byte) => {
+                let queued = mirror.remaining_bytes > 0;
+                mirror.latency.add(now, first_byte, queued);
+                mirror.breaker.answered(now);
+                self.dirty = true;
+                self.on_life(now);
+            }
+            // It answers, if only to say no: it lives.
+            Err(Failure::Missing | Failure::Changed | Failure::Refused | Failure::Corrupt | Failure::NoRanges) => {
+                mirror.breaker.answered(now);
+                self.dirty = true;
+                self.on_life(now);
+            }
+            Err(Failure::Cancelled) => {}
+            Err(failure) => self.blame(now, id, None, failure),
+        }
+        self.check_offline(now);
+    }
+
+    /// A mirror gave something: whatever we were, we are not offline.
+    pub(super) fn on_life(&mut self, _now: Time) {
+        self.down_since = None;
+        self.offline_due = None;
+        if self.offline_since.take().is_some() {
+            self.dirty = true;
+            self.alert(None, "a mirror answers again".into());
+        }
+    }
+
+    /// Timers: breakers, expiry, silence, lateness.
+    pub(super) fn on_time(&mut self, now: Time) {
+        if self.fetches.live > 0 && now >= self.next_tick + OVERSLEPT {
+            // We slept (or the machine did): what the mirrors sent meanwhile is still on its way to us.
+            self.blameless_until = now + super::GRACE;
+        }
+        for paused in [&mut self.demand_paused_until, &mut self.background_paused_until] {
+            if paused.is_some_and(|until| until <= now) {
+                *paused = None;
+                self.dirty = true;
+            }
+        }
+        for want in self.wants.expire(now) {
+            self.unwant(want.file, want.pages);
+        }
+        if self.wants.is_empty() && self.wanted_at.is_some_and(|at| now >= at + INTEREST) {
+            self.wanted_at = None;
+        }
+        self.probe(now);
+        if self.fetches.live > 0 && now >= self.next_tick {
+            self.next_tick = now + TICK;
+            if now >= self.blameless_until {
+                self.redispatch_stalled(now);
+                self.redispatch_late(now);
+            }
+        }
+        if self.offline_due.is_some_and(|due| due <= now) {
+            self.offline_due = None;
+        }
+        self.check_offline(now);
+    }
+
+    /// Let the breakers know the time, and send the probes that are due.
+    fn probe(&mut self, now: Time) {
+        if !self.interested() {
+            return;
+        }
+        let offline = self.offline_since.is_some();
+        for (at, mirror) in self.mirrors.iter_mut().enumerate() {
+            if mirror.breaker.timeout(&self.settings).is_none_or(|due| now < due) {
+                continue;
+            }
+            self.dirty = true;
+            if mirror.breaker.on_time(now, &self.settings, &mut self.rng, offline) {
+                mirror.breaker.probe_at = Some(now);
+                self.out.push_back(Action::Probe { mirror: MirrorId(at as u16) });
+            }
+        }
+    }
+
+    /// Somebody waits, and none of the mirrors that could help may be asked: try them now.
+    pub(super) fn hurry(&mut self, now: Time) {
+        if std::mem::take(&mut self.hurried) {
+            self.mirrors.iter_mut().for_each(|mirror| mirror.breaker.hurry(now));
+            self.probe(now);
+        }
+    }
+
+    /// No mirror may be asked, none has given anything in two attempts, and that has lasted: offline.
+    pub(super) fn check_offline(&mut self, now: Time) {
+        let quarantined = |reason| reason == Reason::Quarantined;
+        let mut any = false;
+        for mirror in &self.mirrors {
+            let breaker = &mirror.breaker;
+            let closed = breaker.state == BreakerState::Closed;
+            if closed || breaker.reason == Reason::Throttled {
+                self.down_since = None;
+                self.offline_due = None;
+                return;
+            }
+            any |= !quarantined(breaker.reason);
+        }
+        if !any || self.offline_since.is_some() {
+            return;
+        }
+        let since = *self.down_since.get_or_insert_with(|| {
+            self.offline_due = Some(now + self.settings.offline_after);
+            now
+        });
+        let tried = self.mirrors.iter().all(|mirror| {
+            mirror.breaker.tries >= OFFLINE_TRIES || quarantined(mirror.breaker.reason)
+        });
+        if tried && now >= since + self.settings.offline_after {
+            self.offline_since = Some(now);
+            self.offline_due = None;
+            self.alert(None, "no mirror answers: offline until one does".into());
+            for (file, pages) in self.wants.take(|_| true).into_iter().map(|want| (want.file, want.pages)) {
+                self.out.push_back(Action::Fail { file, pages, why: Hopeless::Offline });
+                self.unwant(file, pages);
+            }
+        }
+    }
+
+    /// No mirror can bring anything of this file: tell all who want some of it.
+    pub(super) fn give_up(&mut self, file: Inode, why: Hopeless) {
+        for want in self.wants.take(|want| want.file == file) {
+            self.out.push_back(Action::Fail { file, pages: want.pages, why });
+        }
+        for stream in self.streams.values_mut().filter(|stream| stream.file == file) {
+            stream.window_end = stream.position;
+        }
+        if let Some(known) = self.files.get_mut(&file) {
+            known.table.turn(known.table.pages(), State::Queued, State::Absent);
+        }
+    }
+}

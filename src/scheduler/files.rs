@@ -1,0 +1,110 @@
+//! What is known of one open file: who serves it, who turned out not to, and its pages.
+
+use super::action::Hopeless;
+use super::event::Failure;
+use super::table::Table;
+use crate::chunk::{MirrorId, MirrorSet, Pages};
+use crate::clock::Time;
+use std::collections::BTreeMap;
+
+/// Readahead of a stretch of 1 MiB is given up after so many failures (spec 3.3): demand will ask again.
+const STRETCH_FAILURES_MAX: u8 = 3;
+const STRETCH_PAGES: u64 = 256;
+
+#[derive(Debug)]
+pub(super) struct File {
+    pub(super) size_bytes: u64,
+    pub(super) mirrors: MirrorSet,
+    pub(super) table: Table,
+    /// Nobody has it open; it is kept only until its fetches have ended.
+    pub(super) forgotten: bool,
+    excluded: BTreeMap<MirrorId, (Failure, Time)>,
+    stretch_failures: BTreeMap<u64, u8>,
+}
+
+impl File {
+    pub(super) fn new(size_bytes: u64, mirrors: MirrorSet) -> File {
+        let table = Table::new(Pages::of_file(size_bytes).end);
+        let (excluded, stretch_failures) = (BTreeMap::new(), BTreeMap::new());
+        File { size_bytes, mirrors, table, forgotten: false, excluded, stretch_failures }
+    }
+
+    /// Who serves it is known anew. A mirror that was not in the last list gets another chance.
+    pub(super) fn served_by(&mut self, mirrors: MirrorSet) {
+        let old = std::mem::replace(&mut self.mirrors, mirrors);
+        self.excluded.retain(|&mirror, _| old.contains(mirror));
+    }
+
+    /// Do not ask this mirror for this file until then.
+    pub(super) fn exclude(&mut self, mirror: MirrorId, why: Failure, until: Time) {
+        self.excluded.insert(mirror, (why, until));
+    }
+
+    /// May this mirror be asked for it?
+    pub(super) fn serves(&self, mirror: MirrorId, now: Time) -> bool {
+        self.mirrors.contains(mirror) && self.excluded.get(&mirror).is_none_or(|&(_, until)| until <= now)
+    }
+
+    /// Nobody may be asked for it: why.
+    pub(super) fn hopeless(&self, now: Time) -> Option<Hopeless> {
+        if self.mirrors.iter().any(|mirror| self.serves(mirror, now)) {
+            return None;
+        }
+        let any = |wanted| self.excluded.values().any(|&(why, _)| why == wanted);
+        // What tells the user most: another version exists, then wrong bytes, then a locked door.
+        Some(if any(Failure::Changed) {
+            Hopeless::Changed
+        } else if any(Failure::Corrupt) {
+            Hopeless::Corrupt
+        } else if any(Failure::Refused) {
+            Hopeless::Refused
+        } else {
+            Hopeless::Missing
+        })
+    }
+
+    /// A background fetch of these pages failed. Returns whether they failed too often.
+    pub(super) fn count_failure(&mut self, pages: Pages) -> bool {
+        let mut given_up = false;
+        for part in pages.split(STRETCH_PAGES) {
+            let count = self.stretch_failures.entry(part.start / STRETCH_PAGES).or_default();
+            *count = count.saturating_add(1);
+            given_up |= *count >= STRETCH_FAILURES_MAX;
+        }
+        given_up
+    }
+
+    /// These pages came: their failures are forgotten.
+    pub(super) fn forget_failures(&mut self, pages: Pages) {
+        if !self.stretch_failures.is_empty() {
+            pages.split(STRETCH_PAGES).for_each(|part| {
+                self.stretch_failures.remove(&(part.start / STRETCH_PAGES));
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_that_tells_most_wins_and_ends_with_time() {
+        let mut file = File::new(1, MirrorSet::first(2));
+        file.exclude(MirrorId(0), Failure::Missing, Time(10));
+        assert_eq!(file.hopeless(Time(0)), None);
+        file.exclude(MirrorId(1), Failure::Changed, Time(20));
+        assert_eq!(file.hopeless(Time(0)), Some(Hopeless::Changed));
+        assert_eq!(file.hopeless(Time(10)), None);
+        assert_eq!(File::new(1, MirrorSet::new()).hopeless(Time(0)), Some(Hopeless::Missing));
+    }
+
+    #[test]
+    fn a_stretch_is_given_up_after_three_failures_in_a_row() {
+        let mut file = File::new(8 << 20, MirrorSet::first(2));
+        assert!(!file.count_failure(Pages::new(0, 10)) && !file.count_failure(Pages::new(0, 300)));
+        assert!(file.count_failure(Pages::new(5, 6)));
+        file.forget_failures(Pages::new(0, 1));
+        assert!(!file.count_failure(Pages::new(0, 10)));
+    }
+}

@@ -1,0 +1,175 @@
+//! What is known of one mirror, and what it has in flight.
+
+use super::breaker::Breaker;
+use super::event::Failure;
+use super::meter::{Latency, Meter};
+use super::settings::Settings;
+use crate::chunk::Inode;
+use crate::clock::Time;
+use std::collections::BTreeSet;
+
+/// What a mirror is supposed to bring before any is known, in bytes per second: modest for a public
+/// mirror, so that the first fetches are small, and more than an awful one, so that each gets one.
+const SUPPOSED_RATE: f64 = 10e6;
+/// And its supposed time to first byte: optimistic, or a mirror would never be tried.
+const SUPPOSED_LATENCY_SECONDS: f64 = 0.02;
+/// A fetch takes about this long: short enough that a stall has little to move, long enough that a
+/// request costs little.
+const FETCH_SECONDS: f64 = 0.1;
+/// In flight at a time: this much of its rate, beside what two round trips hold, so that the link never
+/// idles between fetches.
+const WINDOW_SECONDS: f64 = 0.2;
+/// The first fetch of a mirror of which nothing is known.
+const FIRST_FETCH_BYTES: u64 = 256 << 10;
+
+/// How often a mirror failed in each way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Failures {
+    /// No connection, reset, timeout, 5xx.
+    pub unreachable: u64,
+    /// 429 or 503.
+    pub throttled: u64,
+    /// 404 or 410.
+    pub missing: u64,
+    /// Another version of the file.
+    pub changed: u64,
+    /// Not the range that was asked for.
+    pub corrupt: u64,
+    /// 401, 403, a redirect that policy forbids.
+    pub refused: u64,
+    /// Bytes stopped coming, or the first came too late.
+    pub stalled: u64,
+}
+
+impl Failures {
+    /// All together.
+    pub fn total(&self) -> u64 {
+        self.unreachable + self.throttled + self.missing + self.changed + self.corrupt + self.refused + self.stalled
+    }
+
+    pub(super) fn count(&mut self, failure: Failure) {
+        match failure {
+            Failure::Unreachable => self.unreachable += 1,
+            Failure::Throttled { .. } => self.throttled += 1,
+            Failure::Missing => self.missing += 1,
+            Failure::Changed => self.changed += 1,
+            Failure::Corrupt => self.corrupt += 1,
+            Failure::Refused => self.refused += 1,
+            Failure::NoRanges | Failure::Cancelled => {}
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Mirror {
+    pub(super) meter: Meter,
+    pub(super) latency: Latency,
+    /// The usual gap between two signs of life of one of its bodies, and how it varies, in seconds.
+    gap_seconds: f64,
+    gap_deviation_seconds: f64,
+    pub(super) breaker: Breaker,
+    /// It serves ranges, as far as we know.
+    pub(super) ranges: bool,
+    /// Live fetches, and how many of them are demand.
+    pub(super) fetches: usize,
+    pub(super) demand_fetches: usize,
+    /// Those whose body has begun.
+    pub(super) bodies: usize,
+    /// What its live fetches have still to bring, in bytes.
+    pub(super) remaining_bytes: u64,
+    pub(super) arrived_bytes: u64,
+    /// When a byte last came from it.
+    pub(super) sign_at: Time,
+    pub(super) failures: Failures,
+    pub(super) last_failure: Option<(Time, Failure)>,
+    pub(super) corrupt_files: BTreeSet<Inode>,
+    /// Was there room for a background fetch when last looked?
+    pub(super) had_room: bool,
+}
+
+impl Mirror {
+    pub(super) fn new(now: Time) -> Mirror {
+        Mirror {
+            meter: Meter::new(SUPPOSED_RATE),
+            latency: Latency::default(),
+            gap_seconds: 0.0,
+            gap_deviation_seconds: 0.0,
+            breaker: Breaker::new(),
+            ranges: true,
+            fetches: 0,
+            demand_fetches: 0,
+            bodies: 0,
+            remaining_bytes: 0,
+            arrived_bytes: 0,
+            sign_at: now,
+            failures: Failures::default(),
+            last_failure: None,
+            corrupt_files: BTreeSet::new(),
+            had_room: true,
+        }
+    }
+
+    pub(super) fn rate(&self, now: Time) -> f64 {
+        self.meter.rate(now, SUPPOSED_RATE)
+    }
+
+    pub(super) fn latency_seconds(&self) -> f64 {
+        self.latency.seconds().unwrap_or(SUPPOSED_LATENCY_SECONDS)
+    }
+
+    /// The size that a fetch from it should have: about a tenth of a second of it.
+    pub(super) fn fetch_bytes(&self, rate: f64, settings: &Settings) -> u64 {
+        let most = if self.meter.known() { settings.fetch_bytes_max } else { FIRST_FETCH_BYTES };
+        let length = rate * FETCH_SECONDS.max(4.0 * self.latency_seconds());
+        (length as u64).clamp(settings.fetch_bytes_min.min(most), most.max(settings.fetch_bytes_min))
+    }
+
+    /// What it may have in flight for the background, in bytes: at least two fetches.
+    pub(super) fn window_bytes(&self, rate: f64, settings: &Settings) -> u64 {
+        let filled = rate * (WINDOW_SECONDS + 2.0 * self.latency_seconds());
+        (filled as u64).min(settings.window_bytes_max).max(2 * self.fetch_bytes(rate, settings))
+    }
+
+    /// How many more bytes of background it may be given; 0 until half a fetch is free, or fetches would
+    /// be cut into crumbs.
+    pub(super) fn room_bytes(&self, rate: f64, settings: &Settings) -> u64 {
+        if self.fetches - self.demand_fetches >= settings.background_fetches_max {
+            return 0;
+        }
+        let room = self.window_bytes(rate, settings).saturating_sub(self.remaining_bytes);
+        if room < self.fetch_bytes(rate, settings) / 2 { 0 } else { room }
+    }
+
+    /// A body of it gave a sign of life so long after the one before.
+    pub(super) fn learn_gap(&mut self, seconds: f64) {
+        self.gap_deviation_seconds += 0.1 * ((seconds - self.gap_seconds).abs() - self.gap_deviation_seconds);
+        self.gap_seconds += 0.1 * (seconds - self.gap_seconds);
+    }
+
+    /// Four times its usual gap and four deviations: longer silence is unusual.
+    pub(super) fn unusual_gap_seconds(&self) -> f64 {
+        4.0 * (self.gap_seconds + self.gap_deviation_seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn an_unknown_mirror_gets_a_small_first_fetch_and_a_fast_one_long_ones() {
+        let settings = Settings::default();
+        let mut mirror = Mirror::new(Time(0));
+        assert_eq!(mirror.fetch_bytes(mirror.rate(Time(0)), &settings), FIRST_FETCH_BYTES);
+        mirror.meter.start(Time(0));
+        for at in 1..2000 {
+            mirror.meter.add(Time(at * 1_000_000), 1_000_000);
+        }
+        mirror.latency.add(Time(0), Duration::from_millis(1), false);
+        let rate = mirror.rate(Time(1_999_000_000));
+        assert_eq!(mirror.fetch_bytes(rate, &settings), settings.fetch_bytes_max);
+        assert!(mirror.window_bytes(rate, &settings) >= 2 * settings.fetch_bytes_max);
+        assert!(mirror.window_bytes(50e3, &settings) >= 2 * settings.fetch_bytes_min);
+    }
+}

@@ -1,0 +1,177 @@
+//! Which mirror brings a range first: bandwidth, latency and what is already in flight.
+
+use super::Scheduler;
+use super::files::File;
+use crate::chunk::MirrorId;
+use crate::clock::Time;
+
+/// One mirror as a planning pass sees it. The pass gives it work, some of it only in thought.
+#[derive(Clone, Debug)]
+pub(super) struct Lane {
+    pub(super) id: MirrorId,
+    /// Bytes per second.
+    pub(super) rate: f64,
+    pub(super) latency_seconds: f64,
+    /// Bytes in flight on it or meant for it.
+    pub(super) load_bytes: f64,
+    /// Live fetches, started in this pass or before.
+    pub(super) fetches: usize,
+    /// How many more demand fetches it may have.
+    pub(super) demand_room: usize,
+    /// How many more bytes of background it may have; 0 where starting one would not be worth it yet.
+    pub(super) room_bytes: u64,
+    /// The size that its fetches should have.
+    pub(super) fetch_bytes: u64,
+    pub(super) ranges: bool,
+    /// Work of the background goes to it: its weight (spec 3.1) is not 0.
+    pub(super) background: bool,
+}
+
+impl Lane {
+    /// In how many seconds it would have brought `bytes` of background: after all that is before them.
+    fn background_seconds(&self, bytes: u64) -> f64 {
+        self.latency_seconds + (self.load_bytes + bytes as f64) / self.rate
+    }
+
+    /// The same for demand, which does not queue behind what is in flight but shares the link with it.
+    fn demand_seconds(&self, bytes: u64) -> f64 {
+        let shared = bytes as f64 * (self.fetches + 1) as f64;
+        self.latency_seconds + shared.min(self.load_bytes + bytes as f64) / self.rate
+    }
+}
+
+/// Every mirror that may be asked now.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    pub(super) all: Vec<Lane>,
+    /// Of all lanes together, in bytes per second.
+    pub(super) rate: f64,
+    /// Equal mirrors are taken in an order that differs from one client to the next.
+    rotation: usize,
+    whole_bytes_max: u64,
+}
+
+impl Lanes {
+    /// The lane that completes `bytes` of `file` first. Mirrors whose weight is 0 get background work only
+    /// where nobody else can do it.
+    pub(super) fn pick(&self, now: Time, file: &File, bytes: u64, demand: bool) -> Option<usize> {
+        if demand {
+            return self.first_to_finish(now, file, bytes, true, |lane| lane.demand_room > 0);
+        }
+        self.first_to_finish(now, file, bytes, false, |lane| lane.background)
+            .or_else(|| self.first_to_finish(now, file, bytes, false, |_| true))
+    }
+
+    fn first_to_finish(
+        &self,
+        now: Time,
+        file: &File,
+        bytes: u64,
+        demand: bool,
+        may: impl Fn(&Lane) -> bool,
+    ) -> Option<usize> {
+        let large = file.size_bytes > self.whole_bytes_max;
+        let ranged = large && self.all.iter().any(|lane| lane.ranges && file.serves(lane.id, now));
+        let mut best: Option<(f64, usize)> = None;
+        for step in 0..self.all.len() {
+            let at = (step + self.rotation) % self.all.len();
+            let lane = &self.all[at];
+            if !may(lane) || (!lane.ranges && ranged) || !file.serves(lane.id, now) {
+                continue;
+            }
+            let bytes = if lane.ranges { bytes } else { file.size_bytes };
+            let seconds = if demand { lane.demand_seconds(bytes) } else { lane.background_seconds(bytes) };
+            if best.is_none_or(|(least, _)| seconds < least) {
+                best = Some((seconds, at));
+            }
+        }
+        best.map(|(_, at)| at)
+    }
+
+    /// Could any of them start a background fetch?
+    pub(super) fn any_room(&self) -> bool {
+        self.all.iter().any(|lane| lane.room_bytes > 0)
+    }
+}
+
+impl Scheduler {
+    /// The mirrors that may be asked now, as a pass sees them.
+    pub(super) fn lanes(&self, now: Time) -> Lanes {
+        let settings = &self.settings;
+        let mut all = Vec::with_capacity(self.mirrors.len());
+        for (at, mirror) in self.mirrors.iter().enumerate() {
+            if !mirror.breaker.usable(now) {
+                continue;
+            }
+            let rate = mirror.rate(now);
+            let latency_seconds = mirror.latency_seconds();
+            all.push(Lane {
+                id: MirrorId(at as u16),
+                rate,
+                latency_seconds,
+                load_bytes: mirror.remaining_bytes as f64,
+                fetches: mirror.fetches,
+                demand_room: settings.demand_fetches_max.saturating_sub(mirror.demand_fetches),
+                room_bytes: mirror.room_bytes(rate, settings),
+                fetch_bytes: mirror.fetch_bytes(rate, settings),
+                ranges: mirror.ranges,
+                // weight = base * max(0, 1 - min(latency_ms / 1000, 1))
+                background: latency_seconds < 1.0,
+            });
+        }
+        let rate = all.iter().map(|lane| lane.rate).sum();
+        Lanes { all, rate, rotation: self.rotation, whole_bytes_max: settings.whole_bytes_max }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::MirrorSet;
+
+    fn lane(id: u16, rate: f64, latency_seconds: f64, load_bytes: f64) -> Lane {
+        Lane {
+            id: MirrorId(id),
+            rate,
+            latency_seconds,
+            load_bytes,
+            fetches: usize::from(load_bytes > 0.0),
+            demand_room: 1,
+            room_bytes: 1 << 20,
+            fetch_bytes: 1 << 20,
+            ranges: true,
+            background: true,
+        }
+    }
+
+    fn lanes(all: Vec<Lane>) -> Lanes {
+        Lanes { rate: all.iter().map(|lane| lane.rate).sum(), all, rotation: 0, whole_bytes_max: 1 << 20 }
+    }
+
+    #[test]
+    fn the_first_to_finish_wins_not_the_fastest() {
+        let file = File::new(1 << 30, MirrorSet::first(2));
+        let idle_slow = lanes(vec![lane(0, 40e6, 0.01, 8e6), lane(1, 10e6, 0.01, 0.0)]);
+        assert_eq!(idle_slow.pick(Time(0), &file, 1 << 20, false), Some(1));
+        let busy_slow = lanes(vec![lane(0, 40e6, 0.01, 2e6), lane(1, 10e6, 0.01, 0.0)]);
+        assert_eq!(busy_slow.pick(Time(0), &file, 1 << 20, false), Some(0));
+    }
+
+    #[test]
+    fn a_page_on_demand_shares_the_link_instead_of_queueing() {
+        let file = File::new(1 << 30, MirrorSet::first(2));
+        let both = lanes(vec![lane(0, 40e6, 0.01, 8e6), lane(1, 10e6, 0.05, 0.0)]);
+        assert_eq!(both.pick(Time(0), &file, 4096, true), Some(0));
+    }
+
+    #[test]
+    fn a_mirror_without_ranges_is_for_small_files_or_the_last_resort() {
+        let (large, small) = (File::new(1 << 30, MirrorSet::first(2)), File::new(1000, MirrorSet::first(2)));
+        let mut both = lanes(vec![lane(0, 40e6, 0.01, 0.0), lane(1, 10e6, 0.05, 0.0)]);
+        both.all[0].ranges = false;
+        assert_eq!(both.pick(Time(0), &large, 1 << 20, false), Some(1));
+        assert_eq!(both.pick(Time(0), &small, 1000, true), Some(0));
+        both.all.truncate(1);
+        assert_eq!(both.pick(Time(0), &large, 1 << 20, false), Some(0));
+    }
+}

@@ -1,0 +1,323 @@
+//! One planning pass: the wanted pages in the order in which they are needed, each to the mirror that
+//! completes it first.
+//!
+//! The pass is list scheduling by earliest finish. A range whose best mirror is full is meant for that
+//! mirror and left queued, and the pass goes on, so a slow mirror with room gets a range far enough ahead
+//! that it arrives before the reader does, and at the end of a file none at all.
+
+use super::Scheduler;
+use super::action::Action;
+use super::pick::Lanes;
+use super::table::State;
+use super::wants::Key;
+use crate::chunk::{CHUNK_PAGES, Class, Inode, MirrorId, PAGE_BYTES, Pages, ReaderId};
+use crate::clock::Time;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+/// Ranges are dealt out in units of so much time of all mirrors together …
+const UNIT_SECONDS: f64 = 0.0125;
+/// … between what a request is worth and what one mirror should hold up.
+const UNIT_BYTES_MIN: f64 = 256.0 * 1024.0;
+const UNIT_BYTES_MAX: f64 = 1024.0 * 1024.0;
+/// A pass looks at so many units: at 1 MiB more than any window is long.
+const UNITS_MAX: usize = 512;
+/// Base weights of readahead and prefetch (spec 3.1): how they share what demand leaves.
+const WEIGHTS: [f64; 2] = [30.0, 5.0];
+/// Long fetches end on this grid, so that memory and disk get whole extents.
+const EXTENT_PAGES: u64 = 256;
+
+/// A fetch that the pass decided on.
+#[derive(Debug)]
+pub(super) struct Decision {
+    pub(super) mirror: MirrorId,
+    pub(super) file: Inode,
+    pub(super) pages: Pages,
+    /// The pages that it has in flight: all of them, or of a whole file what nobody else has.
+    pub(super) owned: Vec<Pages>,
+    pub(super) class: Class,
+    pub(super) whole: bool,
+}
+
+/// Whose background pages come next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    Stream(ReaderId),
+    Want(Key),
+}
+
+/// A place in the background queue: how near its reader is, whose, and the next page.
+type Cursor = Reverse<(u64, Source, u64)>;
+
+/// What a pass has to say of one unit.
+enum Outcome {
+    /// Started, or meant for a mirror, up to this page.
+    Dealt { to: u64, started_bytes: u64 },
+    /// No mirror can take it now.
+    Nobody,
+    /// Memory is used up.
+    Broke,
+}
+
+impl Scheduler {
+    /// Decide on every fetch that should start now.
+    pub(super) fn plan(&mut self, now: Time) {
+        let mut lanes = self.lanes(now);
+        let mut decided = Vec::new();
+        self.plan_demand(now, &mut lanes, &mut decided);
+        self.plan_background(now, &mut lanes, &mut decided);
+        for decision in decided {
+            self.start(now, decision);
+        }
+        for at in 0..self.mirrors.len() {
+            let rate = self.mirrors[at].rate(now);
+            self.mirrors[at].had_room = self.mirrors[at].room_bytes(rate, &self.settings) > 0;
+        }
+    }
+
+    fn plan_demand(&mut self, now: Time, lanes: &mut Lanes, decided: &mut Vec<Decision>) {
+        if self.demand_paused_until.is_some_and(|until| now < until) {
+            return;
+        }
+        let unit_pages = unit_pages(lanes.rate);
+        let keys: Vec<Key> = self.wants.pending(Class::Demand).take(UNITS_MAX).collect();
+        for key in keys {
+            while let Some((file, run)) = self.next_of_want(&key, unit_pages) {
+                let Some(known) = self.files.get(&file) else { break };
+                let bytes = run.len_bytes(known.size_bytes);
+                let Some(at) = lanes.pick(now, known, bytes, true) else {
+                    if let Some(why) = known.hopeless(now) {
+                        self.give_up(file, why);
+                    } else if !known.mirrors.iter().any(|id| lanes.all.iter().any(|lane| lane.id == id)) {
+                        // Nobody who has it may be asked: try them now rather than at their time.
+                        self.hurried = true;
+                    }
+                    break;
+                };
+                let lane = &mut lanes.all[at];
+                if !lane.ranges && self.fetches.of_file(file).any(|(_, fetch)| fetch.whole) {
+                    break;
+                }
+                lane.demand_room -= 1;
+                lane.load_bytes += bytes as f64;
+                lane.fetches += 1;
+                self.decide(lane.id, file, run, Class::Demand, !lane.ranges, decided);
+            }
+        }
+    }
+
+    /// The next queued pages of a want; its cursor moves up to them.
+    fn next_of_want(&mut self, key: &Key, pages_max: u64) -> Option<(Inode, Pages)> {
+        let want = self.wants.get(key)?;
+        let (file, end) = (want.file, want.pages.end);
+        let table = &self.files.get(&file)?.table;
+        let run = table.next_run(Pages::new(want.from, end), State::Queued, pages_max);
+        self.wants.advance(key, run.map_or(end, |run| run.start));
+        run.map(|run| (file, run))
+    }
+
+    fn plan_background(&mut self, now: Time, lanes: &mut Lanes, decided: &mut Vec<Decision>) {
+        let paused = self.background_paused_until.is_some_and(|until| now < until);
+        if paused || !lanes.any_room() || self.offline_since.is_some() {
+            return;
+        }
+        let mut queues = [self.readahead_queue(), self.prefetch_queue()];
+        let mut served = self.served;
+        for _ in 0..UNITS_MAX {
+            // Weighted fair: whoever got less for its weight is next; who has nothing to do saves nothing up.
+            let second = queues[0].is_empty() || (!queues[1].is_empty() && served[1] < served[0]);
+            let class = usize::from(second);
+            let Some(Reverse((_, source, from))) = queues[class].pop() else { break };
+            let Some((file, window)) = self.window_of(source, from) else { continue };
+            let unit_pages = unit_pages(lanes.rate);
+            let Some(table) = self.files.get(&file).map(|known| &known.table) else { continue };
+            let Some(run) = table.next_run(window, State::Queued, unit_pages) else { continue };
+            let position = if let Source::Stream(reader) = source { self.streams.get(&reader).map(|s| s.position) } else { None };
+            match self.deal(now, lanes, class, file, run, window, position, decided) {
+                Outcome::Dealt { to, started_bytes } => {
+                    served[class] += (to - run.start) as f64 * PAGE_BYTES as f64 / WEIGHTS[class];
+                    self.served[class] += started_bytes as f64 / WEIGHTS[class];
+                    let distance = position.map_or(u64::MAX, |position| to.saturating_sub(position));
+                    queues[class].push(Reverse((distance, source, to)));
+                }
+                Outcome::Nobody => {}
+                Outcome::Broke => break,
+            }
+            if !lanes.any_room() {
+                break;
+            }
+        }
+        let least = if queues[0].is_empty() == queues[1].is_empty() { 0.0 } else { self.served[0].max(self.served[1]) };
+        self.served = self.served.map(|value| value.max(least));
+    }
+
+    /// The readers whose window has queued pages, the one that runs dry soonest first; then what was
+    /// wanted as readahead by name.
+    fn readahead_queue(&mut self) -> BinaryHeap<Cursor> {
+        let mut queue = BinaryHeap::new();
+        for (&reader, stream) in &mut self.streams {
+            stream.from = stream.from.max(stream.position);
+            let Some(known) = self.files.get(&stream.file) else { continue };
+            let window = Pages::new(stream.from, stream.window_end);
+            let run = known.table.next_run(window, State::Queued, 1);
+            stream.from = run.map_or(stream.window_end, |run| run.start);
+            if run.is_some() {
+                queue.push(Reverse((stream.from - stream.position, Source::Stream(reader), stream.from)));
+            }
+        }
+        for key in self.wants.pending(Class::Readahead).take(UNITS_MAX).collect::<Vec<_>>() {
+            if let Some((_, run)) = self.next_of_want(&key, 1) {
+                queue.push(Reverse((u64::MAX, Source::Want(key), run.start)));
+            }
+        }
+        queue
+    }
+
+    fn prefetch_queue(&mut self) -> BinaryHeap<Cursor> {
+        let mut queue = BinaryHeap::new();
+        for key in self.wants.pending(Class::Prefetch).take(UNITS_MAX).collect::<Vec<_>>() {
+            if let Some((_, run)) = self.next_of_want(&key, 1) {
+                queue.push(Reverse((u64::MAX, Source::Want(key), run.start)));
+            }
+        }
+        queue
+    }
+
+    fn window_of(&self, source: Source, from: u64) -> Option<(Inode, Pages)> {
+        match source {
+            Source::Stream(reader) => {
+                self.streams.get(&reader).map(|stream| (stream.file, Pages::new(from, stream.window_end)))
+            }
+            Source::Want(key) => self.wants.get(&key).map(|want| (want.file, Pages::new(from, want.pages.end))),
+        }
+    }
+
+    /// Give one unit of background to a mirror, and more of its run where the mirror should have more.
+    #[allow(clippy::too_many_arguments, reason = "the state of one pass; a struct of borrows would only rename it")]
+    fn deal(
+        &mut self,
+        now: Time,
+        lanes: &mut Lanes,
+        class: usize,
+        file: Inode,
+        unit: Pages,
+        window: Pages,
+        position: Option<u64>,
+        decided: &mut Vec<Decision>,
+    ) -> Outcome {
+        let Some(known) = self.files.get(&file) else { return Outcome::Nobody };
+        let size_bytes = known.size_bytes;
+        let bytes = unit.len_bytes(size_bytes);
+        let Some(at) = lanes.pick(now, known, bytes, false) else {
+            if let Some(why) = known.hopeless(now) {
+                self.give_up(file, why);
+            }
+            return Outcome::Nobody;
+        };
+        let rate = lanes.rate;
+        let lane = &mut lanes.all[at];
+        if lane.room_bytes == 0 {
+            lane.load_bytes += bytes as f64;
+            return Outcome::Dealt { to: unit.end, started_bytes: 0 };
+        }
+        let whole = !lane.ranges;
+        if whole && self.fetches.of_file(file).any(|(_, fetch)| fetch.whole) {
+            return Outcome::Nobody;
+        }
+        // No longer than the mirror's share of what is queued, so that all end together; nor than it takes
+        // the reader to get there.
+        let share = lane.rate / rate;
+        let ahead = position.map_or(u64::MAX, |position| unit.start.saturating_sub(position) * PAGE_BYTES);
+        let fair = (window.len_bytes(size_bytes).min(ahead) as f64 * share) as u64;
+        let unit_bytes = bytes.min(lane.fetch_bytes);
+        let most = lane.fetch_bytes.min(fair.max(unit_bytes)).min(lane.room_bytes.max(unit_bytes));
+        let most = most.min(self.budget_bytes);
+        if most < bytes.min(crate::chunk::CHUNK_BYTES) {
+            return Outcome::Broke;
+        }
+        let Some(run) = known.table.next_run(window, State::Queued, (most / PAGE_BYTES).max(1)) else {
+            return Outcome::Nobody;
+        };
+        let run = on_grid(run, window.end);
+        let started_bytes = run.len_bytes(size_bytes);
+        lane.load_bytes += started_bytes as f64;
+        lane.fetches += 1;
+        let left = lane.room_bytes.saturating_sub(started_bytes);
+        lane.room_bytes = if left < lane.fetch_bytes / 2 { 0 } else { left };
+        self.budget_bytes = self.budget_bytes.saturating_sub(started_bytes);
+        let class = [Class::Readahead, Class::Prefetch][class];
+        self.decide(lane.id, file, run, class, whole, decided);
+        Outcome::Dealt { to: run.end, started_bytes }
+    }
+
+    /// Take note of a fetch: its pages are in flight from here on. Neighbours that go to one mirror for one
+    /// purpose become one fetch.
+    fn decide(
+        &mut self,
+        mirror: MirrorId,
+        file: Inode,
+        pages: Pages,
+        class: Class,
+        whole: bool,
+        decided: &mut Vec<Decision>,
+    ) {
+        let Some(known) = self.files.get_mut(&file) else { return };
+        if whole {
+            let pages = known.table.pages();
+            let mut owned = known.table.runs(pages, State::Queued);
+            owned.extend(known.table.runs(pages, State::Absent));
+            owned.sort();
+            known.table.turn(pages, State::Queued, State::InFlight);
+            known.table.turn(pages, State::Absent, State::InFlight);
+            decided.push(Decision { mirror, file, pages, owned, class, whole });
+            return;
+        }
+        known.table.turn(pages, State::Queued, State::InFlight);
+        let twin = decided.iter_mut().rev().find(|old| {
+            (old.mirror, old.file, old.class, old.whole) == (mirror, file, class, false)
+                && old.pages.end == pages.start
+                && (old.pages.count() + pages.count()) * PAGE_BYTES <= UNIT_BYTES_MAX as u64
+        });
+        match twin {
+            Some(old) => {
+                old.pages.end = pages.end;
+                old.owned = vec![old.pages];
+            }
+            None => decided.push(Decision { mirror, file, pages, owned: vec![pages], class, whole }),
+        }
+    }
+
+    fn start(&mut self, now: Time, decision: Decision) {
+        let Decision { mirror, file, pages, class, whole, .. } = decision;
+        let fetch = self.launch(now, decision);
+        self.out.push_back(Action::Start { fetch, mirror, file, pages, class, whole });
+    }
+}
+
+fn unit_pages(rate: f64) -> u64 {
+    (rate * UNIT_SECONDS).clamp(UNIT_BYTES_MIN, UNIT_BYTES_MAX) as u64 / PAGE_BYTES
+}
+
+/// Let a run end on a whole extent or chunk, if it has one inside and does not end its window.
+fn on_grid(run: Pages, window_end: u64) -> Pages {
+    for grid in [EXTENT_PAGES, CHUNK_PAGES] {
+        let end = run.end / grid * grid;
+        if run.end != window_end && run.count() > grid && end > run.start {
+            return Pages::new(run.start, end);
+        }
+    }
+    run
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_runs_end_on_extents_short_ones_on_chunks_and_the_last_where_it_must() {
+        assert_eq!(on_grid(Pages::new(100, 1000), 2000), Pages::new(100, 768));
+        assert_eq!(on_grid(Pages::new(100, 150), 2000), Pages::new(100, 144));
+        assert_eq!(on_grid(Pages::new(100, 1000), 1000), Pages::new(100, 1000));
+        assert_eq!(on_grid(Pages::new(100, 105), 2000), Pages::new(100, 105));
+    }
+}

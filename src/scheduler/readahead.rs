@@ -1,0 +1,131 @@
+//! How far to fetch ahead of readers that go through a file in order.
+//!
+//! A window grows with what was read in order, up to a second of all mirrors and a share of the pool.
+//! Who reads here and there has no streak, and gets what it asked for and nothing more.
+
+use super::Scheduler;
+use super::action::Action;
+use super::table::State;
+use crate::chunk::{Inode, PAGE_BYTES, Pages, ReaderId};
+use crate::clock::Time;
+use std::time::Duration;
+
+/// A short streak is followed by twice as much again; a long one, which will probably go to the end of
+/// the file, by four times.
+const GROWTH: u64 = 2;
+const GROWTH_LONG: u64 = 4;
+const LONG_PAGES: u64 = 256;
+/// The least window of a streak: one fetch to each of a few mirrors, so that they are learned.
+const WINDOW_MIN_BYTES: u64 = 512 << 10;
+/// The window holds so much of all mirrors' bandwidth: a mirror at a fiftieth of the sum can then bring
+/// one of its fetches before the reader is there.
+const WINDOW_SECONDS: f64 = 1.0;
+/// But at least this, so that mirrors that are not known yet have something to show.
+const WINDOW_KNOWN_BYTES: u64 = 8 << 20;
+/// A reader that has not moved for so long does not count in the sharing of the pool.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// One reader that goes through a file in order.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) file: Inode,
+    /// The page that it will want next, as far as we were told.
+    pub(super) position: u64,
+    /// Pages from its position to here are wanted.
+    pub(super) window_end: u64,
+    /// No queued page of its window is before this one.
+    pub(super) from: u64,
+    moved_at: Time,
+}
+
+impl Stream {
+    pub(super) fn window(&self) -> Pages {
+        Pages::new(self.position, self.window_end)
+    }
+}
+
+impl Scheduler {
+    /// A reader has come to `position` after `length_pages` in order.
+    pub(super) fn on_streak(&mut self, now: Time, reader: ReaderId, file: Inode, position: u64, length_pages: u64) {
+        let Some(end) = self.files.get(&file).map(|known| known.table.pages().end) else { return };
+        let known = self.streams.get(&reader);
+        let jumped = known.is_some_and(|old| old.file != file || position < old.position || position > old.window_end);
+        if jumped || length_pages == 0 {
+            self.close_stream(now, reader);
+        }
+        if length_pages == 0 || position >= end {
+            return;
+        }
+        let stream = Stream { file, position, window_end: position, from: position, moved_at: now };
+        let stream = self.streams.entry(reader).or_insert(stream);
+        stream.position = position;
+        stream.moved_at = now;
+        let window = self.window_pages(now, file, length_pages);
+        let Some(stream) = self.streams.get_mut(&reader) else { return };
+        let grown = Pages::new(stream.window_end.max(position), position.saturating_add(window).min(end));
+        stream.window_end = stream.window_end.max(grown.end);
+        if stream.window_end < end {
+            let page = (position + window / 4).max(position + 1).min(stream.window_end);
+            self.out.push_back(Action::Mark { reader, file, page });
+        }
+        // Only what is new in the window: what was fetched before and let go unread is left to demand.
+        if let Some(known) = self.files.get_mut(&file)
+            && !grown.is_empty()
+            && self.offline_since.is_none()
+        {
+            known.table.turn(grown, State::Absent, State::Queued);
+            self.dirty = true;
+        }
+    }
+
+    /// A demand read says where its reader is, between two marks.
+    pub(super) fn moved(&mut self, now: Time, reader: ReaderId, file: Inode, page: u64) {
+        if let Some(stream) = self.streams.get_mut(&reader)
+            && stream.file == file
+            && stream.window().contains(page)
+        {
+            stream.position = page;
+            stream.moved_at = now;
+        }
+    }
+
+    /// What was queued for this stream alone is not wanted any more; what is in flight goes on, unless it
+    /// costs more than a connection.
+    pub(super) fn close_stream(&mut self, now: Time, reader: ReaderId) {
+        let Some(stream) = self.streams.remove(&reader) else { return };
+        self.unwant(stream.file, Pages::new(0, stream.window_end));
+        let unneeded: Vec<_> = self
+            .fetches
+            .of_file(stream.file)
+            .filter(|(_, fetch)| !fetch.whole && !fetch.owned.iter().any(|&run| self.wanted(stream.file, run)))
+            .filter(|(_, fetch)| {
+                let mirror = &self.mirrors[usize::from(fetch.mirror.0)];
+                let connection = mirror.rate(now) * 4.0 * mirror.latency_seconds();
+                fetch.remaining_bytes() as f64 > connection.max(self.settings.whole_bytes_max as f64)
+            })
+            .map(|(id, _)| id)
+            .collect();
+        unneeded.into_iter().for_each(|id| self.cancel(now, id, false));
+    }
+
+    fn window_pages(&self, now: Time, file: Inode, length_pages: u64) -> u64 {
+        let growth = if length_pages >= LONG_PAGES { GROWTH_LONG } else { GROWTH };
+        let grown = length_pages.saturating_mul(growth * PAGE_BYTES).max(WINDOW_MIN_BYTES);
+        let active = self.streams.values().filter(|stream| now <= stream.moved_at + IDLE).count().max(1);
+        let share = self.settings.pool_bytes / 2 / active as u64;
+        let (mut rate, mut latency) = (0.0, 0.0f64);
+        if let Some(file) = self.files.get(&file) {
+            for mirror in file.mirrors.iter().filter(|&mirror| file.serves(mirror, now)) {
+                let Some(mirror) = self.mirrors.get(usize::from(mirror.0)) else { continue };
+                if mirror.breaker.usable(now) {
+                    rate += mirror.rate(now);
+                    latency = latency.max(mirror.latency_seconds());
+                }
+            }
+        }
+        let useful = ((rate * (WINDOW_SECONDS + 2.0 * latency)) as u64).max(WINDOW_KNOWN_BYTES);
+        let bytes = grown.min(useful).min(share).min(self.settings.readahead_bytes_max);
+        // A share under a chunk would be all request and no bytes; nothing ahead is better.
+        if bytes < crate::chunk::CHUNK_BYTES { 0 } else { bytes / PAGE_BYTES }
+    }
+}

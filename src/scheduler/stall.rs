@@ -1,0 +1,149 @@
+//! Healing: what stopped coming, or comes too late for who waits, goes to another mirror.
+
+use super::Scheduler;
+use super::event::Failure;
+use super::fetches::{Fetch, Phase};
+use crate::chunk::{Class, FetchId, Inode, MirrorId, PAGE_BYTES};
+use crate::clock::Time;
+
+/// One silent fetch of a mirror whose others go on is a bad connection or an unfair share, more rarely a
+/// stall: it is given this much longer.
+const ALIVE_FACTOR: f64 = 3.0;
+/// Our own bytes before an answer excuse it for no longer than this.
+const QUEUE_SECONDS_MAX: f64 = 0.5;
+/// Fetches that are moved at a time because they are late. The next look is 25 ms later.
+const MOVES_MAX: usize = 4;
+/// Less than this is not worth a move: it is there before another mirror has been asked.
+const REST_BYTES_MIN: u64 = 64 << 10;
+
+impl Scheduler {
+    /// Fetches whose bytes stopped go to other mirrors; where there is no other, patience.
+    pub(super) fn redispatch_stalled(&mut self, now: Time) {
+        let mut stalled = Vec::new();
+        for (&id, fetch) in self.fetches.all.iter().filter(|(_, fetch)| !fetch.cancelled) {
+            let silence = now.seconds_since(fetch.sign_at);
+            let alive = now.since(self.mirrors[usize::from(fetch.mirror.0)].sign_at) < self.settings.stall;
+            let borne = self.borne_seconds(now, fetch) * if alive { ALIVE_FACTOR } else { 1.0 };
+            if silence < borne {
+                continue;
+            }
+            let alone = !self.another(now, fetch.file, fetch.mirror);
+            let level = self.mirrors[usize::from(fetch.mirror.0)].breaker.tries.min(2);
+            let patience = self.settings.patience * 2u32.pow(level);
+            if !alone || silence >= patience.as_secs_f64().max(borne) {
+                stalled.push((id, fetch.mirror, fetch.waited, alive, alone));
+            }
+        }
+        for (id, mirror, waited, alive, alone) in stalled {
+            self.on_stalled(now, id, mirror, waited, alive, alone);
+        }
+    }
+
+    fn on_stalled(&mut self, now: Time, id: FetchId, mirror_id: MirrorId, waited: bool, alive: bool, alone: bool) {
+        let mirror = &mut self.mirrors[usize::from(mirror_id.0)];
+        mirror.failures.stalled += 1;
+        mirror.last_failure = Some((now, Failure::Unreachable));
+        let usable = mirror.breaker.usable(now);
+        if !alive && alone {
+            let offline = self.offline_since.is_some();
+            mirror.breaker.failure(now, &self.settings, &mut self.rng, offline);
+        } else if !alive && usable {
+            mirror.breaker.stall(now, &self.settings, &mut self.rng);
+            self.alert(Some(mirror_id), "stopped sending: its fetches go elsewhere until a probe succeeds".into());
+        }
+        if waited {
+            self.alert(Some(mirror_id), "a read waited for bytes that stopped coming".into());
+        }
+        self.cancel(now, id, false);
+    }
+
+    /// How long this fetch may be silent.
+    fn borne_seconds(&self, now: Time, fetch: &Fetch) -> f64 {
+        let mirror = &self.mirrors[usize::from(fetch.mirror.0)];
+        let settings = &self.settings;
+        if fetch.phase == Phase::Body {
+            return settings.stall.as_secs_f64().max(mirror.unusual_gap_seconds());
+        }
+        let late = match mirror.latency.late_seconds() {
+            Some(seconds) => seconds.max(settings.first_byte.as_secs_f64()),
+            None => settings.first_byte_unknown.as_secs_f64(),
+        };
+        let before = mirror.remaining_bytes.saturating_sub(fetch.remaining_bytes());
+        late + (before as f64 / mirror.rate(now)).min(QUEUE_SECONDS_MAX)
+    }
+
+    /// Is there another mirror that may be asked for this file now?
+    fn another(&self, now: Time, file: Inode, than: MirrorId) -> bool {
+        let Some(known) = self.files.get(&file) else { return false };
+        self.mirrors.iter().enumerate().any(|(at, mirror)| {
+            let id = MirrorId(at as u16);
+            let serves = mirror.ranges || known.size_bytes <= self.settings.whole_bytes_max;
+            id != than && serves && mirror.breaker.usable(now) && known.serves(id, now)
+        })
+    }
+
+    /// Fetches that come too late for a reader go to a mirror that is much sooner.
+    pub(super) fn redispatch_late(&mut self, now: Time) {
+        let total_rate: f64 =
+            self.mirrors.iter().filter(|mirror| mirror.breaker.usable(now)).map(|mirror| mirror.rate(now)).sum();
+        let mut moved_bytes = vec![0.0; self.mirrors.len()];
+        let mut moves: Vec<FetchId> = Vec::new();
+        for (&id, fetch) in self.fetches.all.iter().filter(|(_, fetch)| !fetch.cancelled) {
+            let rest = fetch.remaining_bytes();
+            if moves.len() == MOVES_MAX || fetch.whole || rest < REST_BYTES_MIN || fetch.phase != Phase::Body {
+                continue;
+            }
+            let Some(slack) = self.slack_seconds(fetch, total_rate) else { continue };
+            // Its share of the link grows when its neighbours end, up to the whole link after all of them.
+            let mirror = &self.mirrors[usize::from(fetch.mirror.0)];
+            let own = rest as f64 / fetch.meter.rate(now, 0.0);
+            let own = own.min(mirror.remaining_bytes as f64 / mirror.rate(now));
+            let allowed = slack + self.settings.late_slack.as_secs_f64();
+            if own <= allowed {
+                continue;
+            }
+            let Some((seconds, at)) = self.soonest_other(now, fetch, rest, &moved_bytes) else { continue };
+            if own > allowed + self.settings.late_factor * seconds {
+                moved_bytes[at] += rest as f64;
+                moves.push(id);
+            }
+        }
+        for id in moves {
+            self.cancel(now, id, false);
+        }
+    }
+
+    /// In how many seconds a reader needs this fetch: 0 where one waits; nothing where none will soon.
+    fn slack_seconds(&self, fetch: &Fetch, total_rate: f64) -> Option<f64> {
+        if fetch.waited {
+            return Some(0.0);
+        }
+        if fetch.class == Class::Prefetch {
+            return None;
+        }
+        let start = fetch.owned.first()?.start;
+        let streams = self.streams.values().filter(|stream| stream.file == fetch.file && stream.window().contains(start));
+        streams
+            .map(|stream| (start - stream.position) as f64 * PAGE_BYTES as f64 / total_rate.max(1.0))
+            .min_by(f64::total_cmp)
+    }
+
+    /// The mirror, of those that are known, that would bring so many bytes first.
+    fn soonest_other(&self, now: Time, fetch: &Fetch, rest: u64, moved_bytes: &[f64]) -> Option<(f64, usize)> {
+        let known = self.files.get(&fetch.file)?;
+        let others = self.mirrors.iter().enumerate().filter(|&(at, mirror)| {
+            let id = MirrorId(at as u16);
+            id != fetch.mirror
+                && mirror.meter.known()
+                && mirror.ranges
+                && mirror.breaker.usable(now)
+                && known.serves(id, now)
+        });
+        others
+            .map(|(at, mirror)| {
+                let before = mirror.remaining_bytes as f64 + moved_bytes[at];
+                (mirror.latency_seconds() + (before + rest as f64) / mirror.rate(now), at)
+            })
+            .min_by(|a, b| a.0.total_cmp(&b.0))
+    }
+}
