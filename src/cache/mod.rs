@@ -1,1 +1,3 @@
 //! Keep bytes: the pool, then the disk; never lie about what is held.
+
+pub mod pool;
