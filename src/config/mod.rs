@@ -1,1 +1,17 @@
 //! Command line and file into each module's own settings.
+//!
+//! What was typed (`command_line`, `fuse_options`, `file`) becomes [`Given`](options::Given), one
+//! struct whatever it was written in; `plan` lays the layers over each other (command line over
+//! file over built-in) and gives the [`MountPlan`](plan::MountPlan). Nothing else in the program
+//! reads the environment or files of settings.
+
+pub mod cgroup;
+pub mod command_line;
+pub mod defaults;
+pub mod duration;
+pub mod file;
+pub mod fuse_options;
+pub mod options;
+pub mod plan;
+pub mod size;
+pub mod source;

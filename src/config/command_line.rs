@@ -1,0 +1,259 @@
+//! The whole command line, as data: what `braidfs --help` shows and what was typed.
+
+use super::fuse_options::FuseOptions;
+use super::options::Given;
+use clap::{ArgAction, Args, Parser, Subcommand};
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+/// Mount a remote dataset, which several mirrors hold, as a local read-only directory
+#[derive(Parser, Clone, Debug)]
+#[command(name = "braidfs", version, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    after_help = "The first thing to try:  braidfs demo\nA real one:              braidfs mount https://HOST/FOLDER/ https://OTHER/FOLDER/ MOUNTPOINT"
+)]
+pub struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Log more; twice for still more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The commands.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Mount a dataset
+    Mount(Box<MountCommand>),
+    /// Show what a mount, or a file in it, is doing
+    Status(StatusCommand),
+    /// Fetch files and folders into the cache ahead of their use
+    Prefetch(PrefetchCommand),
+    /// End a mount
+    Umount(UmountCommand),
+    /// Try it without network: mirrors and a dataset of its own, mounted
+    Demo(DemoCommand),
+}
+
+/// `braidfs mount`.
+#[derive(Args, Clone, Debug)]
+#[command(
+    override_usage = "braidfs mount [OPTIONS] SOURCE... MOUNTPOINT\n       braidfs mount [OPTIONS] --config FILE [MOUNTPOINT]"
+)]
+#[command(after_help = SIZES_AND_PLACES)]
+pub struct MountCommand {
+    /// SOURCE: the URL of a mirror, or a TOML file that lists mirrors. MOUNTPOINT: an empty folder
+    #[arg(value_name = "SOURCE... MOUNTPOINT", hide_default_value = true)]
+    pub places: Vec<OsString>,
+    /// A TOML file with [[mirror]] tables and options
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The options, `name=value` with commas between, as /etc/fstab has them
+    #[arg(short = 'o', value_name = "OPTION,...")]
+    pub fuse: Vec<String>,
+    /// The options.
+    #[command(flatten)]
+    pub given: Given,
+    /// Written by mount(8) rather than by a person: `braidfs SRC MNT -o …`.
+    #[arg(long, hide = true)]
+    pub by_mount: bool,
+}
+
+const SIZES_AND_PLACES: &str = "\
+Sizes: 10GiB (or 10G), 512MiB, 1.5TB, bytes. Durations: 30s, 500ms, 10min, 1h30m.
+Each option may also stand in the file (name = value) and after -o (name=value);
+the command line counts before -o, and -o before the file.
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage.";
+
+/// `braidfs status`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Exit codes: 0 shown, 1 no such mount or file, 2 the daemon does not answer.")]
+pub struct StatusCommand {
+    /// A mountpoint, or a file in a mount [default: the only mount there is]
+    pub path: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `braidfs prefetch`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Exit codes: 0 all of it is durable on disk, 1 some files failed (each is named), \
+                        2 the daemon does not answer or went away.")]
+pub struct PrefetchCommand {
+    /// Files, and folders with all that is below them, all in one mount
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Print the number of the job and return at once
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Print JSON lines: progress, failures, then the result
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `braidfs umount`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Exit codes: 0 the mount is gone, 1 it is busy or not a mount, 2 it is still there.")]
+pub struct UmountCommand {
+    /// A mountpoint, or a path in a mount
+    pub path: PathBuf,
+    /// Detach it now, even if busy; it ends once nobody uses it
+    #[arg(long, short = 'z')]
+    pub lazy: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `braidfs demo`.
+#[derive(Args, Clone, Debug)]
+pub struct DemoCommand {
+    /// Where to make the demo's folders [default: a temporary folder]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// End after the show instead of leaving it mounted
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+impl CommandLine {
+    /// Read the words of the command line, the program's name first. Also takes the form in which
+    /// mount.fuse3 calls a file system, without the word `mount`: `braidfs SRC MNT -o k=v,…`.
+    ///
+    /// # Errors
+    /// clap's: it prints itself (help and version too) and knows its exit code.
+    pub fn read(words: impl IntoIterator<Item = OsString>) -> Result<CommandLine, clap::Error> {
+        let mut words: Vec<OsString> = words.into_iter().collect();
+        if is_called_by_mount(&words) {
+            words.splice(1..1, ["mount".into(), "--by-mount".into()]);
+        }
+        CommandLine::try_parse_from(words)
+    }
+}
+
+impl MountCommand {
+    /// The options of the command line laid over those after `-o`.
+    ///
+    /// # Errors
+    /// An option after `-o` that is unknown or has a wrong value.
+    pub fn options(&self) -> Result<FuseOptions, super::fuse_options::BadFuseOption> {
+        let fuse = FuseOptions::read(self.fuse.iter().map(String::as_str), self.by_mount)?;
+        let config = self.config.clone().or(fuse.config);
+        Ok(FuseOptions { given: self.given.clone().over(fuse.given), config })
+    }
+}
+
+/// The first word is no command, and it is a path or URL, or `-o` follows.
+fn is_called_by_mount(words: &[OsString]) -> bool {
+    let Some(first) = words.get(1).and_then(|word| word.to_str()) else { return false };
+    let is_command =
+        <CommandLine as clap::CommandFactory>::command().find_subcommand(first).is_some() || first == "help";
+    let has_o = words[2..].iter().any(|word| word.to_string_lossy().starts_with("-o"));
+    !is_command && !first.starts_with('-') && words.len() > 2 && (has_o || first.contains('/'))
+}
+
+/// Is `word` a URL by its looks?
+pub(super) fn looks_like_url(word: &OsStr) -> bool {
+    word.to_string_lossy().contains("://")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::size::Size;
+
+    fn read(line: &str) -> Result<CommandLine, clap::Error> {
+        CommandLine::read(line.split_whitespace().map(OsString::from))
+    }
+
+    fn mount(line: &str) -> MountCommand {
+        match read(line).unwrap().command {
+            Command::Mount(mount) => *mount,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        <CommandLine as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn options_may_stand_anywhere() {
+        let mount = mount("braidfs mount --memory 1G https://a/ https://b/ /mnt --allow-other --umask 077 -v");
+        assert_eq!(mount.places, ["https://a/", "https://b/", "/mnt"]);
+        assert_eq!(mount.given.memory, Some(Size(1 << 30)));
+        assert_eq!(mount.given.allow_other, Some(true));
+        assert!(!mount.by_mount);
+    }
+
+    #[test]
+    fn mount_fuse3_leaves_the_word_mount_out() {
+        for line in [
+            "braidfs https://a/ /mnt -o rw,dev,suid,memory=1G",
+            "braidfs data.toml mnt -orw,memory=1G",
+            "braidfs /etc/d.toml /mnt",
+        ] {
+            let mount = mount(line);
+            assert!(mount.by_mount && mount.places.len() == 2, "{line}");
+            assert!(mount.options().is_ok(), "{line}");
+        }
+        assert_eq!(mount("braidfs https://a/ /mnt -o memory=1G").options().unwrap().given.memory, Some(Size(1 << 30)));
+    }
+
+    #[test]
+    fn a_slip_in_a_command_is_no_mount() {
+        let error = read("braidfs statsu mnt").unwrap_err().to_string();
+        assert!(error.contains("unrecognized subcommand 'statsu'") && error.contains("status"), "{error}");
+        assert!(read("braidfs").is_err());
+        assert!(read("braidfs /mnt").is_err());
+        assert!(read("braidfs help").is_err(), "help is shown, not mounted");
+    }
+
+    #[test]
+    fn the_command_line_counts_before_o() {
+        let mount = mount("braidfs mount https://a/ /mnt -o memory=1G,uid=5 --memory 2G --config x.toml");
+        let options = mount.options().unwrap();
+        assert_eq!((options.given.memory, options.given.uid), (Some(Size(2 << 30)), Some(5)));
+        assert_eq!(options.config, Some("x.toml".into()));
+    }
+
+    #[test]
+    fn bad_values_name_the_option_and_the_way_out() {
+        for (line, said) in [
+            ("braidfs mount a b --memory lots", "invalid value 'lots' for '--memory <SIZE>': \"lots\" is not a size"),
+            (
+                "braidfs mount a b --read-timeout 30",
+                "for '--read-timeout <DURATION>': \"30\" is not a duration: its unit",
+            ),
+            ("braidfs mount a b --umask 99", "\"99\" is not a umask"),
+            ("braidfs mount a b --memroy 1G", "unexpected argument '--memroy'"),
+            ("braidfs mount a b --memory 1G --memory 2G", "cannot be used multiple times"),
+            ("braidfs prefetch", "required arguments were not provided"),
+            ("braidfs umount", "required arguments were not provided"),
+        ] {
+            let error = read(line).expect_err(line).to_string();
+            assert!(error.contains(said), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_other_commands_are_read() {
+        assert!(matches!(
+            read("braidfs status").unwrap().command,
+            Command::Status(StatusCommand { path: None, json: false })
+        ));
+        let Command::Prefetch(prefetch) = read("braidfs prefetch a b --no-wait --json").unwrap().command else {
+            panic!()
+        };
+        assert!(prefetch.no_wait && prefetch.json && prefetch.paths.len() == 2);
+        let Command::Umount(umount) = read("braidfs umount /mnt --lazy").unwrap().command else { panic!() };
+        assert!(umount.lazy);
+        assert!(matches!(
+            read("braidfs demo --no-wait").unwrap().command,
+            Command::Demo(DemoCommand { dir: None, no_wait: true })
+        ));
+    }
+}

@@ -1,0 +1,174 @@
+//! The options of a mount, one table whatever they are written in: on the command line, after
+//! `-o`, or in a file. Everything is optional here; `plan` fills in what is built in.
+
+use super::duration::Length;
+use super::file::MirrorTable;
+use super::size::Size;
+use serde::Deserialize;
+use serde::de::{self, Deserializer};
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// What was given in one place (command line, `-o`, or file), and nothing else.
+#[derive(clap::Args, Deserialize, Clone, Default, Debug)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Given {
+    /// The dataset's name, which its cache folder has [default: made from the first SOURCE]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Where to keep fetched bytes; `none` keeps nothing on disk [default: ~/.cache/braidfs/NAME]
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<CacheDirGiven>,
+    /// The most that the cache may take of the disk [default: a tenth of the disk's free space]
+    #[arg(long, value_name = "SIZE")]
+    pub cache_size: Option<Size>,
+    /// The most memory that fetched bytes may take [default: 256MiB, less where the cgroup gives less]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<Size>,
+    /// A read fails after this long without a byte arriving for it [default: 30s]
+    #[arg(long, value_name = "DURATION")]
+    pub read_timeout: Option<Length>,
+    /// A read fails after this long in any case [default: 10min]
+    #[arg(long, value_name = "DURATION")]
+    pub read_deadline: Option<Length>,
+    /// How long names, sizes and dates are believed before mirrors are asked again [default: 1min]
+    #[arg(long, value_name = "DURATION")]
+    pub entry_lifetime: Option<Length>,
+    /// Let other users read the mount (needs user_allow_other in /etc/fuse.conf unless root)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    pub allow_other: Option<bool>,
+    /// The user who owns everything in the mount [default: you]
+    #[arg(long, value_name = "UID")]
+    pub uid: Option<u32>,
+    /// The group that owns everything in the mount [default: yours]
+    #[arg(long, value_name = "GID")]
+    pub gid: Option<u32>,
+    /// Permission bits to take away, in octal [default: 022]
+    #[arg(long, value_name = "OCTAL")]
+    pub umask: Option<Umask>,
+    /// What `df` and /proc/mounts show as the source [default: braidfs]
+    #[arg(long, value_name = "TEXT")]
+    pub fsname: Option<String>,
+    /// Refuse to run programs from the mount
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    pub noexec: Option<bool>,
+    /// Go to the background once the mount can be used
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    pub background: Option<bool>,
+    /// Write the log here instead of to stderr
+    #[arg(long, value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+    /// Where to mount (in a file; on the command line it is the last argument).
+    #[arg(skip)]
+    pub mountpoint: Option<PathBuf>,
+    /// The mirrors (in a file; on the command line they are the SOURCEs).
+    #[arg(skip)]
+    pub mirror: Vec<MirrorTable>,
+}
+
+impl Given {
+    /// What is given here, and from `below` what is not. Mirrors are not laid over each other:
+    /// they stay as they are here.
+    pub fn over(self, below: Given) -> Given {
+        Given {
+            name: self.name.or(below.name),
+            cache_dir: self.cache_dir.or(below.cache_dir),
+            cache_size: self.cache_size.or(below.cache_size),
+            memory: self.memory.or(below.memory),
+            read_timeout: self.read_timeout.or(below.read_timeout),
+            read_deadline: self.read_deadline.or(below.read_deadline),
+            entry_lifetime: self.entry_lifetime.or(below.entry_lifetime),
+            allow_other: self.allow_other.or(below.allow_other),
+            uid: self.uid.or(below.uid),
+            gid: self.gid.or(below.gid),
+            umask: self.umask.or(below.umask),
+            fsname: self.fsname.or(below.fsname),
+            noexec: self.noexec.or(below.noexec),
+            background: self.background.or(below.background),
+            log_file: self.log_file.or(below.log_file),
+            mountpoint: self.mountpoint.or(below.mountpoint),
+            mirror: self.mirror,
+        }
+    }
+}
+
+/// What stands after `--cache-dir`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CacheDirGiven {
+    /// `none`: keep nothing on disk.
+    None,
+    /// This folder.
+    At(PathBuf),
+}
+
+impl FromStr for CacheDirGiven {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<CacheDirGiven, Infallible> {
+        Ok(match text {
+            "none" => CacheDirGiven::None,
+            path => CacheDirGiven::At(path.into()),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for CacheDirGiven {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<CacheDirGiven, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|never: Infallible| match never {})
+    }
+}
+
+/// Permission bits that are taken away, `0` to `0o777`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Umask(pub u16);
+
+/// Text that is no umask.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0:?} is not a umask; write octal digits from 000 to 777, such as 022")]
+pub struct BadUmask(String);
+
+impl FromStr for Umask {
+    type Err = BadUmask;
+
+    fn from_str(text: &str) -> Result<Umask, BadUmask> {
+        let is_octal = !text.is_empty() && text.len() <= 4 && text.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+        match u16::from_str_radix(text, 8) {
+            Ok(bits) if is_octal && bits <= 0o777 => Ok(Umask(bits)),
+            _ => Err(BadUmask(text.to_owned())),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Umask {
+    /// Text only: the number `22` in TOML would be decimal, and mean another mask than it shows.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Umask, D::Error> {
+        let text = String::deserialize(deserializer)
+            .map_err(|error| de::Error::custom(format!("{error}; a umask is octal, so write it as text: \"022\"")))?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn umasks_are_octal() {
+        assert_eq!("022".parse(), Ok(Umask(0o022)));
+        assert_eq!("0077".parse(), Ok(Umask(0o077)));
+        for text in ["", "088", "1000", "-1", "+7", "u=rwx", "00000"] {
+            let error = text.parse::<Umask>().expect_err(text).to_string();
+            assert_eq!(error, format!("{text:?} is not a umask; write octal digits from 000 to 777, such as 022"));
+        }
+    }
+
+    #[test]
+    fn what_is_above_wins_and_gaps_show_what_is_below() {
+        let above = Given { memory: Some(Size(1)), ..Given::default() };
+        let below = Given { memory: Some(Size(2)), uid: Some(7), ..Given::default() };
+        let both = above.over(below);
+        assert_eq!((both.memory, both.uid, both.gid), (Some(Size(1)), Some(7), None));
+    }
+}

@@ -1,0 +1,388 @@
+//! What was given, in layers (command line over file over built-in), into the plan of a mount.
+
+use super::command_line::{MountCommand, looks_like_url};
+use super::defaults::{self, Surroundings};
+use super::duration::Length;
+use super::file::{ConfigFile, FileError, Headers, MirrorTable};
+use super::fuse_options::BadFuseOption;
+use super::options::{CacheDirGiven, Given};
+use super::size::Size;
+use super::source::{BadSource, MirrorUrl, Source, read_source};
+use crate::chunk::MIRRORS_MAX;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Everything that a mount is told, every path absolute, every value within its bounds.
+#[derive(Clone, Debug)]
+pub struct MountPlan {
+    /// The mirrors, in the order given, each once; at least one.
+    pub mirrors: Vec<MirrorPlan>,
+    /// Where to mount. Not looked at yet.
+    pub mountpoint: PathBuf,
+    /// The dataset's name: fit to be a folder's.
+    pub name: String,
+    /// Where to keep bytes.
+    pub cache: CacheDir,
+    /// The most that the cache takes of the disk, in bytes; `None`: a tenth of what is free there.
+    pub cache_size: Option<u64>,
+    /// The most memory for fetched bytes, in bytes.
+    pub memory: u64,
+    /// A read fails after this long without a byte.
+    pub read_timeout: Duration,
+    /// A read fails after this long in any case; not shorter than `read_timeout`.
+    pub read_deadline: Duration,
+    /// How long names and attributes are believed.
+    pub entry_lifetime: Duration,
+    /// Go to the background once the mount can be used.
+    pub background: bool,
+    /// Let other users in.
+    pub allow_other: bool,
+    /// The owner of everything in the mount.
+    pub uid: u32,
+    /// And the group.
+    pub gid: u32,
+    /// Permission bits to take away.
+    pub umask: u16,
+    /// What `df` shows as the source.
+    pub fsname: String,
+    /// Refuse to run programs from the mount.
+    pub noexec: bool,
+    /// Where the log goes; `None`: stderr.
+    pub log_file: Option<PathBuf>,
+    /// The file that part of this came from.
+    pub config_file: Option<PathBuf>,
+    /// What is not wrong but should be said.
+    pub warnings: Vec<String>,
+}
+
+/// One mirror, as told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MirrorPlan {
+    /// Its base URL.
+    pub url: MirrorUrl,
+    /// Headers for every request.
+    pub headers: Headers,
+    /// The User-Agent; `None`: braidfs's own.
+    pub user_agent: Option<String>,
+    /// PEM file of certificate authorities besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// How long a connection may take to be made; `None`: as built in.
+    pub connect_timeout: Option<Duration>,
+}
+
+/// Where fetched bytes are kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CacheDir {
+    /// In the folder that belongs to the dataset by default.
+    Default(PathBuf),
+    /// In the folder that was given.
+    At(PathBuf),
+    /// Not on disk.
+    None,
+}
+
+impl CacheDir {
+    /// The folder, where there is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            CacheDir::Default(path) | CacheDir::At(path) => Some(path),
+            CacheDir::None => None,
+        }
+    }
+}
+
+/// Why there is no plan. Each message names the input and the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A SOURCE is neither URL nor file.
+    #[error(transparent)]
+    Source(#[from] BadSource),
+    /// The file is wrong.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// An option after `-o` is wrong.
+    #[error(transparent)]
+    FuseOption(#[from] BadFuseOption),
+    /// No SOURCE and no mirror in a file.
+    #[error("{0}")]
+    NoMirror(String),
+    /// No place to mount at.
+    #[error("{0}")]
+    NoMountpoint(String),
+    /// More than one configuration file.
+    #[error("two configuration files, {} and {}: put the [[mirror]] tables into one", .0.display(), .1.display())]
+    TwoFiles(PathBuf, PathBuf),
+    /// More mirrors than braidfs can tell apart.
+    #[error("{0} mirrors are more than the {MIRRORS_MAX} that one mount can use; leave some out")]
+    TooManyMirrors(usize),
+    /// The same mirror twice.
+    #[error("the mirror {0} is given twice; leave one out")]
+    MirrorTwice(String),
+    /// A value outside its bounds, or one that does not go with another.
+    #[error("{0}")]
+    Value(String),
+}
+
+/// Make the plan of a mount from what was typed and the file it names.
+///
+/// # Errors
+/// The first thing that is wrong. Nothing was changed anywhere.
+pub fn plan_mount(command: &MountCommand, around: &Surroundings) -> Result<MountPlan, PlanError> {
+    let typed = command.options()?;
+    let (sources, mountpoint) = part_places(&command.places, typed.config.is_some(), around)?;
+    let mut file: Option<ConfigFile> = None;
+    let mut mirrors = Vec::new();
+    let named = typed.config.iter().map(|path| Ok(Source::File(around.cwd.join(path))));
+    for source in named.chain(sources.iter().map(|source| read_source(source, &around.cwd))) {
+        match source? {
+            Source::Mirror(url) => mirrors.push(MirrorPlan::of_url(url)),
+            Source::File(path) => {
+                if let Some(first) = &file {
+                    return Err(PlanError::TwoFiles(first.path.clone(), path));
+                }
+                let read = ConfigFile::read(&path)?;
+                for table in &read.given.mirror {
+                    mirrors.push(MirrorPlan::of_table(table, &read, around)?);
+                }
+                file = Some(read);
+            }
+        }
+    }
+    check_mirrors(&mirrors, file.as_ref())?;
+    let below = file.as_ref().map(|file| of_file(file, around)).unwrap_or_default();
+    let mut given = typed.given.over(below);
+    let mountpoint = mountpoint.or(given.mountpoint.take()).ok_or_else(|| no_mountpoint(&sources))?;
+    let mut plan = lay_out(given, mirrors, around.cwd.join(mountpoint), around)?;
+    plan.config_file = file.map(|file| file.path);
+    plan.background |= command.by_mount;
+    Ok(plan)
+}
+
+impl MirrorPlan {
+    fn of_url(url: MirrorUrl) -> MirrorPlan {
+        MirrorPlan { url, headers: Headers::default(), user_agent: None, ca_file: None, connect_timeout: None }
+    }
+
+    fn of_table(table: &MirrorTable, file: &ConfigFile, around: &Surroundings) -> Result<MirrorPlan, FileError> {
+        let mut ca_file = None;
+        if let Some(given) = &table.ca_file {
+            let path = around.absolute(folder_of(&file.path), given.get_ref());
+            if let Err(error) = std::fs::File::open(&path) {
+                return Err(file.wrong(given.span(), format!("cannot read ca-file {}: {error}", path.display())));
+            }
+            ca_file = Some(path);
+        }
+        Ok(MirrorPlan {
+            url: table.url.get_ref().clone(),
+            headers: table.headers.clone(),
+            user_agent: table.user_agent.clone().map(|text| text.0),
+            ca_file,
+            connect_timeout: table.connect_timeout.map(|length| length.0),
+        })
+    }
+}
+
+/// SOURCE... and MOUNTPOINT. A lone word beside `--config` is the mountpoint; a lone file may name
+/// its own.
+fn part_places(
+    places: &[OsString],
+    has_config: bool,
+    around: &Surroundings,
+) -> Result<(Vec<OsString>, Option<PathBuf>), PlanError> {
+    match places {
+        [] if has_config => Ok((Vec::new(), None)),
+        [] => Err(PlanError::NoMirror(
+            "no SOURCE and no MOUNTPOINT; write: braidfs mount https://HOST/FOLDER/ MOUNTPOINT".into(),
+        )),
+        [only] if has_config && !looks_like_url(only) => Ok((Vec::new(), Some(only.into()))),
+        [only] if !looks_like_url(only) && around.cwd.join(only).is_dir() => Err(PlanError::NoMirror(format!(
+            "{only:?} is the MOUNTPOINT, but no SOURCE is given; write: braidfs mount https://HOST/FOLDER/ {}",
+            only.display()
+        ))),
+        [only] => Ok((vec![only.clone()], None)),
+        [.., last] if looks_like_url(last) => Err(PlanError::NoMountpoint(format!(
+            "the last argument is the MOUNTPOINT, but {:?} is a URL; add a folder to mount at",
+            shown(last)
+        ))),
+        [sources @ .., last] => Ok((sources.to_vec(), Some(last.into()))),
+    }
+}
+
+fn shown(word: &OsString) -> String {
+    let text = word.to_string_lossy();
+    text.parse::<MirrorUrl>().map_or_else(|_| "…".to_owned(), |url| url.shown())
+}
+
+fn no_mountpoint(sources: &[OsString]) -> PlanError {
+    let after = sources.last().map_or(String::new(), |last| format!(" after {:?}", last.to_string_lossy()));
+    let after = if sources.iter().any(|source| looks_like_url(source)) { String::new() } else { after };
+    PlanError::NoMountpoint(format!(
+        "no MOUNTPOINT: give an empty folder as the last argument{after}, or `mountpoint = \"…\"` in the file"
+    ))
+}
+
+fn check_mirrors(mirrors: &[MirrorPlan], file: Option<&ConfigFile>) -> Result<(), PlanError> {
+    if mirrors.is_empty() {
+        let place = file.map_or(String::new(), |file| format!("{} has no [[mirror]] table and ", file.path.display()));
+        return Err(PlanError::NoMirror(format!(
+            "{place}no SOURCE is given: add [[mirror]] with url = \"https://HOST/FOLDER/\", or a SOURCE"
+        )));
+    }
+    if mirrors.len() > MIRRORS_MAX {
+        return Err(PlanError::TooManyMirrors(mirrors.len()));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    match mirrors.iter().find(|mirror| !seen.insert(mirror.url.0.as_str())) {
+        Some(twice) => Err(PlanError::MirrorTwice(twice.url.shown())),
+        None => Ok(()),
+    }
+}
+
+/// What the file gives, its relative paths taken from the file's own folder.
+fn of_file(file: &ConfigFile, around: &Surroundings) -> Given {
+    let mut given = file.given.clone();
+    let absolute = |path: PathBuf| around.absolute(folder_of(&file.path), &path);
+    given.mountpoint = given.mountpoint.map(absolute);
+    given.log_file = given.log_file.map(absolute);
+    given.cache_dir = given.cache_dir.map(|dir| match dir {
+        CacheDirGiven::At(path) => CacheDirGiven::At(absolute(path)),
+        CacheDirGiven::None => CacheDirGiven::None,
+    });
+    given
+}
+
+fn folder_of(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new("/"))
+}
+
+fn lay_out(
+    given: Given,
+    mirrors: Vec<MirrorPlan>,
+    mountpoint: PathBuf,
+    around: &Surroundings,
+) -> Result<MountPlan, PlanError> {
+    let name = match given.name {
+        Some(name) => match defaults::bad_name(&name) {
+            Some(why) => return Err(PlanError::Value(why)),
+            None => name,
+        },
+        None => defaults::name_of(&mirrors[0].url),
+    };
+    let (read_timeout, read_deadline) = deadlines(given.read_timeout, given.read_deadline)?;
+    let mut warnings = Vec::new();
+    let memory = memory(given.memory, around, &mut warnings)?;
+    Ok(MountPlan {
+        cache: cache_dir(given.cache_dir, &name, around)?,
+        cache_size: cache_size(given.cache_size)?,
+        memory,
+        read_timeout,
+        read_deadline,
+        entry_lifetime: entry_lifetime(given.entry_lifetime)?,
+        background: given.background.unwrap_or(false),
+        allow_other: given.allow_other.unwrap_or(false),
+        uid: given.uid.unwrap_or(around.uid),
+        gid: given.gid.unwrap_or(around.gid),
+        umask: given.umask.map_or(defaults::UMASK, |umask| umask.0),
+        fsname: fsname(given.fsname)?,
+        noexec: given.noexec.unwrap_or(false),
+        log_file: given.log_file.map(|path| around.cwd.join(path)),
+        config_file: None,
+        mirrors,
+        mountpoint,
+        name,
+        warnings,
+    })
+}
+
+fn memory(given: Option<Size>, around: &Surroundings, warnings: &mut Vec<String>) -> Result<u64, PlanError> {
+    let Some(Size(bytes)) = given else { return Ok(around.memory_bytes()) };
+    if bytes < defaults::MEMORY_BYTES_MIN {
+        return Err(PlanError::Value(format!(
+            "memory {} is less than {}, with which a few readers would only wait for one another; give more",
+            Size(bytes),
+            Size(defaults::MEMORY_BYTES_MIN)
+        )));
+    }
+    if let Some(limit) = around.memory_limit_bytes.filter(|limit| bytes > *limit) {
+        warnings.push(format!(
+            "memory {} is more than the {} bytes that the control group allows: the kernel will kill braidfs before it is full",
+            Size(bytes),
+            limit
+        ));
+    }
+    Ok(bytes)
+}
+
+fn cache_size(given: Option<Size>) -> Result<Option<u64>, PlanError> {
+    match given {
+        Some(Size(bytes)) if bytes < defaults::CACHE_BYTES_MIN => Err(PlanError::Value(format!(
+            "cache-size {} is less than {}, most of which the cache's own tables would take; give more, or `cache-dir none` to keep nothing on disk",
+            Size(bytes),
+            Size(defaults::CACHE_BYTES_MIN)
+        ))),
+        given => Ok(given.map(|size| size.0)),
+    }
+}
+
+fn cache_dir(given: Option<CacheDirGiven>, name: &str, around: &Surroundings) -> Result<CacheDir, PlanError> {
+    match given {
+        Some(CacheDirGiven::None) => Ok(CacheDir::None),
+        Some(CacheDirGiven::At(path)) if path.as_os_str().is_empty() => {
+            Err(PlanError::Value("cache-dir is empty; give a folder, or `none` to keep nothing on disk".into()))
+        }
+        Some(CacheDirGiven::At(path)) => Ok(CacheDir::At(around.cwd.join(path))),
+        None => around.cache_dir(name).map(CacheDir::Default).ok_or_else(|| {
+            PlanError::Value(
+                "neither HOME nor XDG_CACHE_HOME is set, so there is no default cache folder; give --cache-dir DIR or --cache-dir none"
+                    .into(),
+            )
+        }),
+    }
+}
+
+fn deadlines(timeout: Option<Length>, deadline: Option<Length>) -> Result<(Duration, Duration), PlanError> {
+    let least = defaults::READ_TIMEOUT_MIN;
+    if let Some(given) = timeout.filter(|given| given.0 < least) {
+        return Err(PlanError::Value(format!(
+            "read-timeout {given} is shorter than {}, in which no mirror far away can answer; give more",
+            Length(least)
+        )));
+    }
+    let read_timeout = timeout.map_or(defaults::READ_TIMEOUT, |given| given.0);
+    match deadline {
+        Some(given) if given.0 < read_timeout && timeout.is_some() => Err(PlanError::Value(format!(
+            "read-deadline {given} is shorter than read-timeout {}; make it longer",
+            Length(read_timeout)
+        ))),
+        // One of them given alone moves the other with it, since it is what the user cares for.
+        Some(given) if given.0 < least => Err(PlanError::Value(format!(
+            "read-deadline {given} is shorter than {}, in which no mirror far away can answer; give more",
+            Length(least)
+        ))),
+        Some(given) => Ok((read_timeout.min(given.0), given.0)),
+        None => Ok((read_timeout, defaults::READ_DEADLINE.max(read_timeout))),
+    }
+}
+
+fn entry_lifetime(given: Option<Length>) -> Result<Duration, PlanError> {
+    match given {
+        Some(given) if given.0 > defaults::ENTRY_LIFETIME_MAX => Err(PlanError::Value(format!(
+            "entry-lifetime {given} is longer than a year ({}); give less",
+            Length(defaults::ENTRY_LIFETIME_MAX)
+        ))),
+        given => Ok(given.map_or(defaults::ENTRY_LIFETIME, |given| given.0)),
+    }
+}
+
+fn fsname(given: Option<String>) -> Result<String, PlanError> {
+    let name = given.unwrap_or_else(|| defaults::FSNAME.to_owned());
+    if name.is_empty() || name.chars().any(char::is_control) {
+        return Err(PlanError::Value(format!("fsname {name:?} is empty or has control characters; give plain text")));
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

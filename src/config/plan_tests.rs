@@ -1,0 +1,182 @@
+use super::*;
+use crate::config::command_line::{Command, CommandLine};
+
+struct Desk {
+    folder: tempfile::TempDir,
+    around: Surroundings,
+}
+
+impl Desk {
+    fn new() -> Desk {
+        let folder = tempfile::tempdir().unwrap();
+        let around = Surroundings {
+            cwd: folder.path().to_owned(),
+            home: Some("/home/joe".into()),
+            xdg_cache_home: None,
+            xdg_runtime_dir: None,
+            uid: 1000,
+            gid: 100,
+            memory_limit_bytes: None,
+        };
+        Desk { folder, around }
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.folder.path().join(name), text).unwrap();
+    }
+
+    fn plan(&self, line: &str) -> Result<MountPlan, PlanError> {
+        match CommandLine::read(line.split_whitespace().map(OsString::from)).unwrap().command {
+            Command::Mount(mount) => plan_mount(&mount, &self.around),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn refusal(&self, line: &str) -> String {
+        self.plan(line).expect_err(line).to_string()
+    }
+}
+
+#[test]
+fn what_is_built_in() {
+    let desk = Desk::new();
+    let plan = desk.plan("braidfs mount https://a.example/data https://b.example/data mnt").unwrap();
+    assert_eq!(plan.mirrors.len(), 2);
+    assert_eq!(plan.mountpoint, desk.folder.path().join("mnt"));
+    assert!(plan.name.starts_with("a.example-data-"), "{}", plan.name);
+    assert_eq!(plan.cache, CacheDir::Default(Path::new("/home/joe/.cache/braidfs").join(&plan.name)));
+    assert_eq!((plan.cache_size, plan.memory), (None, 256 << 20));
+    assert_eq!((plan.read_timeout, plan.read_deadline), (Duration::from_secs(30), Duration::from_secs(600)));
+    assert_eq!((plan.uid, plan.gid, plan.umask), (1000, 100, 0o022));
+    assert_eq!((plan.background, plan.allow_other, plan.noexec), (false, false, false));
+    assert_eq!((plan.fsname.as_str(), plan.entry_lifetime), ("braidfs", Duration::from_secs(60)));
+    assert!(plan.warnings.is_empty());
+}
+
+const FILE: &str = r#"
+name = "genomes"
+memory = "32MiB"
+uid = 5
+gid = 6
+cache-dir = "cache"
+mountpoint = "here"
+[[mirror]]
+url = "https://a.example/"
+headers = { X-Key = "k" }
+ca-file = "ca.pem"
+connect-timeout = "3s"
+"#;
+
+#[test]
+fn command_line_over_o_over_file_over_built_in() {
+    let desk = Desk::new();
+    desk.write("d.toml", FILE);
+    desk.write("ca.pem", "");
+    let plan = desk.plan("braidfs mount d.toml https://b.example/ mnt -o gid=8,uid=7 --uid 9").unwrap();
+    assert_eq!((plan.uid, plan.gid, plan.memory, plan.umask), (9, 8, 32 << 20, 0o022));
+    assert_eq!(plan.mountpoint, desk.folder.path().join("mnt"));
+    assert_eq!(plan.name, "genomes");
+    assert_eq!(plan.cache, CacheDir::At(desk.folder.path().join("cache")));
+    let urls: Vec<_> = plan.mirrors.iter().map(|mirror| mirror.url.shown()).collect();
+    assert_eq!(urls, ["https://a.example/", "https://b.example/"]);
+    assert_eq!(plan.mirrors[0].ca_file, Some(desk.folder.path().join("ca.pem")));
+    assert_eq!(plan.mirrors[0].connect_timeout, Some(Duration::from_secs(3)));
+    assert_eq!(plan.config_file, Some(desk.folder.path().join("d.toml")));
+}
+
+#[test]
+fn a_file_may_name_the_mountpoint_itself() {
+    let desk = Desk::new();
+    desk.write("d.toml", FILE);
+    desk.write("ca.pem", "");
+    for line in ["braidfs mount d.toml", "braidfs mount --config d.toml"] {
+        assert_eq!(desk.plan(line).unwrap().mountpoint, desk.folder.path().join("here"), "{line}");
+    }
+    let plan = desk.plan("braidfs mount --config d.toml there").unwrap();
+    assert_eq!(plan.mountpoint, desk.folder.path().join("there"));
+    let plan = desk.plan("braidfs ./d.toml there -o rw,dev,suid").unwrap();
+    assert!(plan.background, "mount(8) waits for its command to return");
+}
+
+#[test]
+fn the_name_and_so_the_cache_outlives_further_mirrors() {
+    let desk = Desk::new();
+    let one = desk.plan("braidfs mount https://a.example/d mnt").unwrap();
+    let two = desk.plan("braidfs mount https://a.example/d/ https://b.example/d mnt").unwrap();
+    assert_eq!((one.name, one.cache), (two.name, two.cache));
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_the_way_out() {
+    let desk = Desk::new();
+    desk.write("d.toml", FILE);
+    desk.write("e.toml", "[[mirror]]\nurl = \"https://e.example/\"\n");
+    desk.write("none.toml", "name = \"x\"\n");
+    std::fs::create_dir(desk.folder.path().join("mnt")).unwrap();
+    for (line, said) in [
+        ("braidfs mount", "no SOURCE and no MOUNTPOINT; write: braidfs mount https://"),
+        ("braidfs mount mnt", "is the MOUNTPOINT, but no SOURCE is given"),
+        ("braidfs mount https://a.example/", "no MOUNTPOINT: give an empty folder"),
+        ("braidfs mount e.toml", "no MOUNTPOINT: give an empty folder as the last argument after \"e.toml\""),
+        ("braidfs mount https://a.example/ https://b.example/", "but \"https://b.example/\" is a URL; add a folder"),
+        ("braidfs mount a.example/data mnt", "write https://a.example/data for a mirror"),
+        ("braidfs mount missing.toml mnt", "missing.toml: no such file"),
+        ("braidfs mount --config missing.toml mnt", "cannot read the configuration file"),
+        ("braidfs mount mnt mnt", "is a folder"),
+        ("braidfs mount none.toml mnt", "none.toml has no [[mirror]] table and no SOURCE is given"),
+        ("braidfs mount e.toml --config none.toml mnt", "two configuration files"),
+        ("braidfs mount https://a.example https://a.example/ mnt", "the mirror https://a.example/ is given twice"),
+        ("braidfs mount d.toml mnt", "d.toml:11:11: cannot read ca-file"),
+        ("braidfs mount https://a/ mnt --memory 8M", "memory 8MiB is less than 16MiB"),
+        ("braidfs mount https://a/ mnt --cache-size 1M", "cache-size 1MiB is less than 16MiB"),
+        ("braidfs mount https://a/ mnt --read-timeout 0s", "read-timeout 0s is shorter than 100ms"),
+        (
+            "braidfs mount https://a/ mnt --read-timeout 10s --read-deadline 5s",
+            "read-deadline 5s is shorter than read-timeout 10s",
+        ),
+        ("braidfs mount https://a/ mnt --read-deadline 1ms", "read-deadline 1ms is shorter than 100ms"),
+        ("braidfs mount https://a/ mnt --entry-lifetime 100000h", "longer than a year"),
+        ("braidfs mount https://a/ mnt --name a/b", "\"a/b\" cannot name a dataset"),
+        ("braidfs mount https://a/ mnt -o rw", "a braidfs mount is read-only"),
+        ("braidfs mount https://a/ mnt -o bogus", "-o bogus: unknown option"),
+        ("braidfs mount https://a/ mnt --cache-dir=", "cache-dir is empty"),
+        ("braidfs mount https://a/ mnt --fsname=", "fsname \"\" is empty"),
+    ] {
+        let error = desk.refusal(line);
+        assert!(error.contains(said), "{line}: {error}");
+    }
+}
+
+#[test]
+fn no_home_is_no_default_cache() {
+    let mut desk = Desk::new();
+    desk.around.home = None;
+    assert!(desk.refusal("braidfs mount https://a/ mnt").contains("give --cache-dir DIR or --cache-dir none"));
+    assert_eq!(desk.plan("braidfs mount https://a/ mnt --cache-dir none").unwrap().cache, CacheDir::None);
+}
+
+#[test]
+fn too_many_mirrors_are_refused() {
+    let desk = Desk::new();
+    let tables: String = (0..1025).map(|at| format!("[[mirror]]\nurl = \"https://m{at}.example/\"\n")).collect();
+    desk.write("many.toml", &tables);
+    assert!(desk.refusal("braidfs mount many.toml mnt").contains("1025 mirrors are more than the 1024"));
+}
+
+#[test]
+fn more_memory_than_the_cgroup_gives_is_said() {
+    let mut desk = Desk::new();
+    desk.around.memory_limit_bytes = Some(64 << 20);
+    assert_eq!(desk.plan("braidfs mount https://a/ mnt").unwrap().memory, 16 << 20);
+    let plan = desk.plan("braidfs mount https://a/ mnt --memory 128M").unwrap();
+    assert!(plan.warnings[0].contains("memory 128MiB is more than the 67108864 bytes"), "{:?}", plan.warnings);
+}
+
+#[test]
+fn one_deadline_alone_moves_the_other() {
+    let desk = Desk::new();
+    let plan = desk.plan("braidfs mount https://a/ mnt --read-deadline 5s").unwrap();
+    assert_eq!(plan.read_timeout, Duration::from_secs(5));
+    let plan = desk.plan("braidfs mount https://a/ mnt --read-timeout 1h").unwrap();
+    assert_eq!(plan.read_deadline, Duration::from_secs(3600));
+}
