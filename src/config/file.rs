@@ -192,11 +192,11 @@ impl ConfigFile {
 }
 
 fn wrong_at(path: &Path, text: &str, span: Range<usize>, message: String) -> Wrong {
-    let start = text.floor_char_boundary(span.start.min(text.len()));
+    let start = char_start(text, span.start);
     let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
     let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
     let line_text = text[line_start..line_end].trim_end_matches('\r');
-    let end = text.floor_char_boundary(span.end.clamp(start, line_end.max(start)));
+    let end = char_start(text, span.end.clamp(start, line_end.max(start)));
     let column = text[line_start..start].chars().count() + 1;
     let shown: String = line_text.chars().take(SHOWN_COLUMNS_MAX).map(|c| if c == '\t' { ' ' } else { c }).collect();
     Wrong {
@@ -207,6 +207,11 @@ fn wrong_at(path: &Path, text: &str, span: Range<usize>, message: String) -> Wro
         text: shown,
         message,
     }
+}
+
+/// `at`, moved back to where a character starts.
+fn char_start(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
 }
 
 /// serde's words for an unknown key, with the nearest known one in front of the list.

@@ -1,0 +1,211 @@
+//! `braidfs prefetch PATH... [--no-wait] [--json]`.
+
+use super::{Screen, prefetch_of};
+use crate::control::client::{ClientError, Desk, Target};
+use crate::control::human::{bytes, length, plain, rate};
+use crate::control::protocol::{Command, PathText, REQUEST_BYTES_MAX, Refusal, RefusalKind, Reply, request_line};
+use crate::control::report::{FailedFile, PrefetchReport, Progress};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::{Path, PathBuf};
+
+/// Without a terminal, a line of progress comes after so many percent more, …
+const LINE_EVERY_PERCENT: u64 = 10;
+/// … or after so many milliseconds.
+const LINE_EVERY_MS: u64 = 30_000;
+
+/// Fetch `paths` (files, and folders with all that is below them) into the cache, and return when all of
+/// it is durable on disk, or has begun with `no_wait`. Returns the exit code.
+pub fn prefetch(desk: &Desk, paths: &[PathBuf], no_wait: bool, screen: &mut Screen<'_>) -> u8 {
+    match run(desk, paths, no_wait, screen) {
+        Ok(code) => code,
+        Err(error) => screen.fail(&error),
+    }
+}
+
+fn run(desk: &Desk, paths: &[PathBuf], no_wait: bool, screen: &mut Screen<'_>) -> Result<u8, ClientError> {
+    let (target, relative) = on_one_mount(desk, paths)?;
+    let command = Command::Prefetch { paths: relative, wait: !no_wait };
+    if request_line(&command).len() as u64 > REQUEST_BYTES_MAX {
+        let message =
+            "the paths are longer than 1 MiB together: name folders instead of their files, or use several commands";
+        return Err(Refusal::new(RefusalKind::Request, message).into());
+    }
+    let connection = desk.connect(&target.mount)?;
+    let mut show = Show::new(screen, &target.mount.mountpoint);
+    let answer = connection.run(&command, |reply| show.hear(reply));
+    let failed = show.end();
+    let report = prefetch_of(answer?)?;
+    Ok(show_end(&report, failed, screen))
+}
+
+/// All `paths` relative to the one mount that they are on.
+fn on_one_mount(desk: &Desk, paths: &[PathBuf]) -> Result<(Target, Vec<PathText>), ClientError> {
+    let mut first: Option<(&PathBuf, Target)> = None;
+    let mut relative = Vec::new();
+    for path in paths {
+        let found = desk.find(path)?;
+        relative.push(PathText(found.relative.clone()));
+        match &first {
+            Some((other, target)) if target.mount.device != found.mount.device => {
+                return Err(ClientError::TwoMounts((*other).clone(), path.clone()));
+            }
+            Some(_) => {}
+            None => first = Some((path, found)),
+        }
+    }
+    match first {
+        Some((_, target)) => Ok((target, relative)),
+        None => Err(ClientError::NoPath("nothing is to be fetched".into())),
+    }
+}
+
+fn show_end(report: &PrefetchReport, failed: u64, screen: &mut Screen<'_>) -> u8 {
+    let progress = &report.progress;
+    let failed = failed.max(progress.files_failed);
+    if screen.json {
+        screen.say_json(&serde_json::json!({ "result": report }));
+    } else if !report.finished {
+        screen.say(&format!("{}\n", report.job));
+    } else {
+        screen.say(&format!(
+            "{} of {} files, {}, durable on disk after {}; {} fetched for it\n",
+            progress.files_done,
+            progress.files_total,
+            bytes(progress.bytes_done),
+            length(progress.elapsed_ms),
+            bytes(report.bytes_fetched)
+        ));
+    }
+    match failed {
+        0 => 0,
+        _ => {
+            screen.complain(&format!("braidfs: {failed} files failed\n"));
+            1
+        }
+    }
+}
+
+/// Shows a prefetch while it runs: a bar, lines, or JSON.
+struct Show<'s, 'a> {
+    screen: &'s mut Screen<'a>,
+    mountpoint: &'s Path,
+    bar: Option<ProgressBar>,
+    failed: u64,
+    last: Option<Progress>,
+}
+
+impl<'s, 'a> Show<'s, 'a> {
+    fn new(screen: &'s mut Screen<'a>, mountpoint: &'s Path) -> Show<'s, 'a> {
+        let bar = (screen.is_terminal && !screen.json).then(|| {
+            let template =
+                "{wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left; {msg}";
+            let style = ProgressStyle::with_template(template).expect("the template is a constant, drawn in a test");
+            ProgressBar::new(0).with_style(style)
+        });
+        Show { screen, mountpoint, bar, failed: 0, last: None }
+    }
+
+    fn hear(&mut self, reply: Reply) {
+        if self.screen.json && reply != Reply::Alive {
+            self.screen.say_json(&reply);
+        }
+        match reply {
+            Reply::Failed(file) => {
+                self.failed += 1;
+                self.complain(&file);
+            }
+            Reply::Progress(progress) => match &self.bar {
+                Some(bar) => {
+                    let listing = if progress.listing { ", still listing" } else { "" };
+                    bar.set_length(progress.bytes_total);
+                    bar.set_position(progress.bytes_done);
+                    bar.set_message(format!("{} of {} files{listing}", progress.files_done, progress.files_total));
+                }
+                None if !self.screen.json => self.line(progress),
+                None => {}
+            },
+            Reply::Alive | Reply::Result(_) | Reply::Error(_) => {}
+        }
+    }
+
+    fn complain(&mut self, file: &FailedFile) {
+        let path = self.mountpoint.join(String::from_utf8_lossy(&file.path.0).as_ref());
+        let text = format!("{}: {}\n", plain(&path.display().to_string()), plain(&file.reason));
+        let screen = &mut *self.screen;
+        match &self.bar {
+            Some(bar) => bar.suspend(|| screen.complain(&text)),
+            None => screen.complain(&text),
+        }
+    }
+
+    fn line(&mut self, progress: Progress) {
+        let percent = |progress: &Progress| progress.bytes_done * 100 / progress.bytes_total.max(1);
+        let is_due = self.last.as_ref().is_none_or(|last| {
+            percent(&progress) >= percent(last) + LINE_EVERY_PERCENT
+                || progress.elapsed_ms >= last.elapsed_ms + LINE_EVERY_MS
+        });
+        if is_due {
+            self.screen.complain(&line_text(&progress));
+            self.last = Some(progress);
+        }
+    }
+
+    fn end(self) -> u64 {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+        self.failed
+    }
+}
+
+fn line_text(progress: &Progress) -> String {
+    let bytes_per_second = progress.bytes_done as f64 * 1e3 / progress.elapsed_ms.max(1) as f64;
+    let left = progress.bytes_total.saturating_sub(progress.bytes_done) as f64;
+    let left = match (progress.listing, bytes_per_second >= 1.0) {
+        (true, _) => ", still listing".to_owned(),
+        (false, true) => format!(", {} left", length((left / bytes_per_second * 1e3) as u64)),
+        (false, false) => String::new(),
+    };
+    format!(
+        "{} of {} ({} %), {} of {} files, {}{left}\n",
+        bytes(progress.bytes_done),
+        bytes(progress.bytes_total),
+        progress.bytes_done * 100 / progress.bytes_total.max(1),
+        progress.files_done,
+        progress.files_total,
+        rate(bytes_per_second)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_rate_and_time_left() {
+        let progress = Progress {
+            bytes_done: 1 << 20,
+            bytes_total: 4 << 20,
+            files_done: 1,
+            files_total: 5,
+            elapsed_ms: 1000,
+            ..Progress::default()
+        };
+        assert_eq!(line_text(&progress), "1.00 MiB of 4.00 MiB (25 %), 1 of 5 files, 1.00 MiB/s, 3.0 s left\n");
+        let listing = Progress { listing: true, ..progress };
+        assert!(line_text(&listing).ends_with("1.00 MiB/s, still listing\n"));
+        assert!(line_text(&Progress::default()).starts_with("0 B of 0 B (0 %), 0 of 0 files"));
+    }
+
+    #[test]
+    fn the_bar_can_be_drawn() {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let mut screen = Screen { out: &mut out, err: &mut err, is_terminal: true, json: false };
+        let mut show = Show::new(&mut screen, Path::new("/mnt"));
+        show.hear(Reply::Progress(Progress { bytes_done: 5, bytes_total: 10, ..Progress::default() }));
+        assert_eq!(show.bar.as_ref().map(|bar| (bar.position(), bar.length())), Some((5, Some(10))));
+        show.hear(Reply::Failed(FailedFile { path: PathText(b"a/\xff\n".to_vec()), reason: "gone".into() }));
+        assert_eq!(show.end(), 1);
+        assert_eq!(String::from_utf8(err).unwrap(), "/mnt/a/\u{fffd}\u{fffd}: gone\n");
+    }
+}

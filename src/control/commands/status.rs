@@ -1,0 +1,211 @@
+//! `braidfs status [PATH] [--json]`.
+
+use super::{Screen, file_of, status_of};
+use crate::control::client::{ClientError, Desk, Target};
+use crate::control::human::{bytes, length, plain, rate, table};
+use crate::control::protocol::{Command, PathText};
+use crate::control::report::{FileReport, MirrorReport, StatusReport};
+use std::path::Path;
+
+/// Show what the mount of `path` does (no path: the only mount there is), or what is known of a file
+/// in it. Returns the exit code.
+pub fn status(desk: &Desk, path: Option<&Path>, screen: &mut Screen<'_>) -> u8 {
+    let target = path.map_or_else(|| desk.only(), |path| desk.find(path));
+    match target.and_then(|target| show(desk, target, screen)) {
+        Ok(()) => 0,
+        Err(error) => screen.fail(&error),
+    }
+}
+
+fn show(desk: &Desk, target: Target, screen: &mut Screen<'_>) -> Result<(), ClientError> {
+    let connection = desk.connect(&target.mount)?;
+    if target.relative.is_empty() {
+        let report = status_of(connection.run(&Command::Status { path: None }, |_| {})?)?;
+        match screen.json {
+            true => screen.say_json(&report),
+            false => screen.say(&mount_text(&report)),
+        }
+    } else {
+        let path = Some(PathText(target.relative));
+        let report = file_of(connection.run(&Command::Status { path }, |_| {})?)?;
+        match screen.json {
+            true => screen.say_json(&report),
+            false => screen.say(&file_text(&report)),
+        }
+    }
+    Ok(())
+}
+
+fn mount_text(report: &StatusReport) -> String {
+    let mut lines = vec![format!(
+        "{}: {}, {}, process {}, mounted for {}",
+        plain(&report.mountpoint),
+        plain(&report.name),
+        plain(&report.state),
+        report.pid,
+        length((report.uptime_s * 1e3) as u64)
+    )];
+    let amplification =
+        report.read_amplification.map_or(String::new(), |factor| format!(", {factor:.2} per byte read"));
+    let hits = report.hit_ratio.map_or(String::new(), |ratio| format!(", {:.0} % without waiting", ratio * 100.0));
+    let errors = if report.read_errors > 0 { format!(", {} failed", report.read_errors) } else { String::new() };
+    lines.push(format!("read     {} in {} reads{hits}{errors}", bytes(report.bytes_read), report.reads));
+    lines.push(format!("fetched  {}{amplification}", bytes(report.bytes_fetched)));
+    lines.push(format!("memory   {} of {}", bytes(report.memory_bytes), bytes(report.memory_limit)));
+    lines.push(match &report.cache_dir {
+        Some(folder) => format!(
+            "disk     {} of {} in {} ({})",
+            bytes(report.disk_bytes),
+            bytes(report.disk_limit),
+            plain(folder),
+            plain(&report.disk_state)
+        ),
+        None => "disk     nothing is kept on disk".to_owned(),
+    });
+    if let Some(oldest_ms) = report.oldest_operation_ms {
+        lines.push(format!("waiting  the oldest read or lookup since {}", length(oldest_ms)));
+    }
+    for job in &report.jobs {
+        let progress = &job.progress;
+        lines.push(format!(
+            "job {}    {}: {} of {} files, {} of {}, {} failed",
+            job.job,
+            plain(&job.state),
+            progress.files_done,
+            progress.files_total,
+            bytes(progress.bytes_done),
+            bytes(progress.bytes_total),
+            progress.files_failed
+        ));
+    }
+    format!("{}\n\n{}{}", lines.join("\n"), mirrors_text(&report.mirrors), remarks_text(&report.mirrors))
+}
+
+fn mirrors_text(mirrors: &[MirrorReport]) -> String {
+    let rows: Vec<[String; 7]> = mirrors
+        .iter()
+        .map(|mirror| {
+            [
+                plain(&mirror.url),
+                plain(&mirror.state),
+                rate(mirror.throughput_bytes_per_second),
+                mirror.time_to_first_byte_ms.map_or("-".to_owned(), |millis| format!("{millis:.1} ms")),
+                bytes(mirror.in_flight_bytes),
+                bytes(mirror.bytes_fetched),
+                mirror.failures.to_string(),
+            ]
+        })
+        .collect();
+    let head = ["MIRROR", "STATE", "RATE", "FIRST BYTE", "IN FLIGHT", "FETCHED", "FAILURES"];
+    table(head, [false, false, true, true, true, true, true], &rows)
+}
+
+/// What does not fit a table: why mirrors are out of use, how they failed, what they lied about.
+fn remarks_text(mirrors: &[MirrorReport]) -> String {
+    let mut lines = String::new();
+    for mirror in mirrors {
+        let mut remark = |text: String| lines.push_str(&format!("{}: {}\n", plain(&mirror.url), plain(&text)));
+        if let Some(reason) = &mirror.reason {
+            let next =
+                mirror.next_try_s.map_or(String::new(), |s| format!("; next try in {}", length((s * 1e3) as u64)));
+            remark(format!("{}: {reason}{next}", mirror.state));
+        }
+        if let Some(failure) = &mirror.last_failure {
+            remark(format!("last failure: {failure}"));
+        }
+        mirror.lies.iter().for_each(|lie| remark(format!("lied: {lie}")));
+    }
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
+}
+
+fn file_text(report: &FileReport) -> String {
+    let part = if report.size == 0 { 100.0 } else { report.cached_bytes as f64 / report.size as f64 * 100.0 };
+    let mut lines = vec![
+        plain(&String::from_utf8_lossy(&report.path.0)),
+        format!("size     {} ({} bytes)", bytes(report.size), report.size),
+        format!(
+            "cached   {} ({part:.0} %): {} in memory, {} on disk",
+            bytes(report.cached_bytes),
+            bytes(report.in_memory_bytes),
+            bytes(report.on_disk_bytes)
+        ),
+        format!("version  {}", plain(&report.version)),
+    ];
+    lines.extend(report.mirrors.iter().map(|url| format!("mirror   {}", plain(url))));
+    lines
+        .extend(report.dissenters.iter().map(|other| format!("not used {}: {}", plain(&other.url), plain(&other.why))));
+    lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_is_shown_whole() {
+        let report = StatusReport {
+            mountpoint: "/mnt/data".into(),
+            name: "data".into(),
+            pid: 7,
+            uptime_s: 12.5,
+            state: "online".into(),
+            cache_dir: Some("/c".into()),
+            bytes_read: 1 << 30,
+            bytes_fetched: 1 << 29,
+            read_amplification: Some(0.5),
+            reads: 10,
+            hit_ratio: Some(0.25),
+            disk_state: "ok".into(),
+            oldest_operation_ms: Some(1500),
+            mirrors: vec![MirrorReport {
+                url: "https://a/".into(),
+                state: "open".into(),
+                reason: Some("5 failures in 10 s".into()),
+                next_try_s: Some(2.0),
+                lies: vec!["answered 200 to a range\x1b[2J".into()],
+                ..MirrorReport::default()
+            }],
+            ..StatusReport::default()
+        };
+        let text = mount_text(&report);
+        for said in [
+            "/mnt/data: data, online, process 7, mounted for 12.5 s\n",
+            "read     1.00 GiB in 10 reads, 25 % without waiting\n",
+            "fetched  512.00 MiB, 0.50 per byte read\n",
+            "in /c (ok)\n",
+            "waiting  the oldest read or lookup since 1.5 s\n",
+            "MIRROR      STATE   RATE  FIRST BYTE  IN FLIGHT  FETCHED  FAILURES\n",
+            "https://a/  open   0 B/s           -        0 B      0 B         0\n",
+            "https://a/: open: 5 failures in 10 s; next try in 2.0 s\n",
+            "https://a/: lied: answered 200 to a range\u{fffd}[2J\n",
+        ] {
+            assert!(text.contains(said), "{said:?} is not in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_names_of_the_json_stay() {
+        let value =
+            serde_json::to_value(StatusReport { mirrors: vec![MirrorReport::default()], ..StatusReport::default() })
+                .unwrap();
+        for name in
+            ["mountpoint", "bytes_read", "bytes_fetched", "memory_bytes", "memory_limit", "disk_bytes", "disk_limit"]
+        {
+            assert!(value.get(name).is_some(), "{name}");
+        }
+        let mirror = &value["mirrors"][0];
+        for name in [
+            "url",
+            "state",
+            "bytes_fetched",
+            "throughput_bytes_per_second",
+            "time_to_first_byte_ms",
+            "in_flight_bytes",
+            "failures",
+        ] {
+            assert!(mirror.get(name).is_some(), "{name}");
+        }
+        let older: StatusReport = serde_json::from_str("{\"mountpoint\":\"/x\",\"moon\":1}").unwrap();
+        assert_eq!(older.mountpoint, "/x");
+    }
+}

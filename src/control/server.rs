@@ -1,0 +1,334 @@
+//! The daemon's side: a unix socket, mode 0600 in a folder of mode 0700, that lets in the daemon's own
+//! user and root, and passes their commands to the doors that `mount` hands in.
+
+use super::mountinfo::Device;
+use super::place::{PlaceError, Places, socket_name};
+use super::protocol::{Answer, Command, PathText, Refusal, RefusalKind, Reply};
+use super::protocol::{REQUEST_BYTES_MAX, parse_request, reply_line};
+use super::report::{FailedFile, FileReport, PrefetchReport, Progress, StatusReport};
+use futures_util::future::BoxFuture;
+use std::future::Future;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// Clients at once. Each may hold a request of 1 MiB, and people have few terminals.
+const CONNECTIONS_MAX: usize = 16;
+/// A client sends its one line at once; one that does not is stuck.
+const REQUEST_WITHIN: Duration = Duration::from_secs(10);
+/// A client that takes no line for so long is stopped or stuck; its command is dropped.
+const REPLY_WITHIN: Duration = Duration::from_secs(60);
+/// A status is put together from memory. What takes longer is a fault worth seeing as one.
+const STATUS_WITHIN: Duration = Duration::from_secs(5);
+/// The state of a file may need a listing, which has its own deadline below this.
+const FILE_WITHIN: Duration = Duration::from_secs(60);
+/// A line goes out at least so often, so that a client can tell work from silence.
+const ALIVE_EVERY: Duration = Duration::from_secs(2);
+/// Replies that wait for a slow client. Progress beyond that is left out, failures wait.
+const REPLIES_QUEUED_MAX: usize = 64;
+/// For clients that still read their last line when the daemon ends.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
+
+/// Makes the report of the whole mount. Quick, and never waits for network or disk.
+pub type StatusDoor = Arc<dyn Fn() -> StatusReport + Send + Sync>;
+/// Makes the report of one file (bytes of its path, relative to the mountpoint).
+pub type FileDoor = Arc<dyn Fn(Vec<u8>) -> BoxFuture<'static, Result<FileReport, Refusal>> + Send + Sync>;
+/// Runs a prefetch. With `wait`, the future ends when everything is durable or given up, and dropping
+/// it (the client went away) ends the job; without, it ends when the job has begun.
+pub type PrefetchDoor =
+    Arc<dyn Fn(PrefetchRequest, ProgressSender) -> BoxFuture<'static, Result<PrefetchReport, Refusal>> + Send + Sync>;
+/// Ends the mount; the argument says whether lazily. Done when it is unmounted or detached.
+pub type UmountDoor = Arc<dyn Fn(bool) -> BoxFuture<'static, Result<(), Refusal>> + Send + Sync>;
+
+/// What commands may do, handed in by `mount`.
+#[derive(Clone)]
+pub struct Doors {
+    /// To `status`.
+    pub status: StatusDoor,
+    /// To `status PATH`.
+    pub file: FileDoor,
+    /// To `prefetch`.
+    pub prefetch: PrefetchDoor,
+    /// To `umount`.
+    pub umount: UmountDoor,
+}
+
+/// What a prefetch is asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PrefetchRequest {
+    /// Files and folders: bytes of their paths, relative to the mountpoint; empty: all there is.
+    pub paths: Vec<Vec<u8>>,
+    /// The client waits for the end.
+    pub wait: bool,
+}
+
+/// By which a prefetch tells its client how far it is.
+#[derive(Clone, Debug)]
+pub struct ProgressSender {
+    replies: mpsc::Sender<Reply>,
+}
+
+impl ProgressSender {
+    /// How far it is. Left out where the client is slower than the progress.
+    pub fn progress(&self, progress: Progress) {
+        let _ = self.replies.try_send(Reply::Progress(progress));
+    }
+
+    /// A file was given up. Waits for a slow client; nothing happens where it is gone.
+    pub async fn failed(&self, path: Vec<u8>, reason: String) {
+        let _ = self.replies.send(Reply::Failed(FailedFile { path: PathText(path), reason })).await;
+    }
+}
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// No folder for it.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// Another daemon has it. Cannot be, since device numbers are unique, unless one was left behind.
+    #[error("another daemon answers on {}; end it first", .0.display())]
+    InUse(PathBuf),
+    /// The system refuses.
+    #[error("cannot listen on {}: {error}", socket.display())]
+    Io {
+        /// Where.
+        socket: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+}
+
+/// A socket that listens, and what is behind it.
+pub struct Server {
+    listener: UnixListener,
+    socket: Socket,
+    doors: Doors,
+}
+
+impl Server {
+    /// Listen for commands about the mount `device`. Call it inside the runtime that will [`run`](Self::run) it.
+    ///
+    /// # Errors
+    /// No safe folder, a daemon that already answers there, or what the system says.
+    pub fn bind(places: &Places, device: Device, doors: Doors) -> Result<Server, ServerError> {
+        let path = places.make_folder()?.join(socket_name(device));
+        let io = |error| ServerError::Io { socket: path.clone(), error };
+        match std::os::unix::net::UnixStream::connect(&path) {
+            Ok(_) => return Err(ServerError::InUse(path)),
+            // Left by a daemon that was killed; device numbers are used again.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                std::fs::remove_file(&path).map_err(io)?
+            }
+            Err(_) => {}
+        }
+        let listener = UnixListener::bind(&path).map_err(io)?;
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).map_err(io)?;
+        let file = std::fs::symlink_metadata(&path).map_err(io)?.ino();
+        Ok(Server { listener, socket: Socket { path, file }, doors })
+    }
+
+    /// Where it listens.
+    pub fn path(&self) -> &Path {
+        &self.socket.path
+    }
+
+    /// Serve until `stop`. Then the socket is removed, and clients get a second to read their last line.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut clients = JoinSet::new();
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        let slot = slots.clone().try_acquire_owned();
+                        let doors = self.doors.clone();
+                        clients.spawn(async move {
+                            let full = slot.is_err().then(|| {
+                                Refusal::new(RefusalKind::Busy, format!("{CONNECTIONS_MAX} commands are running already; try again when one has ended"))
+                            });
+                            serve(stream, doors, full).await;
+                            drop(slot);
+                        });
+                    }
+                    // Out of descriptors, most likely: wait for a client to go rather than spin.
+                    Err(error) => {
+                        tracing::warn!(%error, "a command could not connect");
+                        if clients.join_next().await.is_none() {
+                            tokio::task::yield_now().await;
+                        }
+                    }
+                },
+                Some(_) = clients.join_next() => {}
+            }
+        }
+        drop(self.socket);
+        let _ = timeout(GOODBYE_WITHIN, async { while clients.join_next().await.is_some() {} }).await;
+    }
+}
+
+/// The file of the socket, removed with us unless another daemon has put its own there.
+struct Socket {
+    path: PathBuf,
+    file: u64,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.file) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// One client, from its request to its last line.
+async fn serve(stream: UnixStream, doors: Doors, full: Option<Refusal>) {
+    let refusal = full.or_else(|| check_peer(&stream));
+    let (reader, writer) = stream.into_split();
+    let mut client = Client { reader: BufReader::new(reader), writer };
+    let last = match refusal {
+        Some(refusal) => Err(refusal),
+        None => match client.request().await {
+            Ok(Some(command)) => match client.answer(command, &doors).await {
+                Some(last) => last,
+                None => return,
+            },
+            Ok(None) => return,
+            Err(refusal) => Err(refusal),
+        },
+    };
+    let last = last.map_or_else(Reply::Error, Reply::Result);
+    if client.send(&last).await.is_ok() {
+        let _ = client.writer.shutdown().await;
+    }
+}
+
+fn check_peer(stream: &UnixStream) -> Option<Refusal> {
+    let own_uid = rustix::process::geteuid().as_raw();
+    let refuse = |message: String| Some(Refusal::new(RefusalKind::Forbidden, message));
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == own_uid || peer.uid() == 0 => None,
+        Ok(peer) => refuse(format!(
+            "this mount belongs to user {own_uid}, and you are user {}: only its own user and root may command it",
+            peer.uid()
+        )),
+        Err(error) => refuse(format!("cannot tell who you are: {error}")),
+    }
+}
+
+struct Client {
+    reader: BufReader<OwnedReadHalf>,
+    writer: OwnedWriteHalf,
+}
+
+impl Client {
+    /// Its one line; nothing where it went without a word.
+    async fn request(&mut self) -> Result<Option<Command>, Refusal> {
+        let mut line = Vec::new();
+        let mut bounded = (&mut self.reader).take(REQUEST_BYTES_MAX + 1);
+        match timeout(REQUEST_WITHIN, bounded.read_until(b'\n', &mut line)).await {
+            Err(_) => Err(Refusal::new(RefusalKind::Timeout, "no request came within 10 s")),
+            Ok(Err(_)) | Ok(Ok(0)) => Ok(None),
+            Ok(Ok(_)) if line.last() != Some(&b'\n') && line.len() as u64 > REQUEST_BYTES_MAX => Err(Refusal::new(
+                RefusalKind::Request,
+                "the request is longer than 1 MiB: name folders instead of their files, or use several commands",
+            )),
+            Ok(Ok(_)) => parse_request(&line).map(Some),
+        }
+    }
+
+    /// What to say last; nothing where nobody listens any more.
+    async fn answer(&mut self, command: Command, doors: &Doors) -> Option<Result<Answer, Refusal>> {
+        let (sender, replies) = mpsc::channel(REPLIES_QUEUED_MAX);
+        let work: BoxFuture<'static, Result<Answer, Refusal>> = match command {
+            Command::Ping => Box::pin(async { Ok(Answer::Pong(std::process::id())) }),
+            Command::Status { path: None } => Box::pin(status(doors.status.clone())),
+            Command::Status { path: Some(path) } => {
+                let report = (doors.file)(path.0);
+                Box::pin(async { within(FILE_WITHIN, report).await?.map(|report| Answer::File(Box::new(report))) })
+            }
+            Command::Prefetch { paths, wait } => {
+                let paths = paths.into_iter().map(|path| path.0).collect();
+                let outcome = (doors.prefetch)(PrefetchRequest { paths, wait }, ProgressSender { replies: sender });
+                Box::pin(async { outcome.await.map(Answer::Prefetch) })
+            }
+            Command::Umount { lazy } => {
+                // Begun is begun: it goes on where its client is gone.
+                let done = tokio::spawn((doors.umount)(lazy));
+                Box::pin(async {
+                    match done.await {
+                        Ok(done) => done.map(|()| Answer::Unmounted(std::process::id())),
+                        Err(error) => Err(Refusal::new(RefusalKind::Failed, format!("unmounting failed: {error}"))),
+                    }
+                })
+            }
+        };
+        self.follow(work, replies).await
+    }
+
+    /// Pass on what the work says until it ends; end it where the client goes.
+    async fn follow(
+        &mut self,
+        mut work: BoxFuture<'static, Result<Answer, Refusal>>,
+        mut replies: mpsc::Receiver<Reply>,
+    ) -> Option<Result<Answer, Refusal>> {
+        loop {
+            let mut unasked = [0];
+            let reply = tokio::select! {
+                biased;
+                Some(reply) = replies.recv() => reply,
+                last = &mut work => {
+                    // What it said before it ended comes before its end.
+                    while let Ok(reply) = replies.try_recv() {
+                        self.send(&reply).await.ok()?;
+                    }
+                    return Some(last);
+                }
+                read = self.reader.read(&mut unasked) => match read {
+                    Ok(1) => continue,
+                    _ => return None,
+                },
+                () = pause(ALIVE_EVERY) => Reply::Alive,
+            };
+            self.send(&reply).await.ok()?;
+        }
+    }
+
+    async fn send(&mut self, reply: &Reply) -> Result<(), ()> {
+        match timeout(REPLY_WITHIN, self.writer.write_all(&reply_line(reply))).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(()),
+        }
+    }
+}
+
+async fn status(door: StatusDoor) -> Result<Answer, Refusal> {
+    // On a thread of its own: should it ever wait for a lock, the other commands do not.
+    match within(STATUS_WITHIN, tokio::task::spawn_blocking(move || door())).await? {
+        Ok(report) => Ok(Answer::Status(Box::new(report))),
+        Err(error) => Err(Refusal::new(RefusalKind::Failed, format!("the status could not be put together: {error}"))),
+    }
+}
+
+async fn within<T>(length: Duration, work: impl Future<Output = T>) -> Result<T, Refusal> {
+    timeout(length, work).await.map_err(|_| {
+        Refusal::new(
+            RefusalKind::Timeout,
+            format!("the daemon did not find the answer within {} s; see its log", length.as_secs()),
+        )
+    })
+}
+
+#[allow(clippy::disallowed_methods, reason = "a line at regular times is what tells the client that work goes on")]
+async fn pause(length: Duration) {
+    tokio::time::sleep(length).await;
+}
