@@ -21,6 +21,9 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 /// Columns of a faulty line that an error shows.
 const SHOWN_COLUMNS_MAX: usize = 160;
 
+/// Words in a line that may hold a secret: its texts are starred out where the line is shown.
+const SECRET_WORDS: &[&str] = &["header", "auth", "cookie", "token", "key", "secret", "password"];
+
 /// Headers that braidfs sets itself on every request: another value would make answers wrong.
 const OWN_HEADERS: &[&str] = &[
     "accept-encoding",
@@ -67,7 +70,11 @@ impl fmt::Debug for Headers {
 impl<'de> Deserialize<'de> for Headers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Headers, D::Error> {
         let mut headers = BTreeMap::new();
-        for (name, value) in BTreeMap::<String, HeaderText>::deserialize(deserializer)? {
+        // serde's own words would quote the value, which is a secret.
+        let written = BTreeMap::<String, String>::deserialize(deserializer)
+            .map_err(|_| de::Error::custom("headers are a table of texts: headers = { NAME = \"VALUE\" }"))?;
+        for (name, value) in written {
+            let value = HeaderText::check(value).map_err(de::Error::custom)?;
             let lower = name.to_ascii_lowercase();
             if HeaderName::from_bytes(lower.as_bytes()).is_err() {
                 return Err(de::Error::custom(format!("{name:?} is not the name of a header")));
@@ -88,13 +95,18 @@ impl<'de> Deserialize<'de> for Headers {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HeaderText(pub String);
 
-impl<'de> Deserialize<'de> for HeaderText {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<HeaderText, D::Error> {
-        let text = String::deserialize(deserializer)?;
+impl HeaderText {
+    fn check(text: String) -> Result<HeaderText, &'static str> {
         match HeaderValue::from_str(&text) {
             Ok(_) => Ok(HeaderText(text)),
-            Err(_) => Err(de::Error::custom("the value of a header has no control characters and no line breaks")),
+            Err(_) => Err("the value of a header has no control characters and no line breaks"),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for HeaderText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<HeaderText, D::Error> {
+        HeaderText::check(String::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }
 
@@ -198,7 +210,8 @@ fn wrong_at(path: &Path, text: &str, span: Range<usize>, message: String) -> Wro
     let line_text = text[line_start..line_end].trim_end_matches('\r');
     let end = char_start(text, span.end.clamp(start, line_end.max(start)));
     let column = text[line_start..start].chars().count() + 1;
-    let shown: String = line_text.chars().take(SHOWN_COLUMNS_MAX).map(|c| if c == '\t' { ' ' } else { c }).collect();
+    let shown: String =
+        without_secrets(line_text).chars().take(SHOWN_COLUMNS_MAX).map(|c| if c == '\t' { ' ' } else { c }).collect();
     Wrong {
         path: path.to_owned(),
         line: text[..line_start].matches('\n').count() + 1,
@@ -206,6 +219,38 @@ fn wrong_at(path: &Path, text: &str, span: Range<usize>, message: String) -> Wro
         width: text[start..end].chars().count().clamp(1, SHOWN_COLUMNS_MAX.saturating_sub(column).max(1)),
         text: shown,
         message,
+    }
+}
+
+/// `line` with stars for the letters of passwords in URLs, and of all texts where one may be a secret.
+fn without_secrets(line: &str) -> String {
+    let lower = line.to_ascii_lowercase();
+    let hides_all = SECRET_WORDS.iter().any(|word| lower.contains(word));
+    let mut quote = None;
+    let mut shown = String::with_capacity(line.len());
+    for letter in line.chars() {
+        match quote {
+            None if matches!(letter, '"' | '\'') => quote = Some(letter),
+            Some(open) if letter == open => quote = None,
+            Some(_) if hides_all => {
+                shown.push('*');
+                continue;
+            }
+            _ => {}
+        }
+        shown.push(letter);
+    }
+    let credentials = shown.split_once("://").and_then(|(before, rest)| {
+        let authority = rest.split(['/', '"', '\'']).next().unwrap_or_default();
+        authority.rfind('@').map(|at| before.len() + 3..before.len() + 3 + at)
+    });
+    match credentials {
+        Some(range) => {
+            let stars = "*".repeat(shown[range.clone()].chars().count());
+            shown.replace_range(range, &stars);
+            shown
+        }
+        None => shown,
     }
 }
 

@@ -152,10 +152,11 @@ pub fn plan_mount(command: &MountCommand, around: &Surroundings) -> Result<Mount
     check_mirrors(&mirrors, file.as_ref())?;
     let below = file.as_ref().map(|file| of_file(file, around)).unwrap_or_default();
     let mut given = typed.given.over(below);
+    // mount(8) waits for its command to return.
+    given.background = given.background.or(Some(command.by_mount));
     let mountpoint = mountpoint.or(given.mountpoint.take()).ok_or_else(|| no_mountpoint(&sources))?;
     let mut plan = lay_out(given, mirrors, around.cwd.join(mountpoint), around)?;
     plan.config_file = file.map(|file| file.path);
-    plan.background |= command.by_mount;
     Ok(plan)
 }
 

@@ -2,6 +2,7 @@
 
 use serde::de::{self, Deserialize, Deserializer};
 use std::ffi::OsStr;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use url::Url;
@@ -10,8 +11,15 @@ use url::Url;
 const URL_BYTES_MAX: usize = 2048;
 
 /// The base URL of a mirror: http or https, a host, a path that ends with `/`, no query.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct MirrorUrl(pub Url);
+
+impl fmt::Debug for MirrorUrl {
+    /// As shown to people: plans and options are logged.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.shown())
+    }
+}
 
 /// Text that is no base URL of a mirror: the input, and the way out.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -171,6 +179,7 @@ mod tests {
     fn a_password_is_in_no_error_and_in_nothing_shown() {
         let url: MirrorUrl = "https://joe:s3cret@example.org/data".parse().unwrap();
         assert_eq!(url.shown(), "https://example.org/data/");
+        assert!(!format!("{url:?}").contains("s3cret"));
         assert_eq!(url.0.password(), Some("s3cret"));
         for text in ["ftp://joe:s3cret@example.org/", "joe:s3cret@example.org/x", "https://joe:s3cret@example.org/?a"] {
             let error = text.parse::<MirrorUrl>().expect_err(text).to_string();

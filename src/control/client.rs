@@ -145,8 +145,11 @@ impl Desk {
     pub fn only(&self) -> Result<Target, ClientError> {
         let mounts = self.mounts()?;
         let mut ours = mounts.iter().filter(|mount| mount.is_braidfs());
-        match (ours.next(), ours.next()) {
-            (Some(mount), None) => Ok(Target { mount: mount.clone(), relative: Vec::new() }),
+        let first = ours.next();
+        // A bind mount of it is no other mount.
+        let is_only = ours.all(|other| first.is_some_and(|first| first.device == other.device));
+        match first.filter(|_| is_only) {
+            Some(mount) => Ok(Target { mount: mount.clone(), relative: Vec::new() }),
             _ => Err(ClientError::NoPath(in_a_sentence(&mounts))),
         }
     }

@@ -31,6 +31,8 @@ const STATUS_WITHIN: Duration = Duration::from_secs(5);
 const FILE_WITHIN: Duration = Duration::from_secs(60);
 /// A line goes out at least so often, so that a client can tell work from silence.
 const ALIVE_EVERY: Duration = Duration::from_secs(2);
+/// After the system refused a connection; a command that waits so long is not noticed.
+const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// Replies that wait for a slow client. Progress beyond that is left out, failures wait.
 const REPLIES_QUEUED_MAX: usize = 64;
 /// For clients that still read their last line when the daemon ends.
@@ -76,6 +78,11 @@ pub struct ProgressSender {
 }
 
 impl ProgressSender {
+    /// One whose words go to `replies`.
+    pub fn new(replies: mpsc::Sender<Reply>) -> ProgressSender {
+        ProgressSender { replies }
+    }
+
     /// How far it is. Left out where the client is slower than the progress.
     pub fn progress(&self, progress: Progress) {
         let _ = self.replies.try_send(Reply::Progress(progress));
@@ -160,12 +167,10 @@ impl Server {
                             drop(slot);
                         });
                     }
-                    // Out of descriptors, most likely: wait for a client to go rather than spin.
+                    // Out of descriptors, most likely: there is no use in trying again at once.
                     Err(error) => {
                         tracing::warn!(%error, "a command could not connect");
-                        if clients.join_next().await.is_none() {
-                            tokio::task::yield_now().await;
-                        }
+                        pause(ACCEPT_AGAIN_AFTER).await;
                     }
                 },
                 Some(_) = clients.join_next() => {}
@@ -258,7 +263,7 @@ impl Client {
             }
             Command::Prefetch { paths, wait } => {
                 let paths = paths.into_iter().map(|path| path.0).collect();
-                let outcome = (doors.prefetch)(PrefetchRequest { paths, wait }, ProgressSender { replies: sender });
+                let outcome = (doors.prefetch)(PrefetchRequest { paths, wait }, ProgressSender::new(sender));
                 Box::pin(async { outcome.await.map(Answer::Prefetch) })
             }
             Command::Umount { lazy } => {
@@ -328,7 +333,7 @@ async fn within<T>(length: Duration, work: impl Future<Output = T>) -> Result<T,
     })
 }
 
-#[allow(clippy::disallowed_methods, reason = "a line at regular times is what tells the client that work goes on")]
+#[allow(clippy::disallowed_methods, reason = "a line at regular times tells the client that work goes on")]
 async fn pause(length: Duration) {
     tokio::time::sleep(length).await;
 }

@@ -166,7 +166,8 @@ mod tests {
     impl Real {
         fn new() -> Option<Real> {
             let folder = tempfile::tempdir().unwrap();
-            let made = rustix::mount::mount("braidfs-test", folder.path(), "tmpfs", rustix::mount::MountFlags::empty(), None);
+            let made =
+                rustix::mount::mount("braidfs-test", folder.path(), "tmpfs", rustix::mount::MountFlags::empty(), None);
             match made {
                 Ok(()) => Some(Real(folder)),
                 Err(Errno::PERM) => {
@@ -206,7 +207,11 @@ mod tests {
         let (mount, inside) = (real.mount(), real.0.path().canonicalize().unwrap());
         std::fs::write(inside.join("open"), "x").unwrap();
         let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        let library = maps.lines().filter_map(|line| line.split_whitespace().nth(5)).find(|path| path.contains("libc.so")).unwrap();
+        let library = maps
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(5))
+            .find(|path| path.contains("libc.so"))
+            .unwrap();
         std::fs::copy(library, inside.join("mapped.so")).unwrap();
         std::fs::copy("/bin/cat", inside.join("run")).unwrap();
         let open = std::fs::File::open(inside.join("open")).unwrap();
@@ -217,7 +222,8 @@ mod tests {
             start(inside.join("run").to_str().unwrap(), |command| command),
         ];
         let users = super::super::busy::users_of(&mount);
-        let how = |child: &std::process::Child| users.iter().find(|user| user.pid == child.id()).map(|user| user.how.clone());
+        let how =
+            |child: &std::process::Child| users.iter().find(|user| user.pid == child.id()).map(|user| user.how.clone());
         let at = inside.display();
         assert_eq!(how(&children[0]), Some(format!("works in {at}")));
         assert_eq!(how(&children[1]), Some(format!("has {at}/open open")));
