@@ -109,7 +109,8 @@ pub(super) fn of_status(status: StatusCode, headers: &HeaderMap) -> Option<(Fail
         FailureKind::Throttled { retry_after: Some(wait) } => format!(", retry after {} s", wait.as_secs()),
         _ => String::new(),
     };
-    Some((kind, format!("answered {}{wait}", named(status))))
+    let version = if kind == FailureKind::Changed { " (it has another version of the file)" } else { "" };
+    Some((kind, format!("answered {}{wait}{version}", named(status))))
 }
 
 /// `404 Not Found`.

@@ -220,8 +220,9 @@ mod tests {
 
     /// `None`: accepted. Otherwise the kind, and a word of the sentence.
     type Wanted = Option<(FailureKind, &'static str)>;
+    type Headers<'a> = &'a [(&'a str, &'a str)];
 
-    fn check(ask: &RangeAsk<'_>, table: &[(u16, &[(&str, &str)], Wanted)]) {
+    fn check(ask: &RangeAsk<'_>, table: &[(u16, Headers<'_>, Wanted)]) {
         for (status, pairs, wanted) in table {
             match (verdict(ask, *status, pairs), wanted) {
                 (Ok(accepted), None) => {

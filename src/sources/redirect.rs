@@ -98,9 +98,11 @@ pub(super) fn lifetime(status: StatusCode, headers: &HeaderMap) -> Duration {
 mod tests {
     use super::*;
 
+    type Headers = &'static [(&'static str, &'static str)];
+
     #[test]
     fn lifetimes_follow_the_headers() {
-        let table: [(u16, &[(&str, &str)], Duration); 8] = [
+        let table: [(u16, Headers, Duration); 8] = [
             (302, &[], TEMPORARY),
             (301, &[], LIFETIME_MAX),
             (302, &[("cache-control", "public, max-age=600")], Duration::from_secs(600)),

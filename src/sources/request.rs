@@ -108,16 +108,16 @@ impl Requests {
         mut until: Time,
         start: Time,
     ) -> Result<Reply, Failure> {
-        for _ in 0..=HOPS_MAX {
+        for hop in 0..=HOPS_MAX {
             let host = self.foreign_host(&at);
             let request = self.request(get, &at, host.as_deref());
             let response = client.execute(request).await.map_err(|error| Failure::of_transport(&at, error))?;
             let status = response.status();
             if !redirect::is_redirect(status) {
-                if at != get.url && (status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE) {
+                if hop > 0 && (status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE) {
                     self.remembered.remember(&get.url, &at, until);
                 }
-                let folder = !get.url.path().ends_with('/') && at.path().ends_with('/');
+                let folder = is_folder_of(&get.url, &at);
                 let first_byte = clock::now().since(start);
                 return Ok(Reply { response, url: at, host, first_byte, folder });
             }
@@ -173,6 +173,12 @@ pub(super) async fn drain(mut response: Response) {
     if response.content_length().is_some_and(|length| length <= DRAINED_BYTES_MAX) {
         while let Ok(Some(_)) = response.chunk().await {}
     }
+}
+
+/// Is `to` what `from` is called once a slash is put behind its name? (`/download/?file=x` is not.)
+fn is_folder_of(from: &Url, to: &Url) -> bool {
+    let name = from.path().rsplit('/').next().unwrap_or_default();
+    !name.is_empty() && to.path().strip_suffix('/').and_then(|path| path.rsplit('/').next()) == Some(name)
 }
 
 /// What a signed address says when its time is over: 403, or 400 (Google), 401, or no such file.
@@ -251,6 +257,20 @@ mod tests {
         let table = [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
         for (bytes, wanted) in table {
             assert_eq!(base64(bytes.as_bytes()), wanted);
+        }
+    }
+
+    #[test]
+    fn a_slash_behind_the_name_makes_a_folder() {
+        let table = [
+            ("http://h/a/b", "http://h/a/b/", true),
+            ("http://h/a/b", "https://other/mirror/b/", true),
+            ("http://h/a/b", "http://cdn/download/?file=b", false),
+            ("http://h/a/b", "http://h/x/b", false),
+            ("http://h/a/", "http://h/b/", false),
+        ];
+        for (from, to, wanted) in table {
+            assert_eq!(is_folder_of(&Url::parse(from).unwrap(), &Url::parse(to).unwrap()), wanted, "{from} {to}");
         }
     }
 

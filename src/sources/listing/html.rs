@@ -255,7 +255,7 @@ impl State {
 impl Row {
     fn push(&mut self, text: &str) {
         let left = ROW_BYTES_MAX.saturating_sub(self.text.len());
-        self.text.push_str(&text[..text.floor_char_boundary(left)]);
+        self.text.extend(text.chars().take(left));
     }
 }
 

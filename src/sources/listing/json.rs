@@ -77,7 +77,7 @@ impl JsonReader {
                 self.object.push(byte);
                 Object { depth: 1 }
             }
-            (Object { depth: 1 }, b'}') => {
+            (Object { depth: 1 }, b'}' | b']') => {
                 self.object.push(byte);
                 self.entry()?;
                 Array

@@ -158,7 +158,8 @@ fn other_pages_are_no_listings() {
     assert!(not_an_index(welcome, "text/html").contains("not an index"));
     assert!(not_an_index(b"\x89PNG", "image/png").contains("image/png"));
     assert!(not_an_index(b"  ", "text/html").contains("empty"));
-    for page in ["{\"error\":1}", "[1]", "[{\"name\":\"x\"}]", "[{\"name\":5,\"type\":\"file\"}]", "nil", "[] x"] {
+    for page in ["{\"error\":1}", "[1]", "[{\"name\":\"x\"}]", "[{\"name\":5,\"type\":\"file\"}]", "nil", "[] x", "[{]"]
+    {
         assert!(not_an_index(page.as_bytes(), "application/json").contains("JSON"), "{page}");
     }
     let endless = [b"<a href=\"".to_vec(), vec![b'x'; 2 << 20]].concat();
