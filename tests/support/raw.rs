@@ -53,9 +53,28 @@ pub fn exchange(mut stream: impl Read + Write, path: &str, range: &str, more: &s
         }
     }
     let mut raw = Raw { status, headers, body: Vec::new(), broken: None };
-    let promised: usize = raw.header("content-length").parse().expect("every answer has a length");
+    if raw.header("transfer-encoding") == "chunked" {
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line)?;
+            let length = usize::from_str_radix(line.trim(), 16).map_err(io::Error::other)?;
+            read_body(&mut stream, length, &mut raw);
+            stream.read_line(&mut line)?;
+            if length == 0 || raw.broken.is_some() {
+                return Ok(raw);
+            }
+        }
+    }
+    let length = raw.header("content-length").parse().expect("an answer without chunks has a length");
+    read_body(&mut stream, length, &mut raw);
+    Ok(raw)
+}
+
+/// `length` more bytes of the body, or as many as come.
+fn read_body(stream: &mut impl Read, length: usize, raw: &mut Raw) {
+    let promised = raw.body.len() + length;
     let mut buffer = [0; 16 * 1024];
-    while raw.body.len() < promised {
+    while raw.body.len() < promised && raw.broken.is_none() {
         let room = buffer.len().min(promised - raw.body.len());
         match stream.read(&mut buffer[..room]) {
             Ok(0) => raw.broken = Some(io::ErrorKind::UnexpectedEof),
@@ -64,9 +83,5 @@ pub fn exchange(mut stream: impl Read + Write, path: &str, range: &str, more: &s
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => raw.broken = Some(io::ErrorKind::TimedOut),
             Err(error) => raw.broken = Some(error.kind()),
         }
-        if raw.broken.is_some() {
-            break;
-        }
     }
-    Ok(raw)
 }
