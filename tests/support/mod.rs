@@ -7,6 +7,7 @@ pub mod netns;
 pub mod nginx;
 pub mod process;
 pub mod raw;
+pub mod reading;
 pub mod state;
 pub mod wait;
 

@@ -187,6 +187,11 @@ impl Mount<'_> {
         assert!(!self.place.is_mounted(), "it is still mounted");
     }
 
+    /// How it ended, if it does within [`wait::PATIENCE`].
+    pub fn ends(&mut self) -> Option<ExitStatus> {
+        self.process.ends_within(wait::PATIENCE)
+    }
+
     /// Send a signal and give how it ended.
     pub fn end_by(mut self, signal: Signal) -> ExitStatus {
         self.process.signal(signal);

@@ -78,7 +78,11 @@ pub fn run_within(command: &mut Command, patience: Duration) -> Output {
         panic!("{command:?} did not end within {patience:?}");
     }
     let status = child.wait().expect("it has ended");
-    let take = |reader: std::thread::JoinHandle<Vec<u8>>| reader.join().expect("reading a pipe does not panic");
+    let take = |reader: std::thread::JoinHandle<Vec<u8>>| {
+        // What it left running must not hold its output: whoever reads that would wait for ever.
+        assert!(wait::within(wait::PATIENCE, || reader.is_finished()), "something still holds its output open");
+        reader.join().expect("reading a pipe does not panic")
+    };
     Output { status, stdout: take(out), stderr: take(err) }
 }
 

@@ -18,7 +18,7 @@ mod tests;
 
 pub use log::Request;
 pub use script::{Fault, Rule};
-pub use tree::{Content, MTIME, Tree, generate, percent_encode};
+pub use tree::{Content, Tree, generate, percent_encode};
 
 use connection::Connection;
 use std::collections::HashMap;

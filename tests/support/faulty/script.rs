@@ -37,6 +37,8 @@ pub enum Fault {
     Gzip,
     /// An HTML page for a file, with this status (200: a login page; 206: a broken proxy).
     HtmlPage { status: u16 },
+    /// This page of HTML, with 200, for anything.
+    Page(String),
     /// Another ETag in each answer.
     FlipEtag,
     /// No ETag, no Last-Modified.

@@ -71,7 +71,7 @@ pub struct Tree {
 }
 
 /// A date that all mirrors of a tree made in memory give: 2024-05-06 07:08:00.
-pub const MTIME: i64 = 1_714_979_280;
+const MTIME: i64 = 1_714_979_280;
 
 /// What a path is.
 pub enum Found<'a> {

@@ -1,0 +1,95 @@
+//! Listings carry sizes and dates; nothing is asked for per file.
+
+use super::{nginxes, urls};
+use crate::support::dataset;
+use crate::support::faulty::{Fault, FaultyMirror, Rule, Tree};
+use crate::support::mounted::Place;
+use crate::support::nginx::Setup;
+use crate::support::process::output_of;
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+#[test]
+fn the_first_ls_has_sizes_and_dates_and_asks_for_no_file() {
+    let (mirrors, place) = (nginxes(2, &Setup::default()), Place::new());
+    let mount = place.mount(&urls(&mirrors), &[]);
+    let ls = |root: &std::path::Path| {
+        let mut ls = Command::new("ls");
+        ls.args(["-l", "--time-style=+%s", "-G", "-o"]).env("LC_ALL", "C").env("TZ", "UTC");
+        let said = output_of(ls.arg(root.join("many")).arg(root.join("big")));
+        let said = String::from_utf8(said).unwrap();
+        // Size, date and name: owners, modes and link counts are the mount's own.
+        let line = |line: &str| line.split_whitespace().rev().take(3).map(str::to_owned).collect::<Vec<_>>();
+        said.lines().filter(|line| line.starts_with('-')).map(line).collect::<Vec<_>>()
+    };
+    let (got, wanted) = (ls(&place.mountpoint()), ls(&dataset::root()));
+    assert_eq!(wanted.len(), dataset::MANY + dataset::BIG.len());
+    assert!(got == wanted, "the first lines: {:?}, wanted {:?}", &got[..3], &wanted[..3]);
+    for mirror in &mirrors {
+        let asked: BTreeSet<String> = mirror.requests().into_iter().map(|request| request.target).collect();
+        assert!(asked.iter().all(|target| target.ends_with('/')), "{asked:?}");
+    }
+    mount.umount();
+}
+
+#[test]
+fn a_folder_of_100_000_entries_is_listed_whole() {
+    const ENTRIES: usize = 100_000;
+    let mut tree = Tree::new();
+    for number in 0..ENTRIES {
+        tree = tree.with(format!("f/entry {number:06}"), *b"x");
+    }
+    let (mirror, place) = (FaultyMirror::start(tree), Place::new());
+    let mount = place.mount(&[mirror.url()], &[]);
+    let names: BTreeSet<_> = fs::read_dir(mount.path("f")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), ENTRIES);
+    assert_eq!(fs::metadata(mount.path("f/entry 099999")).unwrap().len(), 1);
+    assert_eq!(mirror.data_requests().len(), 0);
+    mount.umount();
+}
+
+#[test]
+fn a_listing_is_asked_for_once_while_it_is_fresh() {
+    let (mirrors, place) = (nginxes(1, &Setup::default()), Place::new());
+    let mount = place.mount(&urls(&mirrors), &[]);
+    for _ in 0..5 {
+        assert_eq!(fs::read_dir(mount.path("big")).unwrap().count(), dataset::BIG.len());
+    }
+    let asked = mirrors[0].requests().iter().filter(|request| request.target == "/big/").count();
+    assert_eq!(asked, 1);
+    mount.umount();
+}
+
+#[test]
+fn hostile_links_are_refused_and_the_others_shown() {
+    let long = "l".repeat(256);
+    let hostile = [
+        "../",
+        "..%2Fevil",
+        "%2e%2e/",
+        "%2e",
+        "/etc/passwd",
+        "http://127.0.0.1:9/foreign",
+        "//127.0.0.1:9/foreign",
+        "nul%00nul",
+        "folder%2Ffile",
+        "javascript:alert(1)",
+        &long,
+        "?C=N;O=D",
+        "#top",
+    ];
+    let line = |link: &str| format!("<a href=\"{link}\">{link}</a>   06-May-2024 07:08     4\r\n");
+    let links: String = hostile.iter().chain(&["good"]).map(|link| line(link)).collect();
+    let page = format!(
+        "<html><head><title>Index of /</title></head><body><h1>Index of /</h1><pre>{links}</pre></body></html>"
+    );
+    let mirror = FaultyMirror::start(Tree::new().with("good", *b"good"));
+    mirror.add(Rule::everywhere(Fault::Page(page)).when(|request| request.path.is_empty()));
+    let place = Place::new();
+    let mount = place.mount(&[mirror.url()], &[]);
+    let names: Vec<_> = fs::read_dir(place.mountpoint()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["good"]);
+    assert_eq!(fs::read(mount.path("good")).unwrap(), b"good");
+    mount.umount();
+}

@@ -1,0 +1,44 @@
+//! A real kernel mount over real and faulty mirrors, read with ordinary tools.
+
+mod amplification;
+mod concurrency;
+mod examples;
+mod lies;
+mod listing;
+mod memory;
+mod mirror_lost;
+mod offline;
+mod prefetch;
+mod read_only;
+mod redirects;
+mod restart;
+mod status;
+mod tools;
+mod whole_tree;
+mod without_ranges;
+
+use crate::support::dataset;
+use crate::support::faulty::{FaultyMirror, Tree};
+use crate::support::nginx::{Nginx, Setup};
+
+/// So many nginx of the dataset.
+fn nginxes(count: usize, setup: &Setup) -> Vec<Nginx> {
+    (0..count).map(|_| Nginx::start(&dataset::root(), setup)).collect()
+}
+
+fn urls(mirrors: &[Nginx]) -> Vec<String> {
+    mirrors.iter().map(Nginx::url).collect()
+}
+
+/// So many honest mirrors of one tree.
+fn mirrors(count: usize, tree: &Tree) -> Vec<FaultyMirror> {
+    (0..count).map(|_| FaultyMirror::start(tree.clone())).collect()
+}
+
+fn faulty_urls(mirrors: &[FaultyMirror]) -> Vec<String> {
+    mirrors.iter().map(FaultyMirror::url).collect()
+}
+
+fn data_bytes(mirrors: &[FaultyMirror]) -> u64 {
+    mirrors.iter().map(FaultyMirror::data_bytes).sum()
+}

@@ -1,0 +1,100 @@
+//! `braidfs prefetch`: done only when durable, and truthful about what failed.
+
+use super::{data_bytes, faulty_urls, mirrors};
+use crate::support::faulty::{Fault, FaultyMirror, Rule, Tree};
+use crate::support::mounted::{Mount, Place};
+use crate::support::reading;
+use std::ffi::OsString;
+use std::process::Output;
+
+const SIZE: u64 = 4_000_003;
+
+fn tree() -> Tree {
+    let tree = Tree::new().with_generated("job/a.bin", 1, SIZE).with_generated("job/deeper/b.bin", 2, SIZE);
+    tree.with("job/notes.txt", *b"notes").with("job/empty", *b"").with_generated("not wanted.bin", 3, SIZE)
+}
+
+fn prefetch(place: &Place, paths: &[&str], options: &[&str]) -> Output {
+    let mut words: Vec<OsString> = vec!["prefetch".into()];
+    words.extend(paths.iter().map(|path| place.mountpoint().join(path).into_os_string()));
+    words.extend(options.iter().map(OsString::from));
+    place.braidfs(words)
+}
+
+fn check_job(mount: &Mount) {
+    reading::generated(&mount.path("job/a.bin"), 1, SIZE);
+    reading::generated(&mount.path("job/deeper/b.bin"), 2, SIZE);
+    assert_eq!(std::fs::read(mount.path("job/notes.txt")).unwrap(), b"notes");
+}
+
+#[test]
+fn what_was_prefetched_is_read_offline_even_after_a_kill() {
+    let (mut mirrors, place) = (mirrors(2, &tree()), Place::new());
+    let urls = faulty_urls(&mirrors);
+    let mount = place.mount(&urls, &[]);
+    let output = prefetch(&place, &["job"], &[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Durable when it returns: not even the daemon is needed any more.
+    mount.kill9();
+    let fetched = data_bytes(&mirrors);
+    assert!((2 * SIZE..3 * SIZE).contains(&fetched), "{fetched}");
+    mirrors.iter_mut().for_each(FaultyMirror::down);
+    let mount = place.mount(&urls, &[]);
+    check_job(&mount);
+    mount.umount();
+}
+
+#[test]
+fn a_second_prefetch_fetches_nothing() {
+    let (mirrors, place) = (mirrors(2, &tree()), Place::new());
+    let mount = place.mount(&faulty_urls(&mirrors), &[]);
+    assert!(prefetch(&place, &["job"], &[]).status.success());
+    mirrors.iter().for_each(FaultyMirror::forget);
+    assert!(prefetch(&place, &["job/a.bin", "job"], &["--json"]).status.success());
+    assert_eq!(data_bytes(&mirrors), 0);
+    check_job(&mount);
+    mount.umount();
+}
+
+#[test]
+fn what_failed_is_named_and_the_rest_is_there() {
+    let (mut mirrors, place) = (mirrors(1, &tree()), Place::new());
+    mirrors[0].add(Rule::new(Fault::Status { code: 404, retry_after_s: None }).under("job/deeper/b.bin"));
+    let mount = place.mount(&faulty_urls(&mirrors), &["--read-timeout", "5s"]);
+    let output = prefetch(&place, &["job"], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("b.bin") && !said.contains("a.bin"), "{said}");
+    mirrors[0].down();
+    reading::generated(&mount.path("job/a.bin"), 1, SIZE);
+    mount.umount();
+}
+
+#[test]
+fn a_path_that_does_not_exist_is_an_error() {
+    let (mirrors, place) = (mirrors(1, &tree()), Place::new());
+    let mount = place.mount(&faulty_urls(&mirrors), &[]);
+    let output = prefetch(&place, &["job/nothing"], &[]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("nothing"), "{said}");
+    mount.umount();
+}
+
+#[test]
+fn no_wait_returns_at_once_and_json_is_json() {
+    let (mirrors, place) = (mirrors(1, &tree()), Place::new());
+    mirrors[0].always(Fault::Shape { bytes_per_second: 2 << 20 });
+    let mount = place.mount(&faulty_urls(&mirrors), &[]);
+    let output = prefetch(&place, &["job"], &["--no-wait", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    assert!(!lines.is_empty(), "a job has a number");
+    let output = prefetch(&place, &["job"], &["--json"]);
+    assert!(output.status.success());
+    for line in String::from_utf8(output.stdout).unwrap().lines() {
+        serde_json::from_str::<serde_json::Value>(line).expect(line);
+    }
+    check_job(&mount);
+    mount.umount();
+}
