@@ -1,7 +1,7 @@
 //! The examples in `mount-examples/` run as they stand.
 
 use crate::support::faulty::{FaultyMirror, Tree};
-use crate::support::mounted::Place;
+use crate::support::mounted::{Place, program};
 use crate::support::process::run;
 use crate::support::state::Registered;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ fn runs(place: &Place, mirrors: &[FaultyMirror], name: &str, variables: &[(&str,
     let _registered = Registered::mount(&place.mountpoint());
     let mut command = Command::new(example(name));
     place.environment(&mut command);
-    command.env("BRAIDFS", env!("CARGO_BIN_EXE_braidfs")).env("MIRRORS", super::faulty_urls(mirrors).join(" "));
+    command.env("BRAIDFS", program()).env("MIRRORS", super::faulty_urls(mirrors).join(" "));
     command.env("MOUNTPOINT", place.mountpoint()).env("CACHE_DIR", place.cache()).envs(variables.iter().copied());
     let output = run(&mut command);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -11,6 +11,12 @@ use std::process::{Command, ExitStatus, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
+/// The program under test: the one built with the tests, or another one (a release build, a package)
+/// that `BRAIDFS_TEST_PROGRAM` names.
+pub fn program() -> OsString {
+    std::env::var_os("BRAIDFS_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_braidfs").into())
+}
+
 /// The folders of one user with one mount: mountpoint, cache, sockets, logs. Gone when dropped.
 pub struct Place {
     folder: TempDir,
@@ -44,7 +50,7 @@ impl Place {
 
     /// `braidfs` with this user's folders, not started yet.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_braidfs"));
+        let mut command = Command::new(program());
         self.environment(&mut command);
         command
     }
