@@ -21,7 +21,7 @@ fn lies() -> Vec<(Fault, &'static [&'static str])> {
         (Fault::ContentLength(10), &["bytes", "length"]),
         (Fault::ContentLength(-10), &["bytes", "length"]),
         (Fault::Multipart, &["range", "multipart"]),
-        (Fault::Status { code: 416, retry_after_s: None }, &["416", "version", "bytes"]),
+        (Fault::Status { code: 416, retry_after_s: None }, &["416"]),
         (Fault::Status { code: 204, retry_after_s: None }, &["204"]),
     ]
 }
@@ -30,11 +30,12 @@ fn tree() -> Tree {
     Tree::new().with_generated("data.bin", SEED, SIZE)
 }
 
-/// What `status` says of the mirror, in lower case, once it says anything of a failure.
-fn blame(mount: &Mount, url: &str) -> String {
-    wait::for_some("the liar in the status", || {
+/// The lies that `status` tells of the mirror, in lower case, once it tells any.
+fn lies_told(mount: &Mount, url: &str) -> String {
+    wait::for_some("a lie of the mirror in the status", || {
         let mirror = mount.mirror(url);
-        (mirror["failures"].as_u64() != Some(0)).then(|| mirror.to_string().to_lowercase())
+        let lies = mirror["lies"].as_array().expect("a list of lies");
+        (!lies.is_empty()).then(|| mirror["lies"].to_string().to_lowercase())
     })
 }
 
@@ -49,10 +50,10 @@ fn one_liar_beside_an_honest_mirror() {
         let place = Place::new();
         let mount = place.mount(&faulty_urls(&mirrors), &[]);
         reading::generated(&mount.path("data.bin"), SEED, SIZE);
-        let said = blame(&mount, &mirrors[0].url());
+        let said = lies_told(&mount, &mirrors[0].url());
         assert!(words.iter().any(|word| said.contains(word)), "{lie:?}: none of {words:?} in {said}");
         let honest = mount.mirror(&mirrors[1].url());
-        assert_eq!(honest["failures"].as_u64(), Some(0), "the honest one is blamed: {honest}");
+        assert_eq!(honest["lies"], serde_json::json!([]), "the honest one is blamed");
         mount.umount();
     }
 }
@@ -71,8 +72,9 @@ fn three_liars_of_four() {
         let mount = place.mount(&faulty_urls(&mirrors), &[]);
         reading::generated(&mount.path("data.bin"), SEED, SIZE);
         for (mirror, (lie, _)) in mirrors.iter().zip(three) {
-            let asked = mirror.data_requests().len();
-            assert!(asked == 0 || !blame(&mount, &mirror.url()).is_empty(), "{lie:?}");
+            // With three liars beside it, the honest one may have done it all before the last was asked.
+            let asked = !mirror.data_requests().is_empty();
+            assert!(!asked || !lies_told(&mount, &mirror.url()).is_empty(), "{lie:?}");
         }
         mount.umount();
     }

@@ -14,8 +14,7 @@ fn tree() -> Tree {
 }
 
 fn is_offline(mount: &Mount) -> bool {
-    let status = mount.status();
-    status["state"] == "offline" || status["offline"] == true
+    mount.status()["state"] == "offline"
 }
 
 #[test]

@@ -142,13 +142,8 @@ impl Mount<'_> {
         let output =
             self.place.braidfs([OsStr::new("status"), self.place.mountpoint().as_os_str(), OsStr::new("--json")]);
         assert!(output.status.success(), "status: {}", String::from_utf8_lossy(&output.stderr));
-        let mut all: serde_json::Value = serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("status --json: {error}\n{}", String::from_utf8_lossy(&output.stdout)));
-        // One mount is one object; a list of one is accepted as the same.
-        match all.as_array_mut() {
-            Some(list) if list.len() == 1 => list.remove(0),
-            _ => all,
-        }
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("status --json: {error}\n{}", String::from_utf8_lossy(&output.stdout)))
     }
 
     /// A number of the status, by its name.

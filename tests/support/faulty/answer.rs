@@ -199,7 +199,12 @@ impl Answer {
                 self.closes = true;
             }
             Fault::Status { code, retry_after_s } => {
+                let total = self.headers.iter().find(|(name, _)| *name == "Content-Range");
+                let total = total.and_then(|(_, range)| Some(range.rsplit_once('/')?.1.to_owned()));
                 *self = Answer::error(*code);
+                if let (416, Some(total)) = (*code, total) {
+                    self.set("Content-Range", format!("bytes */{total}"));
+                }
                 if let Some(seconds) = retry_after_s {
                     self.set("Retry-After", seconds.to_string());
                 }
