@@ -2,11 +2,13 @@
 
 use crate::support::faulty::{FaultyMirror, Tree};
 use crate::support::mounted::Place;
-use crate::support::{dataset, reading};
+use crate::support::process::output_of;
+use crate::support::state::Registered;
+use crate::support::{dataset, reading, state};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 fn mount_with(place: &Place, mirror: &FaultyMirror, cache: &Path) -> Output {
     let mut command = place.command();
@@ -109,4 +111,63 @@ fn it_is_made_where_it_is_missing() {
     assert_eq!(fs::read(mount.path("a")).unwrap(), b"a");
     mount.umount();
     assert!(cache.is_dir());
+}
+
+#[test]
+fn one_that_cannot_be_written_is_refused() {
+    let (place, mirror) = (Place::new(), mirror());
+    // Not even root makes folders there.
+    let output = mount_with(&place, &mirror, Path::new("/proc/braidfs-cache"));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("/proc/braidfs-cache"), "{said}");
+    assert!(!place.is_mounted());
+}
+
+#[test]
+fn by_default_it_lies_in_the_users_cache_folder_under_the_datasets_name() {
+    let (place, mirror) = (Place::new(), mirror());
+    let mut command = place.command();
+    command.arg("mount").arg(mirror.url()).arg(place.mountpoint()).args(["--name", "weather"]);
+    let mount = place.start(&mut command);
+    assert_eq!(fs::read(mount.path("a")).unwrap(), b"a");
+    mount.umount();
+    assert!(place.path("home/.cache/braidfs/weather").is_dir());
+}
+
+/// A disk of 6 MiB.
+struct SmallDisk {
+    at: PathBuf,
+    _registered: Registered,
+}
+
+impl SmallDisk {
+    fn mount(at: PathBuf) -> SmallDisk {
+        fs::create_dir(&at).unwrap();
+        let disk = SmallDisk { _registered: Registered::mount(&at), at };
+        output_of(Command::new("mount").args(["-t", "tmpfs", "-o", "size=6m", "braidfs-test"]).arg(&disk.at));
+        disk
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: after a failed test the daemon may not have let go of it yet.
+        let _ = rustix::mount::unmount(&self.at, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn a_full_disk_turns_into_reading_through() {
+    if !rustix::process::geteuid().is_root() {
+        return state::skip("a_full_disk_turns_into_reading_through", "only root can mount a small disk");
+    }
+    let place = Place::new();
+    let disk = SmallDisk::mount(place.path("small disk"));
+    let mirror = FaultyMirror::start(Tree::new().with_generated("data.bin", 1, 20_000_000));
+    let cache = disk.at.join("cache");
+    let mount = place.mount(&[mirror.url()], &["--cache-dir", cache.to_str().unwrap(), "--cache-size", "1GiB"]);
+    reading::generated(&mount.path("data.bin"), 1, 20_000_000);
+    reading::forget_kernel_pages(&mount.path("data.bin"));
+    reading::generated(&mount.path("data.bin"), 1, 20_000_000);
+    mount.umount();
 }

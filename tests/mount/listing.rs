@@ -93,3 +93,47 @@ fn hostile_links_are_refused_and_the_others_shown() {
     assert_eq!(fs::read(mount.path("good")).unwrap(), b"good");
     mount.umount();
 }
+
+/// An index page as `python -m http.server` writes it: names and nothing else.
+fn bare_page(names: &[&str]) -> Fault {
+    let links: String = names.iter().map(|name| format!("<li><a href=\"{name}\">{name}</a></li>\n")).collect();
+    Fault::Page(format!(
+        "<html><head><title>Directory listing for /</title></head><body><ul>\n{links}</ul></body></html>"
+    ))
+}
+
+#[test]
+fn sizes_that_no_listing_has_are_asked_for_without_head() {
+    let mirror = FaultyMirror::start(Tree::new().with_generated("data.bin", 1, 12_345));
+    mirror.add(Rule::everywhere(bare_page(&["data.bin"])).when(|request| request.path.is_empty()));
+    mirror.add(Rule::new(Fault::Status { code: 405, retry_after_s: None }).when(|request| request.method == "HEAD"));
+    let place = Place::new();
+    let mount = place.mount(&[mirror.url()], &[]);
+    assert_eq!(fs::metadata(mount.path("data.bin")).unwrap().len(), 12_345);
+    crate::support::reading::generated(&mount.path("data.bin"), 1, 12_345);
+    mount.umount();
+}
+
+#[test]
+fn a_path_that_no_listing_shows_can_be_opened() {
+    let mirror = FaultyMirror::start(Tree::new().with("shown", *b"shown").with("hidden", *b"hidden"));
+    mirror.add(Rule::everywhere(bare_page(&["shown"])).when(|request| request.path.is_empty()));
+    let place = Place::new();
+    let mount = place.mount(&[mirror.url()], &[]);
+    assert_eq!(fs::read(mount.path("hidden")).unwrap(), b"hidden");
+    assert_eq!(fs::read(mount.path("shown")).unwrap(), b"shown");
+    mount.umount();
+}
+
+#[test]
+fn what_is_not_there_is_asked_for_once() {
+    let mirror = FaultyMirror::start(Tree::new().with("there", *b"x"));
+    let place = Place::new();
+    let mount = place.mount(&[mirror.url()], &[]);
+    for _ in 0..20 {
+        assert!(fs::metadata(mount.path("not there")).is_err());
+    }
+    let asked = mirror.requests().iter().filter(|request| request.path.starts_with(b"not there")).count();
+    assert!(asked <= 2, "as a file and as a folder, and then never again: {asked}");
+    mount.umount();
+}

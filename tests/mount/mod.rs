@@ -1,6 +1,7 @@
 //! A real kernel mount over real and faulty mirrors, read with ordinary tools.
 
 mod amplification;
+mod changed;
 mod concurrency;
 mod examples;
 mod lies;
