@@ -16,7 +16,7 @@ impl Scheduler {
         let length_bytes = pages.len_bytes(size_bytes);
         let waited = class == Class::Demand || owned.iter().any(|&run| self.wants.waited(file, run));
         let mirror = &mut self.mirrors[usize::from(id.0)];
-        let meter = Meter::new(mirror.rate(now) / (mirror.fetches + 1) as f64);
+        let meter = Meter::of_fetch(mirror.rate(now) / (mirror.fetches + 1) as f64);
         let queued = mirror.remaining_bytes > 0;
         mirror.fetches += 1;
         mirror.demand_fetches += usize::from(class == Class::Demand);
@@ -37,6 +37,7 @@ impl Scheduler {
             total_bytes: 0,
             arrived_bytes: 0,
             meter,
+            started_at: now,
             sign_at: now,
             waited,
             queued,
@@ -131,7 +132,12 @@ impl Scheduler {
         let Some(file) = self.fetches.all.get(&id).map(|fetch| fetch.file) else { return };
         let mut idle = Vec::new();
         for (&other, fetch) in &mut self.fetches.all {
-            if other != id && !fetch.cancelled && fetch.file == file && !fetch.disown(pages).is_empty() && fetch.owned.is_empty() {
+            if other != id
+                && !fetch.cancelled
+                && fetch.file == file
+                && !fetch.disown(pages).is_empty()
+                && fetch.owned.is_empty()
+            {
                 idle.push(other);
             }
         }

@@ -109,7 +109,7 @@ impl Breaker {
     }
 
     /// The time has come: returns whether a probe is wanted now.
-    pub(super) fn on_time(&mut self, now: Time, settings: &Settings, rng: &mut StdRng, offline: bool) -> bool {
+    pub(super) fn on_time(&mut self, now: Time, settings: &Settings, rng: &mut StdRng, longest: Duration) -> bool {
         if let Some(at) = self.probe_at {
             if now < at + settings.probe_timeout {
                 return false;
@@ -118,7 +118,7 @@ impl Breaker {
             // A probe that only measured and got lost says little: the fetches will tell.
             if self.state != BreakerState::Closed {
                 self.tries += 1;
-                self.open(now, self.reason, settings, rng, offline);
+                self.open(now, self.reason, settings, rng, longest);
             }
             return false;
         }
@@ -146,14 +146,25 @@ impl Breaker {
         }
     }
 
-    /// An attempt failed. Returns whether this opened it.
-    pub(super) fn failure(&mut self, now: Time, settings: &Settings, rng: &mut StdRng, offline: bool) -> bool {
+    /// A probe failed: open it for longer.
+    pub(super) fn probe_failed(&mut self, now: Time, settings: &Settings, rng: &mut StdRng, longest: Duration) {
+        self.tries += 1;
+        if self.state != BreakerState::Closed {
+            self.open(now, Reason::Unreachable, settings, rng, longest);
+        }
+    }
+
+    /// A fetch or a listing failed. Returns whether this opened it.
+    pub(super) fn failure(&mut self, now: Time, settings: &Settings, rng: &mut StdRng, longest: Duration) -> bool {
+        // Fetches that end together are one trouble: only the probe that follows can make it longer.
+        if self.state != BreakerState::Closed {
+            return false;
+        }
         self.tries += 1;
         self.failures_in_row += 1;
-        if self.state != BreakerState::Closed || self.failures_in_row >= settings.breaker_failures {
-            let was_closed = self.state == BreakerState::Closed;
-            self.open(now, Reason::Unreachable, settings, rng, offline);
-            return was_closed;
+        if self.failures_in_row >= settings.breaker_failures {
+            self.open(now, Reason::Unreachable, settings, rng, longest);
+            return true;
         }
         self.trouble_at = now;
         self.next_try = now + REST.mul_f64(1.0 + rng.random::<f64>());
@@ -165,15 +176,28 @@ impl Breaker {
         self.tries += 1;
         let again = self.level > 0 && now < self.trouble_at + FORGIVEN_AFTER;
         if again {
-            self.open(now, Reason::Stalled, settings, rng, false);
+            self.open(now, Reason::Stalled, settings, rng, settings.backoff_max);
         } else {
             (self.state, self.reason, self.level) = (BreakerState::HalfOpen, Reason::Stalled, 1);
             self.trouble_at = now;
         }
     }
 
-    /// It asked us to stay away.
-    pub(super) fn throttle(&mut self, now: Time, retry_after: Option<Duration>) {
+    /// It was too slow to be waited for when nothing was known of it: a probe says what it is.
+    pub(super) fn suspect(&mut self, now: Time, settings: &Settings, rng: &mut StdRng) {
+        if self.state == BreakerState::Closed {
+            let tries = self.tries;
+            self.stall(now, settings, rng);
+            self.tries = tries;
+        }
+    }
+
+    /// It asked us to stay away. Returns whether that is news: fetches that end together are one refusal.
+    pub(super) fn throttle(&mut self, now: Time, retry_after: Option<Duration>) -> bool {
+        if self.state == BreakerState::Open && self.reason == Reason::Throttled {
+            self.next_try = self.next_try.max(now + retry_after.unwrap_or_default().min(THROTTLED_MAX));
+            return false;
+        }
         let grown = THROTTLED * 2u32.saturating_pow(self.level.min(5));
         let wait = retry_after.unwrap_or(grown).clamp(Duration::from_millis(100), THROTTLED_MAX);
         (self.state, self.reason) = (BreakerState::Open, Reason::Throttled);
@@ -181,6 +205,7 @@ impl Breaker {
         self.level += 1;
         self.trouble_at = now;
         self.tries = 0;
+        true
     }
 
     /// It served wrong bytes too often.
@@ -214,8 +239,7 @@ impl Breaker {
         }
     }
 
-    fn open(&mut self, now: Time, reason: Reason, settings: &Settings, rng: &mut StdRng, offline: bool) {
-        let longest = if offline { settings.offline_backoff_max } else { settings.backoff_max };
+    fn open(&mut self, now: Time, reason: Reason, settings: &Settings, rng: &mut StdRng, longest: Duration) {
         let wait = (settings.backoff_min * 2u32.saturating_pow(self.level.min(16))).min(longest);
         // Jitter, or every client of a mirror that comes back would come back with it.
         self.next_try = now + wait.mul_f64(0.75 + 0.5 * rng.random::<f64>());
@@ -239,13 +263,13 @@ mod tests {
     fn one_failure_rests_it_two_open_it_and_a_probe_closes_it() {
         let (mut breaker, settings, mut rng) = parts();
         let now = Time(1_000_000_000);
-        assert!(!breaker.failure(now, &settings, &mut rng, false));
+        assert!(!breaker.failure(now, &settings, &mut rng, settings.backoff_max));
         assert!(!breaker.usable(now) && breaker.usable(now + Duration::from_millis(101)));
-        assert!(breaker.failure(now, &settings, &mut rng, false));
+        assert!(breaker.failure(now, &settings, &mut rng, settings.backoff_max));
         let due = breaker.timeout(&settings).unwrap();
         assert!(due > now + Duration::from_millis(370) && due < now + Duration::from_millis(630), "{due:?}");
-        assert!(!breaker.on_time(now, &settings, &mut rng, false));
-        assert!(breaker.on_time(due, &settings, &mut rng, false));
+        assert!(!breaker.on_time(now, &settings, &mut rng, settings.backoff_max));
+        assert!(breaker.on_time(due, &settings, &mut rng, settings.backoff_max));
         breaker.probe_at = Some(due);
         assert_eq!(breaker.state, BreakerState::HalfOpen);
         breaker.answered(due);
@@ -257,21 +281,24 @@ mod tests {
     fn a_lost_probe_opens_it_for_longer_up_to_the_longest() {
         let (mut breaker, settings, mut rng) = parts();
         let mut now = Time(1);
-        breaker.failure(now, &settings, &mut rng, false);
-        breaker.failure(now, &settings, &mut rng, false);
+        breaker.failure(now, &settings, &mut rng, settings.backoff_max);
+        breaker.failure(now, &settings, &mut rng, settings.backoff_max);
         let mut waits = Vec::new();
         for _ in 0..12 {
             waits.push(breaker.next_try.since(now));
             now = breaker.next_try;
-            assert!(breaker.on_time(now, &settings, &mut rng, false));
+            assert!(breaker.on_time(now, &settings, &mut rng, settings.backoff_max));
             breaker.probe_at = Some(now);
             now = now + settings.probe_timeout;
-            assert!(!breaker.on_time(now, &settings, &mut rng, false));
+            assert!(!breaker.on_time(now, &settings, &mut rng, settings.backoff_max));
             assert_eq!(breaker.state, BreakerState::Open);
         }
         assert!(waits[3] > waits[0] * 4, "{waits:?}");
         assert!(waits.iter().all(|wait| *wait <= settings.backoff_max.mul_f64(1.25)));
-        breaker.on_time(now + Duration::from_secs(100), &settings, &mut rng, true);
+        now = breaker.next_try;
+        breaker.on_time(now, &settings, &mut rng, settings.offline_backoff_max);
+        breaker.probe_failed(now, &settings, &mut rng, settings.offline_backoff_max);
+        assert!(breaker.next_try.since(now) < Duration::from_secs(2), "offline, it is tried often");
     }
 
     #[test]

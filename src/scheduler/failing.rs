@@ -60,9 +60,9 @@ impl Scheduler {
             return true;
         }
         for &run in &given_up {
-            let jobs = self.wants.take(|want| {
-                want.class != Class::Demand && want.file == file && !want.pages.intersect(run).is_empty()
-            });
+            let jobs = self
+                .wants
+                .take(|want| want.class != Class::Demand && want.file == file && !want.pages.intersect(run).is_empty());
             let prefetch: Vec<_> = jobs.iter().filter(|want| want.class == Class::Prefetch).collect();
             let why = match why {
                 Failure::Missing => Hopeless::Missing,
@@ -79,7 +79,7 @@ impl Scheduler {
 
     /// Count a failure on a mirror and draw the consequence.
     pub(super) fn blame(&mut self, now: Time, id: MirrorId, file: Option<Inode>, failure: Failure) {
-        let (settings, offline) = (&self.settings, self.offline_since.is_some());
+        let (settings, longest) = (&self.settings, self.longest_backoff());
         let Some(mirror) = self.mirrors.get_mut(usize::from(id.0)) else { return };
         mirror.failures.count(failure);
         if Self::blames(failure) {
@@ -88,14 +88,15 @@ impl Scheduler {
         self.dirty = true;
         match failure {
             Failure::Unreachable => {
-                if mirror.breaker.failure(now, settings, &mut self.rng, offline) {
+                if mirror.breaker.failure(now, settings, &mut self.rng, longest) {
                     self.alert(Some(id), "does not answer: not asked until a probe succeeds".into());
                 }
             }
             Failure::Throttled { retry_after } => {
-                mirror.breaker.throttle(now, retry_after);
-                let wait = mirror.breaker.next_try.since(now);
-                self.alert(Some(id), format!("asks for less: not asked for {wait:.1?}"));
+                if mirror.breaker.throttle(now, retry_after) {
+                    let wait = mirror.breaker.next_try.since(now);
+                    self.alert(Some(id), format!("asks for less: not asked for {wait:.1?}"));
+                }
             }
             Failure::Missing | Failure::Changed | Failure::Refused => {
                 let until = now + settings.exclusion;
@@ -129,6 +130,15 @@ impl Scheduler {
     pub(super) fn on_probe_done(&mut self, now: Time, id: MirrorId, result: Result<Duration, Failure>) {
         let Some(mirror) = self.mirror_mut(id) else { return };
         mirror.breaker.probe_at = None;
+        if result == Err(Failure::Unreachable) {
+            let longest = self.longest_backoff();
+            let mirror = &mut self.mirrors[usize::from(id.0)];
+            mirror.failures.count(Failure::Unreachable);
+            mirror.last_failure = Some((now, Failure::Unreachable));
+            mirror.breaker.probe_failed(now, &self.settings, &mut self.rng, longest);
+            self.check_offline(now);
+            return;
+        }
         self.on_mirror_seen(now, id, result);
     }
 
@@ -201,16 +211,25 @@ impl Scheduler {
         if !self.interested() {
             return;
         }
-        let offline = self.offline_since.is_some();
+        let longest = self.longest_backoff();
         for (at, mirror) in self.mirrors.iter_mut().enumerate() {
             if mirror.breaker.timeout(&self.settings).is_none_or(|due| now < due) {
                 continue;
             }
             self.dirty = true;
-            if mirror.breaker.on_time(now, &self.settings, &mut self.rng, offline) {
+            if mirror.breaker.on_time(now, &self.settings, &mut self.rng, longest) {
                 mirror.breaker.probe_at = Some(now);
                 self.out.push_back(Action::Probe { mirror: MirrorId(at as u16) });
             }
+        }
+    }
+
+    /// How long a breaker may stay open: short while nobody else could help.
+    pub(super) fn longest_backoff(&self) -> Duration {
+        match (self.offline_since, self.down_since) {
+            (Some(_), _) => self.settings.offline_backoff_max,
+            (None, Some(_)) => self.settings.backoff_min,
+            (None, None) => self.settings.backoff_max,
         }
     }
 
@@ -243,9 +262,10 @@ impl Scheduler {
             self.offline_due = Some(now + self.settings.offline_after);
             now
         });
-        let tried = self.mirrors.iter().all(|mirror| {
-            mirror.breaker.tries >= OFFLINE_TRIES || quarantined(mirror.breaker.reason)
-        });
+        let tried = self
+            .mirrors
+            .iter()
+            .all(|mirror| mirror.breaker.tries >= OFFLINE_TRIES || quarantined(mirror.breaker.reason));
         if tried && now >= since + self.settings.offline_after {
             self.offline_since = Some(now);
             self.offline_due = None;

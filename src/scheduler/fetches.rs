@@ -33,6 +33,7 @@ pub(super) struct Fetch {
     pub(super) arrived_bytes: u64,
     /// Its own rate, which beside others is a share of the mirror's.
     pub(super) meter: Meter,
+    pub(super) started_at: Time,
     pub(super) sign_at: Time,
     /// A reader waits for some of it.
     pub(super) waited: bool,
@@ -110,6 +111,7 @@ mod tests {
             total_bytes: 12,
             arrived_bytes: 0,
             meter: Meter::new(1.0),
+            started_at: Time(0),
             sign_at: Time(0),
             waited: false,
             queued: false,

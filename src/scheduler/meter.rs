@@ -3,9 +3,11 @@
 use crate::clock::Time;
 use std::time::Duration;
 
-/// How much busy time the rate looks back on. After 300 ms a new rate makes up four fifths of it; below
+/// How much busy time the rate looks back on. After 300 ms a new rate makes up six sevenths of it; below
 /// 100 ms the bursts of a shaped link would show as changes.
-const MEMORY_SECONDS: f64 = 0.2;
+const MEMORY_SECONDS: f64 = 0.15;
+/// The rate of one fetch only says whether it is late: it looks back less far, to say so sooner.
+const FETCH_MEMORY_SECONDS: f64 = 0.1;
 /// What is supposed before anything is known counts like so much busy time, so that the burst with which
 /// shaped links begin does not pass for their rate.
 const SUPPOSED_SECONDS: f64 = 0.03;
@@ -21,6 +23,7 @@ const DOUBT_SECONDS: f64 = 30.0;
 /// Time in which nothing was asked of it does not count, so a slow reader does not make a slow mirror.
 #[derive(Clone, Debug)]
 pub(super) struct Meter {
+    memory_seconds: f64,
     bytes: f64,
     seconds: f64,
     at: Time,
@@ -32,12 +35,18 @@ impl Meter {
     /// Nothing measured, `supposed` bytes per second.
     pub(super) fn new(supposed: f64) -> Meter {
         Meter {
+            memory_seconds: MEMORY_SECONDS,
             bytes: supposed * SUPPOSED_SECONDS,
             seconds: SUPPOSED_SECONDS,
             at: Time(0),
             busy_since: None,
             total_bytes: 0,
         }
+    }
+
+    /// The same for one fetch.
+    pub(super) fn of_fetch(supposed: f64) -> Meter {
+        Meter { memory_seconds: FETCH_MEMORY_SECONDS, ..Meter::new(supposed) }
     }
 
     /// Bytes are about to flow.
@@ -62,7 +71,7 @@ impl Meter {
             return;
         }
         let passed = now.seconds_since(self.at);
-        let keep = (-passed / MEMORY_SECONDS).exp();
+        let keep = (-passed / self.memory_seconds).exp();
         self.bytes = self.bytes * keep + bytes as f64;
         self.seconds = self.seconds * keep + passed;
         self.at = self.at.max(now);
@@ -84,7 +93,7 @@ impl Meter {
     /// Bytes per second. Silence while bytes should flow counts; `supposed` comes back with age.
     pub(super) fn rate(&self, now: Time, supposed: f64) -> f64 {
         let silent = if self.busy_since.is_some() { now.seconds_since(self.at) } else { 0.0 };
-        let keep = (-silent / MEMORY_SECONDS).exp();
+        let keep = (-silent / self.memory_seconds).exp();
         let rate = (self.bytes * keep / (self.seconds * keep + silent)).max(1.0);
         let age = now.seconds_since(self.at) - DOUBT_AFTER_SECONDS;
         if self.busy_since.is_some() || age <= 0.0 || rate >= supposed {
@@ -114,8 +123,15 @@ impl Latency {
             return;
         };
         // Down at once, up slowly, and hardly at all where our own bytes were in the way.
-        let gain = if sample < mean { 0.5 } else if queued { 0.02 } else { 0.125 };
-        self.deviation_seconds += 0.25 * ((sample - mean).abs() - self.deviation_seconds) * if queued { 0.1 } else { 1.0 };
+        let gain = if sample < mean {
+            0.5
+        } else if queued {
+            0.02
+        } else {
+            0.125
+        };
+        self.deviation_seconds +=
+            0.25 * ((sample - mean).abs() - self.deviation_seconds) * if queued { 0.1 } else { 1.0 };
         self.mean_seconds = Some(mean + gain * (sample - mean));
     }
 

@@ -20,7 +20,7 @@ const FETCH_SECONDS: f64 = 0.1;
 /// idles between fetches.
 const WINDOW_SECONDS: f64 = 0.2;
 /// The first fetch of a mirror of which nothing is known.
-const FIRST_FETCH_BYTES: u64 = 256 << 10;
+const FIRST_FETCH_BYTES: u64 = 128 << 10;
 
 /// How often a mirror failed in each way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

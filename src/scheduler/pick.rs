@@ -5,6 +5,12 @@ use super::files::File;
 use crate::chunk::MirrorId;
 use crate::clock::Time;
 
+/// A mirror of which nothing is known gets its first background fetch this far behind what the known ones
+/// would bring, so that no reader is there before it has shown what it is …
+const UNKNOWN_SECONDS: f64 = 0.05;
+/// … or this part of the longest window, where that is less: on fast links it would never get one.
+const UNKNOWN_OF_WINDOW: f64 = 0.5;
+
 /// One mirror as a planning pass sees it. The pass gives it work, some of it only in thought.
 #[derive(Clone, Debug)]
 pub(super) struct Lane {
@@ -23,14 +29,17 @@ pub(super) struct Lane {
     /// The size that its fetches should have.
     pub(super) fetch_bytes: u64,
     pub(super) ranges: bool,
+    /// Its rate is measured, not supposed.
+    pub(super) known: bool,
     /// Work of the background goes to it: its weight (spec 3.1) is not 0.
     pub(super) background: bool,
 }
 
 impl Lane {
     /// In how many seconds it would have brought `bytes` of background: after all that is before them.
-    fn background_seconds(&self, bytes: u64) -> f64 {
-        self.latency_seconds + (self.load_bytes + bytes as f64) / self.rate
+    fn background_seconds(&self, bytes: u64, doubt_seconds: f64) -> f64 {
+        let doubt = if self.known { 0.0 } else { doubt_seconds };
+        doubt + self.latency_seconds + (self.load_bytes + bytes as f64) / self.rate
     }
 
     /// The same for demand, which does not queue behind what is in flight but shares the link with it.
@@ -49,6 +58,7 @@ pub(super) struct Lanes {
     /// Equal mirrors are taken in an order that differs from one client to the next.
     rotation: usize,
     whole_bytes_max: u64,
+    doubt_seconds: f64,
 }
 
 impl Lanes {
@@ -80,7 +90,8 @@ impl Lanes {
                 continue;
             }
             let bytes = if lane.ranges { bytes } else { file.size_bytes };
-            let seconds = if demand { lane.demand_seconds(bytes) } else { lane.background_seconds(bytes) };
+            let seconds =
+                if demand { lane.demand_seconds(bytes) } else { lane.background_seconds(bytes, self.doubt_seconds) };
             if best.is_none_or(|(least, _)| seconds < least) {
                 best = Some((seconds, at));
             }
@@ -115,12 +126,15 @@ impl Scheduler {
                 room_bytes: mirror.room_bytes(rate, settings),
                 fetch_bytes: mirror.fetch_bytes(rate, settings),
                 ranges: mirror.ranges,
+                known: mirror.meter.known(),
                 // weight = base * max(0, 1 - min(latency_ms / 1000, 1))
                 background: latency_seconds < 1.0,
             });
         }
-        let rate = all.iter().map(|lane| lane.rate).sum();
-        Lanes { all, rate, rotation: self.rotation, whole_bytes_max: settings.whole_bytes_max }
+        let rate: f64 = all.iter().map(|lane| lane.rate).sum();
+        let window_bytes = settings.readahead_bytes_max.min(settings.pool_bytes / 2);
+        let doubt_seconds = UNKNOWN_SECONDS.min(UNKNOWN_OF_WINDOW * window_bytes as f64 / rate.max(1.0));
+        Lanes { all, rate, rotation: self.rotation, whole_bytes_max: settings.whole_bytes_max, doubt_seconds }
     }
 }
 
@@ -140,12 +154,19 @@ mod tests {
             room_bytes: 1 << 20,
             fetch_bytes: 1 << 20,
             ranges: true,
+            known: true,
             background: true,
         }
     }
 
     fn lanes(all: Vec<Lane>) -> Lanes {
-        Lanes { rate: all.iter().map(|lane| lane.rate).sum(), all, rotation: 0, whole_bytes_max: 1 << 20 }
+        Lanes {
+            rate: all.iter().map(|lane| lane.rate).sum(),
+            all,
+            rotation: 0,
+            whole_bytes_max: 1 << 20,
+            doubt_seconds: 0.2,
+        }
     }
 
     #[test]

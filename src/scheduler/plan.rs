@@ -132,7 +132,8 @@ impl Scheduler {
             let unit_pages = unit_pages(lanes.rate);
             let Some(table) = self.files.get(&file).map(|known| &known.table) else { continue };
             let Some(run) = table.next_run(window, State::Queued, unit_pages) else { continue };
-            let position = if let Source::Stream(reader) = source { self.streams.get(&reader).map(|s| s.position) } else { None };
+            let position =
+                if let Source::Stream(reader) = source { self.streams.get(&reader).map(|s| s.position) } else { None };
             match self.deal(now, lanes, class, file, run, window, position, decided) {
                 Outcome::Dealt { to, started_bytes } => {
                     served[class] += (to - run.start) as f64 * PAGE_BYTES as f64 / WEIGHTS[class];

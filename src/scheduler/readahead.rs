@@ -58,8 +58,9 @@ impl Scheduler {
         }
         let stream = Stream { file, position, window_end: position, from: position, moved_at: now };
         let stream = self.streams.entry(reader).or_insert(stream);
-        stream.position = position;
+        let passed = Pages::new(std::mem::replace(&mut stream.position, position), position);
         stream.moved_at = now;
+        self.unwant(file, passed);
         let window = self.window_pages(now, file, length_pages);
         let Some(stream) = self.streams.get_mut(&reader) else { return };
         let grown = Pages::new(stream.window_end.max(position), position.saturating_add(window).min(end));
@@ -84,8 +85,9 @@ impl Scheduler {
             && stream.file == file
             && stream.window().contains(page)
         {
-            stream.position = page;
+            let passed = Pages::new(std::mem::replace(&mut stream.position, page), page);
             stream.moved_at = now;
+            self.unwant(file, passed);
         }
     }
 

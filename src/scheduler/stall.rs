@@ -11,10 +11,13 @@ use crate::clock::Time;
 const ALIVE_FACTOR: f64 = 3.0;
 /// Our own bytes before an answer excuse it for no longer than this.
 const QUEUE_SECONDS_MAX: f64 = 0.5;
+/// Who waits needs one read's worth first, and gets it elsewhere as demand, not behind what is in flight.
+const NEXT_BYTES: u64 = 128 << 10;
+/// A mirror of which nothing is known has so long to bring what a reader waits for, and twice the time of
+/// the mirror that would do it instead.
+const TRIAL_SECONDS: f64 = 0.03;
 /// Fetches that are moved at a time because they are late. The next look is 25 ms later.
 const MOVES_MAX: usize = 4;
-/// Less than this is not worth a move: it is there before another mirror has been asked.
-const REST_BYTES_MIN: u64 = 64 << 10;
 
 impl Scheduler {
     /// Fetches whose bytes stopped go to other mirrors; where there is no other, patience.
@@ -40,13 +43,13 @@ impl Scheduler {
     }
 
     fn on_stalled(&mut self, now: Time, id: FetchId, mirror_id: MirrorId, waited: bool, alive: bool, alone: bool) {
+        let longest = self.longest_backoff();
         let mirror = &mut self.mirrors[usize::from(mirror_id.0)];
         mirror.failures.stalled += 1;
         mirror.last_failure = Some((now, Failure::Unreachable));
         let usable = mirror.breaker.usable(now);
         if !alive && alone {
-            let offline = self.offline_since.is_some();
-            mirror.breaker.failure(now, &self.settings, &mut self.rng, offline);
+            mirror.breaker.failure(now, &self.settings, &mut self.rng, longest);
         } else if !alive && usable {
             mirror.breaker.stall(now, &self.settings, &mut self.rng);
             self.alert(Some(mirror_id), "stopped sending: its fetches go elsewhere until a probe succeeds".into());
@@ -90,26 +93,56 @@ impl Scheduler {
         let mut moves: Vec<FetchId> = Vec::new();
         for (&id, fetch) in self.fetches.all.iter().filter(|(_, fetch)| !fetch.cancelled) {
             let rest = fetch.remaining_bytes();
-            if moves.len() == MOVES_MAX || fetch.whole || rest < REST_BYTES_MIN || fetch.phase != Phase::Body {
+            if moves.len() == MOVES_MAX || fetch.whole || rest == 0 {
                 continue;
             }
             let Some(slack) = self.slack_seconds(fetch, total_rate) else { continue };
-            // Its share of the link grows when its neighbours end, up to the whole link after all of them.
-            let mirror = &self.mirrors[usize::from(fetch.mirror.0)];
-            let own = rest as f64 / fetch.meter.rate(now, 0.0);
-            let own = own.min(mirror.remaining_bytes as f64 / mirror.rate(now));
-            let allowed = slack + self.settings.late_slack.as_secs_f64();
-            if own <= allowed {
+            let Some((own, allowed)) = self.lateness(now, fetch, slack) else { continue };
+            let next = (NEXT_BYTES.min(rest)) as f64 / fetch.meter.rate(now, 0.0);
+            let waited = fetch.waited && fetch.phase == Phase::Body && next > allowed;
+            if own <= allowed && !waited {
                 continue;
             }
             let Some((seconds, at)) = self.soonest_other(now, fetch, rest, &moved_bytes) else { continue };
-            if own > allowed + self.settings.late_factor * seconds {
+            let other = &self.mirrors[at];
+            let shared = (NEXT_BYTES * (other.fetches as u64 + 1)) as f64 / other.rate(now) + other.latency_seconds();
+            let late = own > allowed + self.settings.late_factor * seconds;
+            if late || (waited && next > allowed + self.settings.late_factor * shared) {
                 moved_bytes[at] += rest as f64;
                 moves.push(id);
             }
         }
         for id in moves {
+            self.learn_from_moved(now, id);
             self.cancel(now, id, false);
+        }
+    }
+
+    /// How many seconds a fetch still takes, or has taken if more cannot be said, and how many it may.
+    fn lateness(&self, now: Time, fetch: &Fetch, slack: f64) -> Option<(f64, f64)> {
+        let mirror = &self.mirrors[usize::from(fetch.mirror.0)];
+        if !mirror.meter.known() {
+            // A mirror on trial: what it takes is only seen by waiting, so it gets less time.
+            let answer = 2.0 * mirror.latency.seconds().unwrap_or(0.0);
+            return Some((now.seconds_since(fetch.started_at), slack + TRIAL_SECONDS + answer));
+        }
+        if fetch.phase != Phase::Body {
+            return None;
+        }
+        // Its share of the link grows when its neighbours end, up to the whole link after all of them.
+        let own = fetch.remaining_bytes() as f64 / fetch.meter.rate(now, 0.0);
+        let own = own.min(mirror.remaining_bytes as f64 / mirror.rate(now));
+        Some((own, slack + self.settings.late_slack.as_secs_f64()))
+    }
+
+    /// That its first byte took at least so long is worth knowing of a mirror that showed nothing yet.
+    fn learn_from_moved(&mut self, now: Time, id: FetchId) {
+        let Some(fetch) = self.fetches.all.get(&id) else { return };
+        let (mirror, started_at, queued) = (usize::from(fetch.mirror.0), fetch.started_at, fetch.queued);
+        if fetch.phase != Phase::Body {
+            let mirror = &mut self.mirrors[mirror];
+            mirror.latency.add(now, now.since(started_at), queued);
+            mirror.breaker.suspect(now, &self.settings, &mut self.rng);
         }
     }
 
@@ -122,7 +155,8 @@ impl Scheduler {
             return None;
         }
         let start = fetch.owned.first()?.start;
-        let streams = self.streams.values().filter(|stream| stream.file == fetch.file && stream.window().contains(start));
+        let streams =
+            self.streams.values().filter(|stream| stream.file == fetch.file && stream.window().contains(start));
         streams
             .map(|stream| (start - stream.position) as f64 * PAGE_BYTES as f64 / total_rate.max(1.0))
             .min_by(f64::total_cmp)

@@ -217,7 +217,8 @@ mod tests {
     fn a_byte_for_it_resets_its_deadline_and_the_last_one_ends_it() {
         let mut wants = Wants::default();
         let mut table = Table::new(10);
-        let want = |now, deadline| Want::new(Time(now), FILE, Pages::new(0, 4), Class::Demand, ReaderId(1), Time(deadline));
+        let want =
+            |now, deadline| Want::new(Time(now), FILE, Pages::new(0, 4), Class::Demand, ReaderId(1), Time(deadline));
         wants.add(want(0, 30), Time(30));
         table.turn_all(Pages::new(0, 2), State::Held);
         wants.arrived(Time(20), FILE, Pages::new(0, 2), &table);

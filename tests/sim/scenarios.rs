@@ -109,12 +109,13 @@ fn a_black_hole_in_mid_read_pauses_the_reader_for_less_than_half_a_second() {
     for fault in faults {
         let mut mirrors: Vec<_> = (0..4).map(|_| SimMirror::new(mb(20.0), 10)).collect();
         mirrors[2] = SimMirror::new(mb(20.0), 10).at(2000, fault);
-        let (world, rate) = sequential(mirrors, 512 * MIB);
+        let size = 256 * MIB;
+        let (world, rate) = sequential(mirrors, size);
         println!("{fault:?}: {:.1} MB/s; {}", rate / 1e6, summary(&world));
         let wait = world.readers[0].longest_wait;
         assert!(wait < Duration::from_millis(500), "{fault:?}: {wait:?} {}", summary(&world));
         assert!(rate > 0.9 * mb(60.0), "{fault:?}: {rate} {}", summary(&world));
-        assert!(world.wire_bytes() < 1.03 * (512 * MIB) as f64, "{fault:?}: {}", summary(&world));
+        assert!(world.wire_bytes() < 1.03 * size as f64, "{fault:?}: {}", summary(&world));
     }
 }
 
@@ -132,9 +133,8 @@ fn the_fastest_of_unequal_mirrors_throttled_in_mid_fetch_pauses_less_than_a_seco
 
 #[test]
 fn all_but_one_go_in_mid_read_and_the_last_one_brings_the_rest() {
-    let mut mirrors: Vec<_> = (0..3)
-        .map(|at| SimMirror::new(mb(20.0), 10).at(1000 + 5 * at, Change::Health(Health::BlackHole)))
-        .collect();
+    let mut mirrors: Vec<_> =
+        (0..3).map(|at| SimMirror::new(mb(20.0), 10).at(1000 + 5 * at, Change::Health(Health::BlackHole))).collect();
     mirrors.push(SimMirror::new(mb(20.0), 10));
     let (world, _) = sequential(mirrors, 256 * MIB);
     println!("{}", summary(&world));
@@ -143,17 +143,15 @@ fn all_but_one_go_in_mid_read_and_the_last_one_brings_the_rest() {
 
 #[test]
 fn a_lone_mirror_that_pauses_or_is_slow_goes_on() {
-    let pause = SimMirror::new(mb(20.0), 10)
-        .at(1000, Change::Health(Health::BlackHole))
-        .at(4000, Change::Health(Health::Up));
+    let pause =
+        SimMirror::new(mb(20.0), 10).at(1000, Change::Health(Health::BlackHole)).at(4000, Change::Health(Health::Up));
     let (world, _) = sequential(vec![pause], 64 * MIB);
     assert!(world.readers[0].longest_wait < Duration::from_millis(3600), "{}", summary(&world));
     let slow = SimMirror::new(20e3, 3000);
     let (world, _) = sequential(vec![slow], MIB);
     assert!(world.fails.is_empty(), "{}", summary(&world));
-    let gone = SimMirror::new(mb(20.0), 10)
-        .at(1000, Change::Health(Health::BlackHole))
-        .at(12_000, Change::Health(Health::Up));
+    let gone =
+        SimMirror::new(mb(20.0), 10).at(1000, Change::Health(Health::BlackHole)).at(12_000, Change::Health(Health::Up));
     let mut world = World::new(vec![gone], 1);
     let file = world.open(1, 64 * MIB);
     world.readers.push(SimReader::sequential(1, file, 64 * MIB));
@@ -165,9 +163,8 @@ fn a_lone_mirror_that_pauses_or_is_slow_goes_on() {
 #[test]
 fn a_mirror_that_comes_back_is_used_again() {
     let mut mirrors: Vec<_> = (0..2).map(|_| SimMirror::new(mb(20.0), 10)).collect();
-    mirrors[0] = SimMirror::new(mb(20.0), 10)
-        .at(1000, Change::Health(Health::BlackHole))
-        .at(4000, Change::Health(Health::Up));
+    mirrors[0] =
+        SimMirror::new(mb(20.0), 10).at(1000, Change::Health(Health::BlackHole)).at(4000, Change::Health(Health::Up));
     let (world, _) = sequential(mirrors, 512 * MIB);
     println!("{}", summary(&world));
     assert!(world.mirrors[0].wire_bytes > 150e6, "{}", summary(&world));
@@ -317,11 +314,14 @@ fn black_holes_are_offline_too_and_a_restart_of_the_only_mirror_is_not() {
     world.want(file, Pages::new(0, 32), Class::Demand, 1);
     world.run_until(20_000);
     assert!(world.scheduler.offline(), "{:?}", world.alerts);
-    let restart = SimMirror::new(mb(20.0), 10)
-        .at(500, Change::Health(Health::Refusing))
-        .at(2000, Change::Health(Health::Up));
+    let restart =
+        SimMirror::new(mb(20.0), 10).at(500, Change::Health(Health::Refusing)).at(2000, Change::Health(Health::Up));
     let (world, _) = sequential(vec![restart], 64 * MIB);
-    assert!(world.fails.is_empty() && world.readers[0].longest_wait < Duration::from_millis(3500), "{}", summary(&world));
+    assert!(
+        world.fails.is_empty() && world.readers[0].longest_wait < Duration::from_millis(3500),
+        "{}",
+        summary(&world)
+    );
 }
 
 #[test]

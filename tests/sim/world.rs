@@ -63,7 +63,7 @@ impl World {
             starts: Vec::new(),
             fails: Vec::new(),
             alerts: Vec::new(),
-            check_every: 16,
+            check_every: 64,
             batches: 0,
         }
     }
