@@ -1,0 +1,298 @@
+//! Giving room back: bits first, committed, then the bytes. What leaves counts as used until it is gone.
+
+use super::DiskFile;
+use super::commit::{change_of, settle};
+use super::content::{Content, pack_charge};
+use super::record::{DataRow, FileKey, Place, runs};
+use super::shared::{Shared, Step};
+use super::space::free_bytes;
+use super::store::{DATA, RECENCY, StoreError, from_redb, wrong};
+use super::transaction::{Batch, Discarded, apply, members};
+use crate::chunk::Pages;
+use redb::ReadableTable;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+/// Listings take at most this part of the limit.
+pub(super) const LISTING_SHARE: u64 = 8;
+/// Evicted beyond what is asked for, as a part of the limit, so that not every write has to wait...
+const SLACK_SHARE: u64 = 128;
+/// ...but not more than this.
+const SLACK_BYTES_MAX: u64 = 64 << 20;
+/// Data files looked at in one round, the least recently used first.
+const CANDIDATES_MAX: usize = 1024;
+/// Rounds in one go; the committer has other work too.
+const ROUNDS_MAX: usize = 16;
+
+/// Evict until `wanted_bytes` fit under the limit and above the floor, as far as that can be done.
+pub(super) fn make_room(shared: &Arc<Shared>, wanted_bytes: u64, mut free: u64) -> Result<(), StoreError> {
+    let slack = (shared.space.limit_bytes() / SLACK_SHARE).min(SLACK_BYTES_MAX);
+    for _ in 0..ROUNDS_MAX {
+        let excess = shared.space.excess_bytes(wanted_bytes, free);
+        if excess == 0 || !round(shared, excess + slack)? {
+            return Ok(());
+        }
+        free = free_bytes(shared.layout.dir())?;
+    }
+    Ok(())
+}
+
+/// Pages that did not match their checksums: their bits go, and then their bytes.
+pub(super) fn drop_damaged(shared: &Arc<Shared>, damaged: Vec<(Vec<u8>, Place, Vec<Pages>)>) {
+    let mut plan = Plan::default();
+    for (key, place, pages) in damaged {
+        let Some(key) = FileKey::decode(&key) else { continue };
+        let file = shared.file(&key, false);
+        let mut content = file.content.lock();
+        if content.place != Some(place) || content.writing.is_some() {
+            continue;
+        }
+        let bad = &content.durable - &content.written;
+        // What was fetched again since is right again.
+        let pages: Vec<_> = pages.iter().flat_map(|&pages| runs(&bad, pages)).collect();
+        if !pages.is_empty() {
+            let leaving = Leaving::begin(&file, &mut content, place, pages);
+            drop(content);
+            plan.leaving.push(leaving);
+        }
+    }
+    if let Err(error) = leave(shared, plan) {
+        shared.store_failed(&error);
+    }
+}
+
+/// Delete a data file that no record names, and give its bytes back to the ledger.
+pub(super) fn delete(shared: &Shared, data_id: u64, charged_bytes: u64) {
+    shared.descriptors.forget(data_id);
+    let deleted = shared.step(Step::Delete(data_id)).and_then(|()| shared.layout.remove(data_id));
+    shared.places.gone(data_id);
+    match deleted {
+        Ok(()) => {
+            shared.commits.put_deleted(data_id);
+            shared.space.give_back(charged_bytes);
+        }
+        // It counts until the next start, which deletes what is doomed.
+        Err(error) => failed(shared, "deleting", &error),
+    }
+}
+
+/// What leaves in one transaction.
+#[derive(Default)]
+struct Plan {
+    leaving: Vec<Leaving>,
+    whole: Vec<Discarded>,
+    /// Packs and what they give back.
+    packs: Vec<(u64, u64)>,
+    /// Kept until the commit: who opens one of them meanwhile must not load what is about to go.
+    files: Vec<Arc<DiskFile>>,
+    bytes: u64,
+}
+
+impl Plan {
+    fn is_empty(&self) -> bool {
+        self.leaving.is_empty() && self.whole.is_empty() && self.packs.is_empty()
+    }
+}
+
+/// Runs of pages that leave a file which stays.
+struct Leaving {
+    file: Arc<DiskFile>,
+    place: Place,
+    pages: Vec<Pages>,
+    refund: u64,
+}
+
+impl Leaving {
+    /// Taken from readers and closed to the writer in the same breath in which they were chosen.
+    fn begin(file: &Arc<DiskFile>, content: &mut Content, place: Place, pages: Vec<Pages>) -> Leaving {
+        pages.iter().for_each(|&pages| content.clear(pages));
+        content.punching.extend_from_slice(&pages);
+        let refund = if place.packed { 0 } else { content.refund_of_all(&pages) };
+        Leaving { file: file.clone(), place, pages, refund }
+    }
+}
+
+/// One batch with its own commit. `false` where nothing could go.
+fn round(shared: &Arc<Shared>, target_bytes: u64) -> Result<bool, StoreError> {
+    let candidates = candidates(shared)?;
+    let mut plan = Plan::default();
+    // Files that somebody has open only where the others are not enough.
+    for open_too in [false, true] {
+        for (data_id, row) in &candidates {
+            if plan.bytes >= target_bytes {
+                break;
+            }
+            match &row.key {
+                Some(key) => plan_file(shared, &mut plan, key, target_bytes, open_too)?,
+                None => plan_pack(shared, &mut plan, *data_id, row.pack_pages, open_too)?,
+            }
+        }
+    }
+    if plan.is_empty() {
+        return Ok(false);
+    }
+    let bytes = plan.bytes;
+    leave(shared, plan)?;
+    shared.metrics.disk_evicted_bytes.add(bytes);
+    Ok(true)
+}
+
+fn candidates(shared: &Shared) -> Result<Vec<(u64, DataRow)>, StoreError> {
+    shared.store.read(|transaction| {
+        let recency = transaction.open_table(RECENCY).map_err(from_redb)?;
+        let data = transaction.open_table(DATA).map_err(from_redb)?;
+        let mut found = Vec::new();
+        for row in recency.iter().map_err(from_redb)?.take(CANDIDATES_MAX) {
+            let (_, data_id) = row.map_err(from_redb)?.0.value();
+            let row = data.get(data_id).map_err(from_redb)?.ok_or_else(|| wrong("the order of eviction"))?;
+            found.push((data_id, DataRow::decode(row.value()).ok_or_else(|| wrong("a data file's row"))?));
+        }
+        Ok(found)
+    })
+}
+
+fn plan_file(
+    shared: &Arc<Shared>,
+    plan: &mut Plan,
+    key: &[u8],
+    target_bytes: u64,
+    open_too: bool,
+) -> Result<(), StoreError> {
+    let file = shared.file(&FileKey::decode(key).ok_or_else(|| wrong("a key"))?, false);
+    let open = Arc::strong_count(&file) > 1;
+    if open != open_too {
+        return Ok(());
+    }
+    let mut content = file.content.lock();
+    let Some(place) = content.place.filter(|place| !place.packed) else { return Ok(()) };
+    let missing_bytes = target_bytes - plan.bytes;
+    if content.is_settled()
+        && (content.charged_bytes <= missing_bytes || (!open && content.charged_bytes < 2 * missing_bytes))
+    {
+        let charged_bytes = content.charged_bytes;
+        content.reset();
+        plan.bytes += charged_bytes;
+        plan.whole.push(Discarded { key: key.to_vec(), place, charged_bytes });
+        drop(content);
+        plan.files.push(file);
+        return Ok(());
+    }
+    let mut pages = Vec::new();
+    let mut bytes = 0;
+    for group in content.evictable_groups() {
+        if bytes >= missing_bytes {
+            break;
+        }
+        for run in runs(&content.durable, group) {
+            bytes += run.count() * crate::chunk::PAGE_BYTES;
+            pages.push(run);
+        }
+    }
+    if !pages.is_empty() {
+        plan.bytes += bytes;
+        plan.leaving.push(Leaving::begin(&file, &mut content, place, pages));
+    }
+    Ok(())
+}
+
+/// A pack goes with all of its files or not at all.
+fn plan_pack(
+    shared: &Arc<Shared>,
+    plan: &mut Plan,
+    pack: u64,
+    pack_pages: u64,
+    open_too: bool,
+) -> Result<(), StoreError> {
+    // From here on no file is added to it, so all that are being written show among the open ones.
+    shared.places.seal(pack);
+    let in_pack = |file: &DiskFile| file.content.lock().place.is_some_and(|place| place.data_id == pack);
+    let mut files: BTreeMap<u64, Arc<DiskFile>> =
+        shared.open_files().into_iter().filter(|file| in_pack(file)).map(|file| (file.number, file)).collect();
+    let open = !files.is_empty();
+    if open != open_too {
+        return Ok(());
+    }
+    for key in members(&shared.store, pack)? {
+        let file = shared.file(&FileKey::decode(&key).ok_or_else(|| wrong("a key"))?, false);
+        files.insert(file.number, file);
+    }
+    files.retain(|_, file| in_pack(file));
+    // All locks at once, or a write could begin in one while the next is looked at. Nobody else
+    // holds two.
+    let mut contents: Vec<_> = files.values().map(|file| file.content.lock()).collect();
+    if contents.iter().any(|content| !content.is_settled()) {
+        return Ok(());
+    }
+    contents.iter_mut().for_each(|content| content.reset());
+    drop(contents);
+    plan.files.extend(files.into_values());
+    let bytes = pack_charge(pack_pages.max(shared.places.pack_pages(pack).unwrap_or(0)));
+    plan.bytes += bytes;
+    plan.packs.push((pack, bytes));
+    Ok(())
+}
+
+/// Commit the plan, then give the bytes back.
+fn leave(shared: &Arc<Shared>, plan: Plan) -> Result<(), StoreError> {
+    if plan.is_empty() {
+        return Ok(());
+    }
+    let mut batch = Batch {
+        discarded: plan.whole.clone(),
+        dropped_packs: plan.packs.iter().map(|&(pack, _)| pack).collect(),
+        listing_bytes_max: u64::MAX,
+        ..Batch::default()
+    };
+    for Leaving { file, pages, .. } in &plan.leaving {
+        let content = file.content.lock();
+        batch.changes.extend(change_of(shared, file, &content, Vec::new(), pages.clone(), false));
+    }
+    let result = shared.step(Step::Commit).map_err(StoreError::from).and_then(|()| apply(&shared.store, &batch));
+    if let Ok(made) = &result {
+        settle(shared, &batch, made);
+        plan.leaving.iter().for_each(|leaving| give_pages_back(shared, leaving));
+        for gone in plan.whole {
+            delete(shared, gone.place.data_id, gone.charged_bytes);
+        }
+        for (pack, bytes) in plan.packs {
+            delete(shared, pack, bytes);
+        }
+    }
+    for Leaving { file, pages, .. } in &plan.leaving {
+        file.content.lock().punching.retain(|leaving| !pages.contains(leaving));
+        file.punched.notify_all();
+    }
+    result.map(|_| ())
+}
+
+fn give_pages_back(shared: &Shared, leaving: &Leaving) {
+    let Leaving { file, place, pages, refund } = leaving;
+    if place.packed {
+        return;
+    }
+    let punched = shared.step(Step::Punch(place.data_id)).and_then(|()| {
+        let data = shared.descriptors.get(place.data_id)?;
+        pages.iter().try_for_each(|&pages| data.punch(pages))
+    });
+    match punched {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            // It stays charged to the file, until the file goes as a whole.
+            failed(shared, "giving back room", &error);
+        }
+        _ => {
+            let mut content = file.content.lock();
+            // Discarded meanwhile: then its whole charge is given back with it.
+            if content.place == Some(*place) {
+                content.charged_bytes = content.charged_bytes.saturating_sub(*refund);
+                drop(content);
+                shared.space.give_back(*refund);
+            }
+        }
+    }
+}
+
+fn failed(shared: &Shared, what: &str, error: &io::Error) {
+    shared.metrics.disk_errors.add(1);
+    shared.condition.fail(format!("{what} in the cache failed: {error}"));
+}

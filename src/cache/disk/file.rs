@@ -1,0 +1,222 @@
+//! One file version on disk, as those who read and write it see it.
+
+use super::content::Content;
+use super::page_io::{Checked, DataFile};
+use super::record::{FileKey, Place, State, all_set, fill, runs};
+use super::shared::Shared;
+use crate::chunk::{PAGE_BYTES, Pages};
+use parking_lot::{Condvar, Mutex};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// A file version that somebody has open (or is writing). Its bitmap is in memory.
+pub struct DiskFile {
+    pub(super) number: u64,
+    key: FileKey,
+    encoded: Vec<u8>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) content: Mutex<Content>,
+    /// Signalled when room that was being given back has gone.
+    pub(super) punched: Condvar,
+}
+
+/// What became of a read.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ReadNow {
+    /// All bytes are there and match their checksums.
+    Done,
+    /// The bytes are held, but the disk would have to be waited for: [`DiskFile::read_blocking`].
+    WouldBlock,
+    /// Not all pages are held (any more).
+    NotHeld,
+    /// These pages did not match their checksums and are no longer held: fetch them again.
+    Damaged(Vec<Pages>),
+    /// The disk failed to read what is held. Fetch it.
+    Failed,
+}
+
+impl DiskFile {
+    pub(super) fn new(shared: Arc<Shared>, number: u64, key: FileKey, content: Content) -> DiskFile {
+        let encoded = key.encode();
+        let content = Mutex::new(content);
+        DiskFile { number, key, encoded, shared, content, punched: Condvar::new() }
+    }
+
+    /// Which file version this is.
+    pub fn key(&self) -> &FileKey {
+        &self.key
+    }
+
+    /// Can all of `pages` be read from disk?
+    pub fn held(&self, pages: Pages) -> bool {
+        self.content.lock().holds(pages)
+    }
+
+    /// Are all of `pages` held, and will be after a crash?
+    pub fn durable(&self, pages: Pages) -> bool {
+        let content = self.content.lock();
+        content.holds(pages) && all_set(&content.durable, pages)
+    }
+
+    /// The runs of `pages` that are not held.
+    pub fn missing(&self, pages: Pages) -> Vec<Pages> {
+        let mut missing = Vec::new();
+        let mut at = pages.start;
+        for run in runs(&self.content.lock().written, pages) {
+            if run.start > at {
+                missing.push(Pages::new(at, run.start));
+            }
+            at = run.end;
+        }
+        if at < pages.end {
+            missing.push(Pages::new(at, pages.end));
+        }
+        missing
+    }
+
+    /// The runs of pages that are held.
+    pub fn held_runs(&self) -> Vec<Pages> {
+        runs(&self.content.lock().written, Pages::new(0, self.key.page_count()))
+    }
+
+    /// How many bytes of the file are held.
+    pub fn held_bytes(&self) -> u64 {
+        let content = self.content.lock();
+        let whole = content.written.len() * PAGE_BYTES;
+        let last = self.key.page_count().checked_sub(1).filter(|&last| content.written.contains(last as u32));
+        whole - last.map_or(0, |last| (last + 1) * PAGE_BYTES - self.key.size_bytes)
+    }
+
+    /// How far it is, as last committed, and the revision that says so (0: nothing is kept).
+    pub fn state(&self) -> (State, u64) {
+        let content = self.content.lock();
+        content.record.as_ref().map_or((State::Idle, 0), |record| (record.state, record.revision))
+    }
+
+    /// Read `pages` into `into` without waiting for the disk. `into` has room for all of their bytes:
+    /// whole pages, or to the exact end of the file; what lies beyond the end is zeros.
+    pub fn read_now(&self, pages: Pages, into: &mut [u8]) -> ReadNow {
+        self.read(pages, into, true)
+    }
+
+    /// The same, waiting for the disk: never on a FUSE thread.
+    pub fn read_blocking(&self, pages: Pages, into: &mut [u8]) -> ReadNow {
+        let _operation = self.shared.condition.operation();
+        self.read(pages, into, false)
+    }
+
+    /// What the last [`DiskFile::set_note`] said.
+    pub fn note(&self) -> Option<Vec<u8>> {
+        self.content.lock().note.clone()
+    }
+
+    /// Keep a few bytes with the file version (its validators). Durable with the next commit, once
+    /// the version has any durable page.
+    pub fn set_note(self: &Arc<DiskFile>, bytes: Vec<u8>) {
+        let mut content = self.content.lock();
+        if content.note.as_ref() == Some(&bytes) {
+            return;
+        }
+        content.note = Some(bytes);
+        let kept = content.record.is_some();
+        drop(content);
+        if kept {
+            self.shared.commits.put_note(self.clone());
+        }
+    }
+
+    /// This version's bytes are wrong or gone: hold nothing of it from now on, and delete it.
+    pub fn discard(&self) {
+        let mut content = self.content.lock();
+        let (place, charged) = (content.place, content.charged_bytes);
+        content.note = None;
+        content.reset();
+        drop(content);
+        if let Some(place) = place {
+            self.shared.commits.put_discarded(self.encoded.clone(), place, charged);
+        }
+    }
+
+    pub(super) fn encoded(&self) -> &[u8] {
+        &self.encoded
+    }
+
+    fn read(&self, pages: Pages, into: &mut [u8], now: bool) -> ReadNow {
+        let size_bytes = pages.len_bytes(self.key.size_bytes) as usize;
+        if pages.is_empty() || into.len() < size_bytes || into.len() as u64 > pages.count() * PAGE_BYTES {
+            debug_assert!(pages.is_empty(), "the room does not fit the pages");
+            return if pages.is_empty() { ReadNow::Done } else { ReadNow::NotHeld };
+        }
+        let Some((place, epoch)) = self.place_of(pages) else { return ReadNow::NotHeld };
+        let (bytes, beyond) = into.split_at_mut(size_bytes);
+        beyond.fill(0);
+        let data = match now {
+            true => self.shared.descriptors.opened(place.data_id).ok_or(io::ErrorKind::WouldBlock.into()),
+            false => self.shared.descriptors.get(place.data_id),
+        };
+        let read = |data: Arc<DataFile>| data.read(place.base_page + pages.start, bytes, now);
+        match data.and_then(read) {
+            Ok(Checked::Right) => {
+                self.shared.metrics.disk_read_bytes.add(size_bytes as u64);
+                ReadNow::Done
+            }
+            Ok(Checked::Damaged(runs)) => {
+                let back = |run: &Pages| Pages::new(run.start - place.base_page, run.end - place.base_page);
+                self.lose(runs.iter().map(back).collect(), epoch)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ReadNow::WouldBlock,
+            // Deleted behind our back: as good as damaged.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.lose(vec![pages], epoch),
+            Err(error) => {
+                self.shared.metrics.disk_errors.add(1);
+                self.shared.condition.fail(format!("reading the cache failed: {error}"));
+                ReadNow::Failed
+            }
+        }
+    }
+
+    fn place_of(&self, pages: Pages) -> Option<(Place, u64)> {
+        let mut content = self.content.lock();
+        if !content.holds(pages) {
+            return None;
+        }
+        let tick = self.shared.uses.fetch_add(1, Ordering::Relaxed);
+        content.used(pages, tick);
+        content.place.map(|place| (place, content.epoch))
+    }
+
+    /// Pages that did not pass their check, unless they were taken away in the middle of the read.
+    fn lose(&self, damaged: Vec<Pages>, epoch: u64) -> ReadNow {
+        let mut content = self.content.lock();
+        if content.epoch != epoch {
+            return ReadNow::NotHeld;
+        }
+        for &pages in &damaged {
+            fill(&mut content.written, pages, false);
+            self.shared.metrics.disk_damaged_pages.add(pages.count());
+        }
+        content.epoch += 1;
+        let place = content.place;
+        drop(content);
+        tracing::warn!(path = %String::from_utf8_lossy(&self.key.path), ?damaged, "cached pages are damaged, fetching them again");
+        if let Some(place) = place {
+            self.shared.commits.put_damaged(self.encoded.clone(), place, &damaged);
+        }
+        ReadNow::Damaged(damaged)
+    }
+}
+
+impl Drop for DiskFile {
+    fn drop(&mut self) {
+        let content = self.content.get_mut();
+        self.shared.forget(&self.encoded);
+        let Some(place) = content.place else { return };
+        let empty = content.written.is_empty() && content.durable.is_empty();
+        if empty && !place.packed {
+            self.shared.commits.put_discarded(std::mem::take(&mut self.encoded), place, content.charged_bytes);
+        } else if content.record.is_some() {
+            self.shared.commits.put_closed(place, content.used_tick);
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! The disk cache: sparse data files with a checksum per page, and redb for everything small.
+//!
+//! A write travels `queue` -> `writer` (into the data file: readable) -> `commit` (synced, then one
+//! transaction with the bits: durable). A page's bit is only ever on disk together with its bytes;
+//! eviction goes the other way round: bits first, then the bytes. `space` is the ledger that bounds
+//! what is on disk, `health` turns the disk off while it fails or hangs: then nothing new is kept,
+//! what is held is still served, and no reader ever sees an error because of it.
+//!
+//! Files up to one chunk lie together in *packs*, data files that are evicted whole.
+
+mod backend;
+mod commit;
+mod content;
+mod descriptors;
+mod evict;
+mod file;
+mod finish;
+mod health;
+mod layout;
+mod lock;
+mod page_io;
+mod place;
+mod queue;
+mod readers;
+mod record;
+mod recover;
+mod shared;
+mod space;
+mod store;
+mod transaction;
+mod waiting;
+mod writer;
+
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
+mod tests;
+
+pub use file::{DiskFile, ReadNow};
+pub use health::Health;
+pub use record::{FileKey, State};
+
+use crate::chunk::{PAGE_BYTES, Pages};
+use crate::clock::{self, Time};
+use crate::metrics::Metrics;
+use parking_lot::Mutex;
+use shared::{Shared, Tuning};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Ending waits this long for what is queued to become durable, then leaves it to be fetched again.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+/// The part of a disk's free space that is used unless someone says otherwise.
+const DEFAULT_SHARE: u64 = 10;
+
+/// What the disk cache is told. Sizes in bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The cache folder of the dataset; made where it is missing.
+    pub dir: PathBuf,
+    /// Most bytes that everything in the folder may take, at every instant.
+    pub size_limit_bytes: u64,
+    /// Free space of the file system that is never written below, and given back for.
+    pub free_floor_bytes: u64,
+    /// Who opens it, for the message that a second daemon gets: the mountpoint.
+    pub owner: String,
+    /// Most bytes that wait to be written.
+    pub queue_bytes_max: u64,
+}
+
+/// A tenth of the space that is free where `dir` is, or will be made. Fails where that cannot be asked.
+pub fn default_size_limit(dir: &Path) -> io::Result<u64> {
+    let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+    Ok(space::free_bytes(there)? / DEFAULT_SHARE)
+}
+
+/// Why the cache folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another daemon has it.
+    #[error(
+        "the cache folder {} is in use by process {pid}, mounted at {owner}; unmount that, or give this mount a --name or --cache-dir of its own", dir.display()
+    )]
+    InUse {
+        /// The folder.
+        dir: PathBuf,
+        /// The process that has it; 0 where that is unknown.
+        pid: u32,
+        /// Its mountpoint.
+        owner: String,
+    },
+    /// A newer program wrote it.
+    #[error(
+        "the cache folder {} was written by a newer braidfs (format {found}, this one knows {known}); use that version, or another --cache-dir", dir.display()
+    )]
+    NewerFormat {
+        /// The folder.
+        dir: PathBuf,
+        /// The format found.
+        found: u32,
+        /// The newest format known.
+        known: u32,
+    },
+    /// It may not be written.
+    #[error("cannot write {}: {error}; choose another --cache-dir, or 'none' to keep nothing on disk", path.display())]
+    NotWritable {
+        /// What was being written.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The disk is full.
+    #[error("no space left for {}; free some, or choose another --cache-dir, or 'none' to keep nothing on disk", path.display())]
+    Full {
+        /// What was being written.
+        path: PathBuf,
+    },
+    /// Damaged, and could not be set aside either.
+    #[error("the cache in {} is damaged ({why}); move the folder away, or choose another --cache-dir", path.display())]
+    Damaged {
+        /// The folder or file.
+        path: PathBuf,
+        /// What does not fit.
+        why: String,
+    },
+}
+
+impl OpenError {
+    fn from_io(path: &Path, error: io::Error) -> OpenError {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => OpenError::Full { path: path.to_path_buf() },
+            _ => OpenError::NotWritable { path: path.to_path_buf(), error },
+        }
+    }
+}
+
+/// Why a write did not become durable. The bytes have to be fetched again when they are wanted again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// Let go of because the disk is slower than the network.
+    #[error("let go of, because the disk is slower than the network")]
+    LetGo,
+    /// The disk fails or hangs.
+    #[error("the cache's disk failed: {0}")]
+    Failing(String),
+    /// The size limit or the floor of free space leaves no room, even after eviction.
+    #[error("no room within the cache's size limit and floor of free space")]
+    NoSpace,
+    /// The file version was discarded meanwhile.
+    #[error("the file version was discarded")]
+    Discarded,
+}
+
+/// Called when a write is durable, or will never be.
+pub type Done = Box<dyn FnOnce(Result<(), WriteError>) + Send>;
+
+/// Pages to keep.
+pub struct WriteJob {
+    /// Whose pages.
+    pub file: Arc<DiskFile>,
+    /// Which; at least one, inside the file.
+    pub pages: Pages,
+    /// Their bytes: whole pages, the file's last one filled up with zeros. At a page's boundary in
+    /// memory they are written without a copy.
+    pub bytes: Box<dyn AsRef<[u8]> + Send>,
+    /// May be dropped while it waits (demand, readahead); prefetch promises durability and may not.
+    pub may_let_go: bool,
+    /// Called once: when durable, or with the reason why it will not be. On a thread of the disk, or
+    /// of whoever lets go.
+    pub done: Option<Done>,
+    /// Called when the pages can be read from disk (not yet durable); `bytes` was dropped just before.
+    /// Dropped uncalled where that fails.
+    pub written: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// An open disk cache. Clones share it; it closes with the last one.
+#[derive(Clone)]
+pub struct Disk {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Disk {
+    /// Open the cache folder, or make it. Takes no time in proportion to what is cached.
+    pub fn open(settings: Settings, metrics: Arc<Metrics>) -> Result<Disk, OpenError> {
+        Disk::open_with(settings, metrics, Tuning::default())
+    }
+
+    fn open_with(settings: Settings, metrics: Arc<Metrics>, tuning: Tuning) -> Result<Disk, OpenError> {
+        let shared = recover::open(settings, metrics, tuning)?;
+        let mut threads = vec![
+            spawn("disk-writer", &shared, writer::run),
+            spawn("disk-commit", &shared, commit::run),
+            spawn("disk-watch", &shared, commit::watch),
+        ];
+        threads.extend((0..readers::THREADS).map(|_| spawn("disk-read", &shared, readers::run)));
+        Ok(Disk { handle: Arc::new(Handle { shared, threads: Mutex::new(threads) }) })
+    }
+
+    /// What is held of a file version; remembered from then on while anybody has it. Waits for the
+    /// disk: never on a FUSE thread. On a failing disk, a file that holds nothing.
+    pub fn file(&self, key: &FileKey) -> Arc<DiskFile> {
+        self.shared().file(key, true)
+    }
+
+    /// Queue pages to be kept. Gives the job back where the queue is full or the disk is off.
+    pub fn write(&self, job: WriteJob) -> Result<(), WriteJob> {
+        let whole = (*job.bytes).as_ref().len() as u64 == job.pages.count() * PAGE_BYTES;
+        let inside = job.pages.end <= job.file.key().page_count() && !job.pages.is_empty();
+        debug_assert!(whole && inside, "a job is whole pages of its file");
+        match whole && inside && self.shared().is_writable() {
+            true => self.shared().queue.push(job),
+            false => Err(job),
+        }
+    }
+
+    /// Drop queued writes that may be let go, oldest first, until `want_bytes` are free; says how many
+    /// were. Their `done` is called on this thread.
+    pub fn let_go(&self, want_bytes: u64) -> u64 {
+        self.shared().queue.let_go(want_bytes)
+    }
+
+    /// Bytes that the cache takes on disk, state file and all.
+    pub fn used_bytes(&self) -> u64 {
+        self.shared().space.used_bytes()
+    }
+
+    /// The most that it may take.
+    pub fn limit_bytes(&self) -> u64 {
+        self.shared().space.limit_bytes()
+    }
+
+    /// Whether it keeps what arrives, and if not, why.
+    pub fn health(&self) -> Health {
+        self.shared().health()
+    }
+
+    /// Keep a folder's listing, whatever its form. Durable with the next commit.
+    pub fn put_listing(&self, folder: &[u8], bytes: Vec<u8>) {
+        if self.shared().is_writable() {
+            self.shared().commits.put_listing(folder.to_vec(), bytes);
+        }
+    }
+
+    /// A folder's listing as it was last kept. Waits for the disk.
+    pub fn listing(&self, folder: &[u8]) -> Option<Vec<u8>> {
+        self.shared().listing(folder)
+    }
+
+    /// Every durable listing. Waits for the disk; takes time in proportion to their number.
+    pub fn listings(&self, each: impl FnMut(&[u8], &[u8])) {
+        self.shared().listings(each);
+    }
+
+    /// Run something that waits for the disk on one of its reader threads. Gives it back where too
+    /// many wait already, as when the disk hangs.
+    pub fn spawn_read(&self, job: Box<dyn FnOnce() + Send>) -> Result<(), Box<dyn FnOnce() + Send>> {
+        self.shared().readers.push(job)
+    }
+
+    /// Wait until all that was queued before is durable or has failed. `false`: not by `deadline`.
+    pub fn sync(&self, deadline: Time) -> bool {
+        self.shared().queue.flush(deadline) && self.shared().commits.flush(deadline)
+    }
+
+    /// Make everything durable and let go of the folder. Does not wait for a disk that hangs.
+    pub fn close(self) {
+        self.handle.end();
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+}
+
+impl Handle {
+    fn end(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock());
+        if threads.is_empty() {
+            return;
+        }
+        let deadline = clock::now() + CLOSE_PATIENCE;
+        let shared = &self.shared;
+        let durable = shared.queue.flush(deadline) && shared.commits.flush(deadline);
+        if !durable {
+            tracing::warn!("the disk cache was closed before all was durable; the rest is fetched again");
+        }
+        shared.queue.stop();
+        shared.readers.stop();
+        shared.commits.stop();
+        // A thread that waits for a hung disk is left behind: nothing can end it.
+        if durable && shared.condition.is_ok() {
+            threads.into_iter().for_each(|thread| {
+                let _ = thread.join();
+            });
+            recover::close(shared);
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn spawn(name: &str, shared: &Arc<Shared>, work: fn(&Arc<Shared>)) -> JoinHandle<()> {
+    let shared = shared.clone();
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(move || work(&shared));
+    spawned.expect("a handful of threads at the start of a mount")
+}

@@ -1,0 +1,324 @@
+//! One data file and the checksums beside it: pages at `page * 4096`, their checksums at `page * 4`.
+
+use crate::chunk::{PAGE_BYTES, Pages};
+use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise, fallocate};
+use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev};
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::num::NonZeroU64;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const PAGE: usize = PAGE_BYTES as usize;
+/// Below it a buffered write costs less than the round trip to the disk that a direct one is.
+const DIRECT_BYTES_MIN: usize = 128 << 10;
+/// A read this long is one of a stream...
+const STREAM_BYTES_MIN: usize = 128 << 10;
+/// ...and the disk is told of this much more: its own readahead is 128 KiB on most systems, which
+/// keeps a fast disk waiting between reads.
+const AHEAD_BYTES: usize = 2 << 20;
+/// Buffers in one call: the kernel's `UIO_MAXIOV`.
+const BUFFERS_MAX: usize = 1024;
+/// Pages whose checksums are looked at in one go; they fit on the stack of a FUSE thread.
+const CHECKED_PAGES: usize = 256;
+/// Pages whose checksums share one 4 KiB of the file of checksums: what is evicted in one go.
+pub(super) const GROUP_PAGES: u64 = PAGE_BYTES / 4;
+
+/// The open descriptors of one data file.
+pub(super) struct DataFile {
+    pages: File,
+    sums: File,
+    /// Opened at the first write that can use it; `None` where the file system refuses.
+    direct: OnceLock<Option<File>>,
+    direct_refused: AtomicBool,
+    /// Its names may not be durable yet.
+    fresh: AtomicBool,
+    path: std::path::PathBuf,
+}
+
+/// What became of a read.
+#[derive(Debug, PartialEq)]
+pub(super) enum Checked {
+    /// All bytes are right.
+    Right,
+    /// These pages of the data file do not match their checksums.
+    Damaged(Vec<Pages>),
+}
+
+impl DataFile {
+    /// Open an existing data file.
+    pub(super) fn open(pages: &Path, sums: &Path) -> io::Result<DataFile> {
+        DataFile::with(OpenOptions::new().read(true).write(true), pages, sums)
+    }
+
+    /// Make a new one, empty whatever was there.
+    pub(super) fn create(pages: &Path, sums: &Path) -> io::Result<DataFile> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true).mode(0o600);
+        let made = DataFile::with(&options, pages, sums).or_else(|error| match (error.kind(), pages.parent()) {
+            (io::ErrorKind::NotFound, Some(folder)) => {
+                std::fs::create_dir_all(folder)?;
+                DataFile::with(&options, pages, sums)
+            }
+            _ => Err(error),
+        })?;
+        made.fresh.store(true, Ordering::Relaxed);
+        Ok(made)
+    }
+
+    fn with(options: &OpenOptions, pages: &Path, sums: &Path) -> io::Result<DataFile> {
+        Ok(DataFile {
+            pages: options.open(pages)?,
+            sums: options.open(sums)?,
+            direct: OnceLock::new(),
+            direct_refused: AtomicBool::new(false),
+            fresh: AtomicBool::new(false),
+            path: pages.to_path_buf(),
+        })
+    }
+
+    /// Write neighbouring whole pages from page `start` on, and their checksums.
+    pub(super) fn write(&self, start: u64, buffers: &[&[u8]]) -> io::Result<()> {
+        let length: usize = buffers.iter().map(|buffer| buffer.len()).sum();
+        let written = if length >= DIRECT_BYTES_MIN { self.write_direct(start, buffers)? } else { 0 };
+        self.write_buffered(start * PAGE_BYTES, buffers, written)?;
+        let mut sums = Vec::with_capacity(length / PAGE * 4);
+        for page in buffers.iter().flat_map(|buffer| buffer.chunks(PAGE)) {
+            sums.extend_from_slice(&crc32c::crc32c(page).to_le_bytes());
+        }
+        self.sums.write_all_at(&sums, start * 4)
+    }
+
+    /// How much of it was written past the page cache; the rest is for the buffered way.
+    fn write_direct(&self, start: u64, buffers: &[&[u8]]) -> io::Result<usize> {
+        let Some(file) = self.direct() else { return Ok(0) };
+        let aligned = buffers.iter().all(|buffer| (buffer.as_ptr() as usize).is_multiple_of(PAGE));
+        let bounce;
+        let copied;
+        let buffers = if aligned {
+            buffers
+        } else {
+            bounce = Bounce::of(buffers);
+            copied = [bounce.bytes()];
+            &copied
+        };
+        let mut done = 0;
+        for some in buffers.chunks(BUFFERS_MAX) {
+            let length: usize = some.iter().map(|buffer| buffer.len()).sum();
+            let slices: Vec<_> = some.iter().map(|buffer| IoSlice::new(buffer)).collect();
+            match pwritev(file, &slices, start * PAGE_BYTES + done as u64) {
+                Ok(written) if written == length => done += length,
+                // Part of it; whole pages of that count, the others are written again.
+                Ok(written) => return Ok(done + written / PAGE * PAGE),
+                Err(Errno::INVAL | Errno::OPNOTSUPP) => {
+                    self.direct_refused.store(true, Ordering::Relaxed);
+                    return Ok(done);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_buffered(&self, offset: u64, buffers: &[&[u8]], skipped: usize) -> io::Result<()> {
+        let mut at = 0;
+        for buffer in buffers {
+            let from = skipped.saturating_sub(at).min(buffer.len());
+            self.pages.write_all_at(&buffer[from..], offset + (at + from) as u64)?;
+            at += buffer.len();
+        }
+        Ok(())
+    }
+
+    fn direct(&self) -> Option<&File> {
+        if self.direct_refused.load(Ordering::Relaxed) {
+            return None;
+        }
+        let open = || {
+            let flags = OFlags::DIRECT.bits() as i32;
+            OpenOptions::new().write(true).custom_flags(flags).open(&self.path).ok()
+        };
+        self.direct.get_or_init(open).as_ref()
+    }
+
+    /// Read from page `start` on and check: `into` holds whole pages but for the file's last one, of
+    /// which it has as many bytes as the file (the rest is zeros on disk). With `now`, an answer that
+    /// would have to wait for the disk is `WouldBlock`.
+    pub(super) fn read(&self, start: u64, into: &mut [u8], now: bool) -> io::Result<Checked> {
+        let mut damaged: Vec<Pages> = Vec::new();
+        let mut page = start;
+        if !now && into.len() >= STREAM_BYTES_MIN {
+            let ahead = NonZeroU64::new((into.len() + AHEAD_BYTES) as u64);
+            // Advice only: without it the read is slower, not wrong.
+            let _ = fadvise(&self.pages, start * PAGE_BYTES, ahead, Advice::WillNeed);
+        }
+        for bytes in into.chunks_mut(CHECKED_PAGES * PAGE) {
+            let mut room = [0; CHECKED_PAGES * 4];
+            let sums = &mut room[..bytes.len().div_ceil(PAGE) * 4];
+            read_at(&self.sums, page * 4, sums, now)?;
+            read_at(&self.pages, page * PAGE_BYTES, bytes, now)?;
+            for (bytes, sum) in bytes.chunks(PAGE).zip(sums.chunks(4)) {
+                if sum != sum_of(bytes).to_le_bytes() {
+                    match damaged.last_mut() {
+                        Some(last) if last.end == page => last.end += 1,
+                        _ => damaged.push(Pages::new(page, page + 1)),
+                    }
+                }
+                page += 1;
+            }
+        }
+        Ok(if damaged.is_empty() { Checked::Right } else { Checked::Damaged(damaged) })
+    }
+
+    /// Wait until the pages are on the disk, under their name.
+    pub(super) fn sync_pages(&self) -> io::Result<()> {
+        self.pages.sync_data()?;
+        if self.fresh.swap(false, Ordering::Relaxed) {
+            // The subfolder may be as new as the file.
+            for folder in self.path.ancestors().skip(1).take(2) {
+                File::open(folder)?.sync_all()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Wait until the checksums are on the disk.
+    pub(super) fn sync_sums(&self) -> io::Result<()> {
+        self.sums.sync_data()
+    }
+
+    /// Give the room of `pages` back to the file system, and that of checksums that stand alone.
+    pub(super) fn punch(&self, pages: Pages) -> io::Result<()> {
+        if pages.is_empty() {
+            return Ok(());
+        }
+        let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        fallocate(&self.pages, mode, pages.start * PAGE_BYTES, pages.count() * PAGE_BYTES)?;
+        fallocate(&self.sums, mode, pages.start * 4, pages.count() * 4)?;
+        Ok(())
+    }
+
+    /// Cut to the exact size, and wait until it is so on the disk.
+    pub(super) fn truncate(&self, size_bytes: u64) -> io::Result<()> {
+        if self.length_bytes()? == size_bytes {
+            return Ok(());
+        }
+        self.pages.set_len(size_bytes)?;
+        self.pages.sync_all()
+    }
+
+    /// How long the file of pages is, holes included.
+    pub(super) fn length_bytes(&self) -> io::Result<u64> {
+        Ok(self.pages.metadata()?.len())
+    }
+
+    /// Cut off everything from page `end` on, checksums too.
+    pub(super) fn cut(&self, end: u64) -> io::Result<()> {
+        self.pages.set_len(end * PAGE_BYTES)?;
+        self.sums.set_len(end * 4)
+    }
+}
+
+/// The checksum of a page of which only the first bytes are given, the rest being zeros.
+fn sum_of(bytes: &[u8]) -> u32 {
+    const ZEROS: [u8; PAGE] = [0; PAGE];
+    crc32c::crc32c_append(crc32c::crc32c(bytes), &ZEROS[bytes.len()..])
+}
+
+/// Fill `into`; what lies beyond the end of the file is zeros.
+fn read_at(file: &File, offset: u64, into: &mut [u8], now: bool) -> io::Result<()> {
+    let flags = if now { ReadWriteFlags::NOWAIT } else { ReadWriteFlags::empty() };
+    let mut done = 0;
+    while done < into.len() {
+        match preadv2(file, &mut [IoSliceMut::new(&mut into[done..])], offset + done as u64, flags) {
+            Ok(0) => {
+                into[done..].fill(0);
+                break;
+            }
+            Ok(read) => done += read,
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN | Errno::OPNOTSUPP) if now => return Err(io::ErrorKind::WouldBlock.into()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Memory at a page's boundary, for bytes that are not.
+struct Bounce {
+    memory: Vec<u8>,
+    from: usize,
+}
+
+impl Bounce {
+    fn of(buffers: &[&[u8]]) -> Bounce {
+        let length: usize = buffers.iter().map(|buffer| buffer.len()).sum();
+        let mut memory = vec![0; length + PAGE];
+        let from = memory.as_ptr().align_offset(PAGE);
+        let mut at = from;
+        for buffer in buffers {
+            memory[at..at + buffer.len()].copy_from_slice(buffer);
+            at += buffer.len();
+        }
+        memory.truncate(at);
+        Bounce { memory, from }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.memory[self.from..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data_file(dir: &Path) -> DataFile {
+        DataFile::create(&dir.join("x/1.pages"), &dir.join("x/1.sums")).unwrap()
+    }
+
+    #[test]
+    fn long_short_aligned_and_odd_memory_all_come_back() {
+        let dir = tempfile::tempdir_in(".").unwrap();
+        let file = data_file(dir.path());
+        let bytes: Vec<u8> = (0..100 * PAGE).map(|at| (at / 3) as u8).collect();
+        let odd = &bytes[1..1 + 90 * PAGE];
+        file.write(5, &[&odd[..50 * PAGE], &odd[50 * PAGE..]]).unwrap();
+        let bounce = Bounce::of(&[&bytes]);
+        file.write(200, &[bounce.bytes()]).unwrap();
+        file.write(2, &[&bytes[..PAGE]]).unwrap();
+        file.sync_pages().unwrap();
+        let mut read = vec![0; 90 * PAGE];
+        assert_eq!(file.read(5, &mut read, false).unwrap(), Checked::Right);
+        assert!(read == odd);
+        let mut read = vec![0; 100 * PAGE];
+        assert_eq!(file.read(200, &mut read, false).unwrap(), Checked::Right);
+        assert!(read == bytes);
+    }
+
+    #[test]
+    fn altered_bytes_and_holes_never_pass() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = data_file(dir.path());
+        file.write(0, &[&vec![7; 3 * PAGE]]).unwrap();
+        file.pages.write_all_at(&[8], PAGE as u64 + 9).unwrap();
+        let mut read = vec![0; 4 * PAGE];
+        let damaged = file.read(0, &mut read, false).unwrap();
+        assert_eq!(damaged, Checked::Damaged(vec![Pages::new(1, 2), Pages::new(3, 4)]));
+    }
+
+    #[test]
+    fn a_short_last_page_is_checked_with_its_zeros() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = data_file(dir.path());
+        let mut page = vec![3; PAGE];
+        page[100..].fill(0);
+        file.write(0, &[&page]).unwrap();
+        file.truncate(100).unwrap();
+        let mut read = vec![0; 100];
+        assert_eq!(file.read(0, &mut read, false).unwrap(), Checked::Right);
+        assert_eq!(read, page[..100]);
+    }
+}

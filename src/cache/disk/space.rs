@@ -1,0 +1,111 @@
+//! How many bytes the cache takes: reserved before they are written, given back after they are gone.
+
+use parking_lot::{Condvar, Mutex};
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+/// What a commit may add to the state file before its size is looked at again.
+const STATE_GROWTH_BYTES: u64 = 256 << 10;
+
+/// The ledger of the disk. `used <= limit` at every instant, counting what is being evicted.
+pub(super) struct Space {
+    limit_bytes: u64,
+    floor_bytes: u64,
+    ledger: Mutex<Ledger>,
+    freed: Condvar,
+}
+
+#[derive(Default)]
+struct Ledger {
+    data_bytes: u64,
+    overhead_bytes: u64,
+    /// Granted and perhaps not yet allocated by the file system: still to come off its free space.
+    granted_bytes: u64,
+    /// Raised whenever something was given back, so that a waiter can tell.
+    frees: u64,
+}
+
+impl Space {
+    pub(super) fn new(limit_bytes: u64, floor_bytes: u64, data_bytes: u64, overhead_bytes: u64) -> Space {
+        let ledger = Ledger { data_bytes, overhead_bytes, ..Ledger::default() };
+        Space { limit_bytes, floor_bytes, ledger: Mutex::new(ledger), freed: Condvar::new() }
+    }
+
+    pub(super) fn limit_bytes(&self) -> u64 {
+        self.limit_bytes
+    }
+
+    pub(super) fn used_bytes(&self) -> u64 {
+        let ledger = self.ledger.lock();
+        ledger.data_bytes + ledger.overhead_bytes
+    }
+
+    /// Take `bytes`; `false` where the limit or the floor forbids it. `free_bytes` is the file system's.
+    pub(super) fn reserve(&self, bytes: u64, free_bytes: u64) -> bool {
+        let mut ledger = self.ledger.lock();
+        let after = ledger.data_bytes + ledger.overhead_bytes + STATE_GROWTH_BYTES + bytes;
+        if after > self.limit_bytes || free_bytes < self.floor_bytes + ledger.granted_bytes + bytes {
+            return false;
+        }
+        ledger.data_bytes += bytes;
+        ledger.granted_bytes += bytes;
+        true
+    }
+
+    /// Granted bytes have been written: the file system's free space knows of them now.
+    pub(super) fn allocated(&self, bytes: u64) {
+        let mut ledger = self.ledger.lock();
+        ledger.granted_bytes = ledger.granted_bytes.saturating_sub(bytes);
+    }
+
+    /// Bytes that are no longer on disk.
+    pub(super) fn give_back(&self, bytes: u64) {
+        let mut ledger = self.ledger.lock();
+        debug_assert!(ledger.data_bytes >= bytes, "more given back than was taken");
+        ledger.data_bytes = ledger.data_bytes.saturating_sub(bytes);
+        ledger.frees += 1;
+        self.freed.notify_all();
+    }
+
+    /// Everything is gone (a damaged cache was set aside).
+    pub(super) fn forget(&self) {
+        *self.ledger.lock() = Ledger::default();
+        self.freed.notify_all();
+    }
+
+    pub(super) fn set_overhead(&self, bytes: u64) {
+        self.ledger.lock().overhead_bytes = bytes;
+    }
+
+    /// How much must go so that `wanted_bytes` fit, both under the limit and above the floor.
+    pub(super) fn excess_bytes(&self, wanted_bytes: u64, free_bytes: u64) -> u64 {
+        let ledger = self.ledger.lock();
+        let after = ledger.data_bytes + ledger.overhead_bytes + STATE_GROWTH_BYTES + wanted_bytes;
+        let below = (self.floor_bytes + ledger.granted_bytes + wanted_bytes).saturating_sub(free_bytes);
+        after.saturating_sub(self.limit_bytes).max(below)
+    }
+
+    /// Could `bytes` ever fit, were everything else evicted?
+    pub(super) fn could_hold(&self, bytes: u64) -> bool {
+        self.ledger.lock().overhead_bytes + STATE_GROWTH_BYTES + bytes <= self.limit_bytes
+    }
+
+    pub(super) fn frees(&self) -> u64 {
+        self.ledger.lock().frees
+    }
+
+    /// Wait until something was given back since `frees`, at most for `patience`.
+    pub(super) fn wait_freed(&self, frees: u64, patience: Duration) {
+        let mut ledger = self.ledger.lock();
+        if ledger.frees == frees {
+            self.freed.wait_for(&mut ledger, patience);
+        }
+    }
+}
+
+/// Bytes that the file system has left for us.
+pub(super) fn free_bytes(dir: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(dir)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
