@@ -92,6 +92,8 @@ metrics! {
         fetch_failures,
         /// Fetches whose unfinished pages were given to another mirror.
         redispatches,
+        /// Alerts raised: something that a person should know, said in the log.
+        alerts,
         /// Index pages read.
         listings,
         /// Index pages that could not be read.

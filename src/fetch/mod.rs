@@ -1,1 +1,33 @@
-//! Run the actions of the scheduler; wake the readers.
+//! Run the scheduler's actions; wake the readers. The only place with tasks and channels, and no
+//! decision of its own.
+//!
+//! In the order of a read: [`engine`] is what `fs` and `control` call · [`handle`] which version, which
+//! streak · [`waiting`] reads that wait · [`inbox`] to the driver · [`driver`] owns the scheduler ·
+//! [`transfer`] one fetch · [`keeper`] pool to disk · [`from_disk`] disk to pool · [`tree`] listings ·
+//! [`prefetch`] jobs · [`report`] what `status` shows.
+
+pub mod engine;
+pub mod error;
+pub mod handle;
+pub mod prefetch;
+pub mod report;
+pub mod settings;
+pub mod tree;
+
+mod driver;
+mod from_disk;
+mod inbox;
+mod keeper;
+mod opened;
+mod plane;
+mod room;
+mod transfer;
+mod translate;
+mod validators;
+mod waiting;
+
+pub use engine::{Engine, Parts};
+pub use error::Trouble;
+pub use handle::Handle;
+pub use opened::label;
+pub use settings::Settings;

@@ -110,6 +110,12 @@ impl Namespace {
         self.asked.get(folder, name).filter(|at| now.since(*at) < self.settings.negative_lifetime)
     }
 
+    /// Bytes in the files that are known so far. Takes time in proportion to the names.
+    pub fn known_bytes(&self) -> u64 {
+        let entries = self.folders.values().flat_map(|folder| folder.slots().map(|slot| folder.entry(slot)));
+        entries.filter_map(|entry| entry.leading.body.size_bytes()).fold(0, u64::saturating_add)
+    }
+
     pub(super) fn found(&mut self, folder: Inode, name: &[u8]) {
         self.asked.remove(folder, name);
     }

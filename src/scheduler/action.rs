@@ -56,6 +56,8 @@ pub enum Action {
     Alert {
         /// About whom.
         mirror: Option<MirrorId>,
+        /// About which file.
+        file: Option<Inode>,
         /// What, in words.
         what: String,
     },

@@ -50,8 +50,8 @@ impl Scheduler {
     /// The failure policies of the classes (spec 3.3). Returns whether readahead may try again.
     fn apply_policy(&mut self, file: Inode, owned: &[Pages], waited: bool, mirror: MirrorId, why: Failure) -> bool {
         if waited {
-            let what = format!("a read of file {} waits: {why:?}; its pages are asked for elsewhere", file.0);
-            self.alert(Some(mirror), what);
+            let what = format!("a fetch that is waited for failed ({why:?}): its pages are asked for elsewhere");
+            self.alert(Some(mirror), Some(file), what);
             return true;
         }
         let Some(known) = self.files.get_mut(&file) else { return true };
@@ -89,13 +89,13 @@ impl Scheduler {
         match failure {
             Failure::Unreachable => {
                 if mirror.breaker.failure(now, settings, &mut self.rng, longest) {
-                    self.alert(Some(id), "does not answer: not asked until a probe succeeds".into());
+                    self.alert(Some(id), None, "does not answer: not asked until a probe succeeds".into());
                 }
             }
             Failure::Throttled { retry_after } => {
                 if mirror.breaker.throttle(now, retry_after) {
                     let wait = mirror.breaker.next_try.since(now);
-                    self.alert(Some(id), format!("asks for less: not asked for {wait:.1?}"));
+                    self.alert(Some(id), None, format!("asks for less: not asked for {wait:.1?}"));
                 }
             }
             Failure::Missing | Failure::Changed | Failure::Refused => {
@@ -119,12 +119,12 @@ impl Scheduler {
         let Some(mirror) = self.mirrors.get_mut(usize::from(id.0)) else { return };
         mirror.corrupt_files.insert(file);
         if mirror.corrupt_files.len() < CORRUPT_FILES_MAX {
-            self.alert(Some(id), format!("served something else than file {}: not used for it", file.0));
+            self.alert(Some(id), Some(file), "served something else than this file: not used for it".into());
             return;
         }
         mirror.corrupt_files.clear();
         mirror.breaker.quarantine(now, &self.settings);
-        self.alert(Some(id), "served wrong answers for several files: quarantined".into());
+        self.alert(Some(id), None, "served wrong answers for several files: quarantined".into());
     }
 
     pub(super) fn on_probe_done(&mut self, now: Time, id: MirrorId, result: Result<Duration, Failure>) {
@@ -170,7 +170,7 @@ impl Scheduler {
         self.offline_due = None;
         if self.offline_since.take().is_some() {
             self.dirty = true;
-            self.alert(None, "a mirror answers again".into());
+            self.alert(None, None, "a mirror answers again".into());
         }
     }
 
@@ -269,7 +269,7 @@ impl Scheduler {
         if tried && now >= since + self.settings.offline_after {
             self.offline_since = Some(now);
             self.offline_due = None;
-            self.alert(None, "no mirror answers: offline until one does".into());
+            self.alert(None, None, "no mirror answers: offline until one does".into());
             for (file, pages) in self.wants.take(|_| true).into_iter().map(|want| (want.file, want.pages)) {
                 self.out.push_back(Action::Fail { file, pages, why: Hopeless::Offline });
                 self.unwant(file, pages);

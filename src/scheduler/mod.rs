@@ -364,8 +364,8 @@ impl Scheduler {
         any
     }
 
-    fn alert(&mut self, mirror: Option<MirrorId>, what: String) {
+    fn alert(&mut self, mirror: Option<MirrorId>, file: Option<Inode>, what: String) {
         self.alerts += 1;
-        self.out.push_back(Action::Alert { mirror, what });
+        self.out.push_back(Action::Alert { mirror, file, what });
     }
 }

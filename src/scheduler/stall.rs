@@ -52,10 +52,14 @@ impl Scheduler {
             mirror.breaker.failure(now, &self.settings, &mut self.rng, longest);
         } else if !alive && usable {
             mirror.breaker.stall(now, &self.settings, &mut self.rng);
-            self.alert(Some(mirror_id), "stopped sending: its fetches go elsewhere until a probe succeeds".into());
+            self.alert(
+                Some(mirror_id),
+                None,
+                "stopped sending: its fetches go elsewhere until a probe succeeds".into(),
+            );
         }
         if waited {
-            self.alert(Some(mirror_id), "a read waited for bytes that stopped coming".into());
+            self.alert(Some(mirror_id), None, "a read waited for bytes that stopped coming".into());
         }
         self.cancel(now, id, false);
     }

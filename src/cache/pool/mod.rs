@@ -125,6 +125,11 @@ impl Pool {
         self.0.index.pin_prefix(file, pages).filter(|pinned| pinned.pages() == pages)
     }
 
+    /// The longest front of `pages` that is held by neighbours in memory; `None` where the first is not held.
+    pub fn pinned_front(&self, file: Inode, pages: Pages) -> Option<Pinned> {
+        self.0.index.pin_prefix(file, pages)
+    }
+
     /// Copies `pages` into `into`, where all are held, in however many runs; false where not, and
     /// then what is in `into` is of no use. `into` may end anywhere in the last page.
     pub fn copy(&self, file: Inode, pages: Pages, into: &mut [u8]) -> bool {

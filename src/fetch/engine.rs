@@ -1,0 +1,325 @@
+//! The data plane and the tree of one mount, behind plain calls for `fs` and `control`.
+//!
+//! No call here waits: what cannot be answered at once is answered later, from another thread,
+//! through the closure that the caller hands over.
+
+use crate::cache::disk::FileKey;
+use crate::chunk::{Inode, PAGE_BYTES, Pages};
+use crate::clock::Time;
+use crate::fetch::driver::Driver;
+use crate::fetch::error::Trouble;
+use crate::fetch::from_disk;
+use crate::fetch::handle::Handle;
+use crate::fetch::inbox::Command;
+use crate::fetch::opened::{OpenFile, Opening};
+use crate::fetch::plane::{Plane, Suspect};
+use crate::fetch::tree::Tree;
+use crate::fetch::waiting::{Waiter, wanted};
+use crate::namespace::{Attributes, Kind, Namespace, Snapshot};
+use crate::scheduler::{Event, Scheduler};
+use parking_lot::Mutex;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+
+pub use crate::fetch::plane::Parts;
+
+/// Threads for listings, prefetch jobs and everything else that is not file data. They wait for the
+/// network nearly always; two keep a big listing's parsing from holding up a small one.
+const META_THREADS: usize = 2;
+
+/// How long the end waits for a disk that is slow, or hangs.
+const SYNC_MAX: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// One mount's engine.
+pub struct Engine {
+    pub(in crate::fetch) plane: Arc<Plane>,
+    pub(in crate::fetch) tree: Arc<Tree>,
+    pub(in crate::fetch) started: Time,
+    meta: Option<Runtime>,
+    data: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Engine {
+    /// Start the threads. Nothing is asked of any mirror yet.
+    pub fn start(parts: Parts, namespace: Namespace, scheduler: Scheduler) -> io::Result<Arc<Engine>> {
+        let (suspects, suspected) = mpsc::unbounded_channel();
+        let plane = Arc::new(Plane::new(parts, suspects));
+        let meta = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(META_THREADS)
+            .thread_name("braidfs-meta")
+            .enable_all()
+            .build()?;
+        let tree = Tree::new(namespace, plane.clone(), meta.handle().clone());
+        let inbox = plane.inbox.clone();
+        // Weak would do too, but the inbox outlives the pool's last reservation either way.
+        plane.pool.on_freed(Box::new(move || inbox.push(Command::MemoryFreed)));
+        let data = spawn_data_plane(plane.clone(), scheduler)?;
+        meta.spawn(follow_suspects(tree.clone(), suspected));
+        let started = crate::clock::now();
+        Ok(Arc::new(Engine { plane, tree, started, meta: Some(meta), data: Mutex::new(Some(data)) }))
+    }
+
+    /// Where tasks that are not file data run: the control server lives there too.
+    pub fn runtime(&self) -> &tokio::runtime::Handle {
+        self.meta.as_ref().expect("only `drop` takes it").handle()
+    }
+
+    /// Look a name up in a folder.
+    pub fn lookup<F>(&self, folder: Inode, name: &[u8], answer: F)
+    where
+        F: FnOnce(Result<Attributes, Trouble>) + Send + 'static,
+    {
+        if let Some(known) = self.tree.lookup_now(folder, name, true) {
+            return answer(known);
+        }
+        let (tree, name) = (self.tree.clone(), name.to_vec());
+        let deadline = self.plane.settings.read_timeout;
+        self.runtime().spawn(async move {
+            let found = within(deadline, tree.lookup(folder, &name, true)).await;
+            answer(found);
+        });
+    }
+
+    /// What is known of an inode. Never asks anybody.
+    pub fn attributes(&self, inode: Inode) -> Option<Attributes> {
+        self.tree.namespace.read().attributes(inode, crate::clock::now()).map(|(attributes, _)| attributes)
+    }
+
+    /// The names in a folder, as a snapshot.
+    pub fn entries<F>(&self, folder: Inode, answer: F)
+    where
+        F: FnOnce(Result<Arc<Snapshot>, Trouble>) + Send + 'static,
+    {
+        if let Some(known) = self.tree.entries_now(folder) {
+            return answer(known);
+        }
+        let tree = self.tree.clone();
+        let deadline = self.plane.settings.read_timeout;
+        self.runtime().spawn(async move { answer(within(deadline, tree.entries(folder)).await) });
+    }
+
+    /// The kernel knows an inode `count` times more.
+    pub fn remember(&self, inode: Inode, count: u64) {
+        self.tree.namespace.write().remember(inode, count);
+    }
+
+    /// The kernel knows an inode `count` times less.
+    pub fn forget(&self, inode: Inode, count: u64) {
+        self.tree.namespace.write().forget(inode, count);
+    }
+
+    /// Names known so far, and the bytes in those that are files.
+    pub fn known(&self) -> (u64, u64) {
+        let namespace = self.tree.namespace.read();
+        (namespace.counts().names as u64, namespace.known_bytes())
+    }
+
+    /// Open a file version.
+    pub fn open<F>(&self, inode: Inode, answer: F)
+    where
+        F: FnOnce(Result<Arc<Handle>, Trouble>) + Send + 'static,
+    {
+        if let Some(file) = self.plane.opened.reuse(inode) {
+            self.plane.metrics.open_handles.add(1);
+            return answer(Ok(Arc::new(Handle::new(file))));
+        }
+        let (plane, tree) = (self.plane.clone(), self.tree.clone());
+        let open = move || {
+            let file = open_file(&plane, &tree, inode);
+            file.map(|file| {
+                plane.metrics.open_handles.add(1);
+                Arc::new(Handle::new(file))
+            })
+        };
+        match self.plane.disk {
+            // The disk's index is not touched on a FUSE thread.
+            Some(_) => drop(self.runtime().spawn_blocking(move || answer(open()))),
+            None => answer(open()),
+        }
+    }
+
+    /// Close a handle.
+    pub fn close(&self, handle: &Handle) {
+        handle.close(&self.plane.readers, &self.plane.inbox);
+        self.plane.metrics.open_handles.sub(1);
+        close_file(&self.plane, &handle.file);
+    }
+
+    /// Read `length_bytes` at `offset_bytes`; fewer only at the end of the file. The answer comes at once,
+    /// on this thread, where memory or the page cache of the disk has it.
+    pub fn read<F>(&self, handle: &Handle, offset_bytes: u64, length_bytes: u64, answer: F)
+    where
+        F: FnOnce(Result<&[u8], Trouble>) + Send + 'static,
+    {
+        let (plane, file) = (&self.plane, &handle.file);
+        plane.metrics.reads.add(1);
+        let pages = Pages::touching(offset_bytes, length_bytes, file.size_bytes);
+        if pages.is_empty() {
+            return answer(Ok(&[]));
+        }
+        let place = handle.reads(pages, &plane.readers, &plane.inbox);
+        let bytes = offset_bytes..(offset_bytes + length_bytes).min(file.size_bytes);
+        if let Some(pinned) = plane.pool.pinned(file.inode, pages) {
+            plane.metrics.read_memory_hits.add(1);
+            plane.metrics.read_bytes.add(bytes.end - bytes.start);
+            answer(Ok(wanted(&pinned, pages, &bytes)));
+            drop(pinned);
+            return self.consumed(file, pages, place.in_order);
+        }
+        let pages = widened(file, pages);
+        let waiter = Waiter::new(file.clone(), pages, bytes, place, Box::new(answer));
+        if file.on_disk(pages) && from_disk::now(plane, file, pages) && waiter.try_answer(&plane.pool, &plane.metrics) {
+            plane.metrics.read_disk_hits.add(1);
+            return;
+        }
+        plane.metrics.read_misses.add(1);
+        plane.inbox.push(Command::Read(waiter));
+    }
+
+    /// Memory that a reader in order has left behind is the first to go.
+    fn consumed(&self, file: &OpenFile, pages: Pages, in_order: bool) {
+        if in_order {
+            self.plane.pool.mark_consumed(file.inode, pages);
+        }
+    }
+
+    /// List the root once: is there anybody? Every mirror's failure in words where nobody answers.
+    pub fn first_look(&self) -> Result<(), Vec<(String, String)>> {
+        let tree = self.tree.clone();
+        let looked = self
+            .runtime()
+            .block_on(within(self.plane.settings.read_timeout, async move { tree.list(crate::namespace::ROOT).await }));
+        match looked {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.failures()),
+        }
+    }
+
+    fn failures(&self) -> Vec<(String, String)> {
+        let mirrors = self.plane.sources.iter().enumerate();
+        let words = |at: usize| self.plane.words(crate::chunk::MirrorId(at as u16)).last_failure;
+        let why = |at: usize| words(at).unwrap_or_else(|| "did not answer in time".into());
+        mirrors.map(|(at, source)| (source.redacted_url(), why(at))).collect()
+    }
+
+    /// Is it known that no mirror answers?
+    pub fn is_offline(&self) -> bool {
+        self.plane.is_offline()
+    }
+
+    /// End in order: reads that wait fail, what the disk has queued becomes durable. Calls after that are
+    /// answered with errors.
+    pub fn end(&self) {
+        self.plane.inbox.push(Command::End);
+        if let Some(data) = self.data.lock().take() {
+            // A panic of the data plane has been printed by its own thread.
+            let _ = data.join();
+        }
+        if let Some(disk) = &self.plane.disk
+            && !disk.sync(crate::clock::now() + SYNC_MAX)
+        {
+            tracing::warn!("the disk cache did not take the last writes in time: they will be fetched again");
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.end();
+        if let Some(meta) = self.meta.take() {
+            meta.shutdown_background();
+        }
+    }
+}
+
+/// A small file is fetched whole: its request costs more than its bytes, and the disk keeps it whole.
+fn widened(file: &OpenFile, pages: Pages) -> Pages {
+    if file.size_bytes <= crate::chunk::CHUNK_BYTES { file.pages() } else { pages }
+}
+
+/// Open a version, or use it once more. Blocking where there is a disk cache.
+pub(in crate::fetch) fn open_file(plane: &Plane, tree: &Tree, inode: Inode) -> Result<Arc<OpenFile>, Trouble> {
+    let version = tree.namespace.read().version(inode).ok_or(Trouble::Stale)?;
+    if !tree.is_current(inode) {
+        return Err(Trouble::Stale);
+    }
+    let key = FileKey {
+        path: version.path.clone(),
+        size_bytes: version.size_bytes,
+        modified_unix_s: version.modified_unix_s,
+        generation: version.generation,
+    };
+    let disk = plane.disk.as_ref().map(|disk| disk.file(&key));
+    let opening = Opening { inode, path: version.path, size_bytes: version.size_bytes, disk };
+    let (file, new) = plane.opened.open(opening);
+    if new {
+        let held = held(plane, &file);
+        let size_bytes = file.size_bytes;
+        plane.inbox.tell(Event::Opened { file: inode, size_bytes, mirrors: version.mirrors, held });
+    }
+    Ok(file)
+}
+
+/// One user less; the last one tells the scheduler.
+pub(in crate::fetch) fn close_file(plane: &Plane, file: &Arc<OpenFile>) {
+    if plane.opened.close(file) {
+        plane.inbox.tell(Event::Forgotten { file: file.inode });
+    }
+}
+
+/// What needs no fetch: on disk, or still in memory.
+fn held(plane: &Plane, file: &OpenFile) -> Vec<Pages> {
+    let mut held = file.disk.as_ref().map(|disk| disk.held_runs()).unwrap_or_default();
+    // Looking through memory group by group is for files that memory could hold some part of.
+    if file.size_bytes / PAGE_BYTES < (64 << 30) / PAGE_BYTES {
+        let mut at = 0;
+        let end = file.pages().end;
+        for missing in plane.pool.missing(file.inode, file.pages()).into_iter().chain([Pages::new(end, end)]) {
+            if missing.start > at {
+                held.push(Pages::new(at, missing.start));
+            }
+            at = missing.end;
+        }
+    }
+    held
+}
+
+async fn within<T>(
+    deadline: std::time::Duration,
+    work: impl Future<Output = Result<T, Trouble>>,
+) -> Result<T, Trouble> {
+    tokio::time::timeout(deadline, work).await.unwrap_or(Err(Trouble::TimedOut))
+}
+
+async fn follow_suspects(tree: Arc<Tree>, mut suspected: mpsc::UnboundedReceiver<Suspect>) {
+    while let Some(suspect) = suspected.recv().await {
+        tree.suspected(&suspect);
+    }
+}
+
+fn spawn_data_plane(plane: Arc<Plane>, scheduler: Scheduler) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("braidfs-data".into()).spawn(move || {
+        let tasks = tokio::task::LocalSet::new();
+        runtime.block_on(tasks.run_until(Driver::new(plane, scheduler).run()));
+        // Tasks of fetches are dropped here, and say so to nobody: the mount has ended.
+        drop(tasks);
+    })
+}
+
+/// What a path under the mount leads to, by names that are known or can be asked for.
+pub(in crate::fetch) async fn walk(tree: &Arc<Tree>, path: &[u8]) -> Result<Attributes, Trouble> {
+    let root = crate::namespace::ROOT;
+    let known = tree.namespace.read().attributes(root, crate::clock::now());
+    let mut found = known.map(|(attributes, _)| attributes).ok_or(Trouble::Absent)?;
+    for name in path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+        if found.kind != Kind::Folder {
+            return Err(Trouble::NotAFolder);
+        }
+        found = tree.lookup(found.inode, name, false).await?;
+    }
+    Ok(found)
+}

@@ -1,0 +1,158 @@
+//! From the pool to the disk: the pages that a fetch brings, gathered into long runs.
+
+use crate::cache::disk::{Health, WriteError, WriteJob};
+use crate::chunk::{Class, Pages};
+use crate::fetch::error::Trouble;
+use crate::fetch::opened::OpenFile;
+use crate::fetch::plane::Plane;
+use std::sync::Arc;
+
+/// Pages in a long run: 1 MiB on its grid, so that a run is one extent of the pool, one write.
+const RUN_PAGES: u64 = 256;
+
+/// Gathers what one fetch brings.
+pub struct Keeper {
+    plane: Arc<Plane>,
+    file: Arc<OpenFile>,
+    class: Class,
+    pending: Option<Pages>,
+}
+
+impl Keeper {
+    /// For a fetch of `file`.
+    pub fn new(plane: Arc<Plane>, file: Arc<OpenFile>, class: Class) -> Keeper {
+        Keeper { plane, file, class, pending: None }
+    }
+
+    /// `pages` are in the pool now. Waits only where somebody was promised durability and the disk is behind.
+    pub async fn add(&mut self, pages: Pages) {
+        if self.file.disk.is_none() || pages.is_empty() {
+            return;
+        }
+        let pending = match self.pending.take() {
+            Some(pending) if pending.end == pages.start => Pages::new(pending.start, pages.end),
+            Some(pending) => {
+                self.keep(pending).await;
+                pages
+            }
+            None => pages,
+        };
+        let full = Pages::new(pending.start, (pending.end / RUN_PAGES * RUN_PAGES).max(pending.start));
+        if !full.is_empty() {
+            self.keep(full).await;
+        }
+        let rest = Pages::new(full.end, pending.end);
+        self.pending = (!rest.is_empty()).then_some(rest);
+    }
+
+    /// The fetch has ended: hand over what is left.
+    pub async fn finish(mut self) {
+        if let Some(pending) = self.pending.take() {
+            self.keep(pending).await;
+        }
+    }
+
+    async fn keep(&self, pages: Pages) {
+        let must = self.class == Class::Prefetch || self.file.wanted_durable();
+        for run in pages.split(RUN_PAGES) {
+            keep_run(&self.plane, &self.file, run, must).await;
+        }
+    }
+}
+
+impl Drop for Keeper {
+    /// A cancelled fetch: what arrived is kept where the disk has room for it.
+    fn drop(&mut self) {
+        if let Some(pending) = self.pending.take() {
+            for run in pending.split(RUN_PAGES) {
+                for job in jobs(&self.plane, &self.file, run, false) {
+                    let_go(&self.plane, self.plane.disk.as_ref().map(|disk| disk.write(job)));
+                }
+            }
+        }
+    }
+}
+
+/// Bring `pages` from the pool to the disk. `must`: wait for room, since somebody was promised durability.
+pub async fn keep_run(plane: &Arc<Plane>, file: &Arc<OpenFile>, pages: Pages, must: bool) {
+    let Some(disk) = &plane.disk else { return };
+    for mut job in jobs(plane, file, pages, must) {
+        loop {
+            let room = plane.disk_room.notified();
+            match disk.write(job) {
+                Ok(()) => break,
+                Err(back) if must && disk.health() == Health::Ok => job = back,
+                refused => {
+                    if must {
+                        file.give_up(pages, Trouble::NotKept);
+                    }
+                    let_go(plane, Some(refused));
+                    break;
+                }
+            }
+            room.await;
+        }
+    }
+}
+
+fn let_go(plane: &Plane, refused: Option<Result<(), WriteJob>>) {
+    if let Some(Err(job)) = refused {
+        plane.metrics.disk_let_go_bytes.add(job.pages.count() * crate::chunk::PAGE_BYTES);
+    }
+}
+
+/// One job for each part of `pages` that is held in one run of memory and not on disk yet.
+fn jobs(plane: &Arc<Plane>, file: &Arc<OpenFile>, pages: Pages, must: bool) -> Vec<WriteJob> {
+    let Some(disk) = &file.disk else { return Vec::new() };
+    let mut jobs = Vec::new();
+    for missing in disk.missing(pages) {
+        let mut at = missing.start;
+        while at < missing.end {
+            let Some(pinned) = plane.pool.pinned_front(file.inode, Pages::new(at, missing.end)) else {
+                at += 1;
+                continue;
+            };
+            let pages = pinned.pages();
+            at = pages.end;
+            jobs.push(WriteJob {
+                file: disk.clone(),
+                pages,
+                bytes: Box::new(pinned),
+                may_let_go: !must,
+                written: Some(written(plane.clone(), file.clone(), pages, must)),
+                done: Some(done(plane.clone(), file.clone(), pages, must)),
+            });
+        }
+    }
+    jobs
+}
+
+fn written(plane: Arc<Plane>, file: Arc<OpenFile>, pages: Pages, prefetched: bool) -> Box<dyn FnOnce() + Send> {
+    Box::new(move || {
+        // Nobody reads now what was only prefetched, and the disk has it: its memory is the first to go.
+        if prefetched {
+            plane.pool.mark_consumed(file.inode, pages);
+        }
+        plane.disk_room.notify_waiters();
+        file.changed.notify_waiters();
+    })
+}
+
+fn done(
+    plane: Arc<Plane>,
+    file: Arc<OpenFile>,
+    pages: Pages,
+    must: bool,
+) -> Box<dyn FnOnce(Result<(), WriteError>) + Send> {
+    Box::new(move |result| {
+        plane.disk_room.notify_waiters();
+        match result {
+            Ok(()) => file.changed.notify_waiters(),
+            Err(error) if must => {
+                tracing::warn!(pages = ?pages, %error, "the disk cache did not keep what prefetch brought");
+                file.give_up(pages, Trouble::NotKept);
+            }
+            Err(_) => {}
+        }
+    })
+}

@@ -1,0 +1,176 @@
+//! Open file versions: what a handle is pinned to.
+
+use crate::cache::disk::DiskFile;
+use crate::chunk::{Inode, MirrorId, Pages};
+use crate::fetch::error::Trouble;
+use crate::fetch::validators::Validators;
+use crate::sources::Validator;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Notify;
+
+/// One file version that somebody has open or prefetches.
+pub struct OpenFile {
+    /// Which.
+    pub inode: Inode,
+    /// Its path below the base of each mirror, raw bytes.
+    pub path: Vec<u8>,
+    /// Its size.
+    pub size_bytes: u64,
+    /// Its place in the disk cache, where there is one.
+    pub disk: Option<Arc<DiskFile>>,
+    /// Rings when pages of it became durable, or hopeless.
+    pub changed: Notify,
+    validators: Mutex<Validators>,
+    hopeless: Mutex<Vec<(Pages, Trouble)>>,
+    users: AtomicUsize,
+    jobs: AtomicUsize,
+}
+
+impl OpenFile {
+    /// Does a prefetch job wait until pages of it are durable?
+    pub fn wanted_durable(&self) -> bool {
+        self.jobs.load(Ordering::Relaxed) > 0
+    }
+
+    /// A prefetch job begins (`true`) or ends (`false`) to wait for it.
+    pub fn job(&self, begins: bool) {
+        match begins {
+            true => self.jobs.fetch_add(1, Ordering::Relaxed),
+            false => self.jobs.fetch_sub(1, Ordering::Relaxed),
+        };
+    }
+
+    /// Every page of it.
+    pub fn pages(&self) -> Pages {
+        Pages::of_file(self.size_bytes)
+    }
+
+    /// Can `pages` be read from disk?
+    pub fn on_disk(&self, pages: Pages) -> bool {
+        self.disk.as_ref().is_some_and(|disk| disk.held(pages))
+    }
+
+    /// What `mirror`, known by `label`, said of this version when it was last asked.
+    pub fn validator(&self, label: u64) -> Option<Validator> {
+        self.validators.lock().get(label).cloned()
+    }
+
+    /// `mirror` serves this version under `validator`. Kept on disk with the version.
+    pub fn confirmed(&self, label: u64, validator: Validator) {
+        let mut validators = self.validators.lock();
+        if validators.get(label) != Some(&validator) {
+            validators.set(label, validator);
+            if let Some(disk) = &self.disk {
+                disk.set_note(validators.encode());
+            }
+        }
+    }
+
+    /// Nobody can bring `pages`. For prefetch jobs, which ask for it by [`OpenFile::take_hopeless`].
+    pub fn give_up(&self, pages: Pages, why: Trouble) {
+        let mut hopeless = self.hopeless.lock();
+        // Jobs read only that something failed and why: a bound, not a history.
+        if hopeless.len() < 64 {
+            hopeless.push((pages, why));
+        }
+        drop(hopeless);
+        self.changed.notify_waiters();
+    }
+
+    /// Why some of `pages` could not be brought since the last call.
+    pub fn take_hopeless(&self, pages: Pages) -> Option<Trouble> {
+        let mut hopeless = self.hopeless.lock();
+        let at = hopeless.iter().position(|(failed, _)| !failed.intersect(pages).is_empty())?;
+        Some(hopeless.swap_remove(at).1)
+    }
+}
+
+/// Every open file version.
+#[derive(Default)]
+pub struct Opened {
+    files: Mutex<HashMap<Inode, Arc<OpenFile>>>,
+}
+
+/// What is needed to open a version for the first time.
+pub struct Opening {
+    /// Which.
+    pub inode: Inode,
+    /// Its path.
+    pub path: Vec<u8>,
+    /// Its size.
+    pub size_bytes: u64,
+    /// Its place on disk.
+    pub disk: Option<Arc<DiskFile>>,
+}
+
+impl Opened {
+    /// One that is open already, used once more.
+    pub fn reuse(&self, inode: Inode) -> Option<Arc<OpenFile>> {
+        let files = self.files.lock();
+        let file = files.get(&inode)?;
+        file.users.fetch_add(1, Ordering::Relaxed);
+        Some(file.clone())
+    }
+
+    /// Open it, or reuse what somebody else opened meanwhile. True where it is new.
+    pub fn open(&self, opening: Opening) -> (Arc<OpenFile>, bool) {
+        let mut files = self.files.lock();
+        if let Some(file) = files.get(&opening.inode) {
+            file.users.fetch_add(1, Ordering::Relaxed);
+            return (file.clone(), false);
+        }
+        let note = opening.disk.as_ref().and_then(|disk| disk.note());
+        let file = Arc::new(OpenFile {
+            inode: opening.inode,
+            path: opening.path,
+            size_bytes: opening.size_bytes,
+            disk: opening.disk,
+            changed: Notify::new(),
+            // A note that cannot be read costs a validator, which the next answer brings again.
+            validators: Mutex::new(note.map(|note| Validators::decode(&note)).unwrap_or_default()),
+            hopeless: Mutex::default(),
+            users: AtomicUsize::new(1),
+            jobs: AtomicUsize::new(0),
+        });
+        files.insert(opening.inode, file.clone());
+        (file, true)
+    }
+
+    /// One user less. True where it was the last, and the version is closed now.
+    pub fn close(&self, file: &Arc<OpenFile>) -> bool {
+        let mut files = self.files.lock();
+        let last = file.users.fetch_sub(1, Ordering::Relaxed) == 1;
+        if last {
+            files.remove(&file.inode);
+        }
+        last
+    }
+
+    /// One that is open, without using it.
+    pub fn get(&self, inode: Inode) -> Option<Arc<OpenFile>> {
+        self.files.lock().get(&inode).cloned()
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<Arc<OpenFile>> {
+        self.files.lock().values().cloned().collect()
+    }
+}
+
+/// A mirror's name for validators that outlive a mount: its place in the list may change, its URL does not.
+pub fn label(url: &str) -> u64 {
+    u64::from_le_bytes(blake3::hash(url.as_bytes()).as_bytes()[..8].try_into().expect("eight of 32 bytes"))
+}
+
+/// The labels of a mount's mirrors, by their place.
+pub struct Labels(pub Vec<u64>);
+
+impl Labels {
+    /// Of one mirror. Ids come from the same list, so it is there.
+    pub fn of(&self, mirror: MirrorId) -> u64 {
+        self.0[mirror.0 as usize]
+    }
+}

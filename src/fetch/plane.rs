@@ -1,0 +1,187 @@
+//! What the tasks of the data plane share.
+
+use crate::cache::disk::Disk;
+use crate::cache::pool::Pool;
+use crate::chunk::MirrorId;
+use crate::clock::{Time, now};
+use crate::fetch::handle::Readers;
+use crate::fetch::inbox::Inbox;
+use crate::fetch::opened::{Labels, Opened};
+use crate::fetch::settings::Settings;
+use crate::fetch::waiting::Waiting;
+use crate::metrics::Metrics;
+use crate::scheduler::{self, Snapshot};
+use crate::sources::{Failure, FailureKind, Source};
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::Notify;
+
+/// Lies of one mirror that are kept for `status`. The newest are enough to see what it does.
+const LIES_KEPT: usize = 8;
+
+/// Everything that reads, fetches and the driver have in common.
+pub struct Plane {
+    /// Limits of waiting.
+    pub settings: Settings,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The bounded memory.
+    pub pool: Pool,
+    /// The disk cache, where there is one.
+    pub disk: Option<Disk>,
+    /// Our client for each mirror, by [`MirrorId`].
+    pub sources: Vec<Arc<Source>>,
+    /// The same for listings: connections stay on the runtime that opened them.
+    pub index_sources: Vec<Arc<Source>>,
+    /// Their names in notes on disk.
+    pub labels: Labels,
+    /// To the driver.
+    pub inbox: Arc<Inbox>,
+    /// Reads that wait.
+    pub waiting: Waiting,
+    /// Open versions.
+    pub opened: Opened,
+    /// Streaks that the scheduler follows.
+    pub readers: Readers,
+    /// What the scheduler knows of each mirror, published by the driver.
+    pub snapshot: ArcSwapOption<Snapshot>,
+    /// No mirror answers, and that is known.
+    pub offline: AtomicBool,
+    /// A write of the disk cache ended: there is room in its queue.
+    pub disk_room: Notify,
+    /// The pool has memory again.
+    pub memory_freed: Notify,
+    /// File versions that turned out to be gone or changed on a mirror: listings to be asked for again.
+    pub suspects: tokio::sync::mpsc::UnboundedSender<Suspect>,
+    last_answer: AtomicU64,
+    words: Vec<Mutex<Words>>,
+}
+
+/// A mirror showed another version of a file than the one that is open.
+pub struct Suspect {
+    /// Which version.
+    pub file: crate::chunk::Inode,
+    /// Who.
+    pub mirror: MirrorId,
+    /// It is not there at all any more.
+    pub missing: bool,
+}
+
+/// What a mirror did wrong, in words.
+#[derive(Clone, Debug, Default)]
+pub struct Words {
+    /// The last failure of any kind.
+    pub last_failure: Option<String>,
+    /// Answers that were not what was asked for, newest last.
+    pub lies: Vec<String>,
+    /// Failures in all.
+    pub failures: u64,
+    /// Body bytes accepted from it.
+    pub fetched_bytes: u64,
+}
+
+/// The parts that a plane is made of.
+pub struct Parts {
+    /// Limits of waiting.
+    pub settings: Settings,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The bounded memory.
+    pub pool: Pool,
+    /// The disk cache, where there is one.
+    pub disk: Option<Disk>,
+    /// Our client for each mirror, for file data.
+    pub sources: Vec<Arc<Source>>,
+    /// The same once more for listings, in the same order.
+    pub index_sources: Vec<Arc<Source>>,
+}
+
+impl Plane {
+    /// Put together; nothing runs yet.
+    pub fn new(parts: Parts, suspects: tokio::sync::mpsc::UnboundedSender<Suspect>) -> Plane {
+        let labels = parts.sources.iter().map(|source| super::opened::label(source.url().as_str())).collect();
+        let words = parts.sources.iter().map(|_| Mutex::default()).collect();
+        Plane {
+            settings: parts.settings,
+            metrics: parts.metrics,
+            pool: parts.pool,
+            disk: parts.disk,
+            sources: parts.sources,
+            index_sources: parts.index_sources,
+            labels: Labels(labels),
+            inbox: Arc::default(),
+            waiting: Waiting::default(),
+            opened: Opened::default(),
+            readers: Readers::default(),
+            snapshot: ArcSwapOption::empty(),
+            offline: AtomicBool::new(false),
+            disk_room: Notify::new(),
+            memory_freed: Notify::new(),
+            suspects,
+            last_answer: AtomicU64::new(0),
+            words,
+        }
+    }
+
+    /// A mirror has just answered something.
+    pub fn answered(&self) {
+        self.last_answer.store(now().0, Ordering::Relaxed);
+    }
+
+    /// When any mirror answered last.
+    pub fn last_answer(&self) -> Time {
+        Time(self.last_answer.load(Ordering::Relaxed))
+    }
+
+    /// `mirror` failed: keep the words for `status`, and say what the scheduler must know.
+    pub fn failed(&self, mirror: MirrorId, failure: &Failure) -> scheduler::Failure {
+        let mut words = self.words[mirror.0 as usize].lock();
+        // A mirror without ranges is not at fault, and a version that moved on is news, not a failure.
+        if !matches!(failure.kind, FailureKind::NoRanges) {
+            words.failures += 1;
+            words.last_failure = Some(failure.why.clone());
+        }
+        if matches!(failure.kind, FailureKind::Corrupt) && !words.lies.contains(&failure.why) {
+            if words.lies.len() == LIES_KEPT {
+                words.lies.remove(0);
+            }
+            words.lies.push(failure.why.clone());
+        }
+        drop(words);
+        if !matches!(failure.kind, FailureKind::Unreachable) {
+            self.answered();
+        }
+        kind_for_scheduler(failure.kind)
+    }
+
+    /// `mirror` brought body bytes.
+    pub fn brought(&self, mirror: MirrorId, bytes: u64) {
+        self.metrics.fetched_bytes.add(bytes);
+        self.words[mirror.0 as usize].lock().fetched_bytes += bytes;
+    }
+
+    /// What is known of a mirror in words.
+    pub fn words(&self, mirror: MirrorId) -> Words {
+        self.words[mirror.0 as usize].lock().clone()
+    }
+
+    /// Is it known that no mirror answers?
+    pub fn is_offline(&self) -> bool {
+        self.offline.load(Ordering::Relaxed)
+    }
+}
+
+/// The scheduler's word for a source's failure.
+pub fn kind_for_scheduler(kind: FailureKind) -> scheduler::Failure {
+    match kind {
+        FailureKind::Unreachable => scheduler::Failure::Unreachable,
+        FailureKind::Throttled { retry_after } => scheduler::Failure::Throttled { retry_after },
+        FailureKind::Missing => scheduler::Failure::Missing,
+        FailureKind::Changed => scheduler::Failure::Changed,
+        FailureKind::Corrupt => scheduler::Failure::Corrupt,
+        FailureKind::Refused => scheduler::Failure::Refused,
+        FailureKind::NoRanges => scheduler::Failure::NoRanges,
+    }
+}

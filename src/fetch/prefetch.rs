@@ -1,0 +1,230 @@
+//! Prefetch jobs: files and folders brought to disk, done only when durable.
+
+use crate::chunk::{Inode, PAGE_BYTES, Pages, ReaderId};
+use crate::fetch::engine::{Engine, close_file, open_file, walk};
+use crate::fetch::error::Trouble;
+use crate::fetch::inbox::Command;
+use crate::fetch::opened::OpenFile;
+use crate::fetch::plane::Plane;
+use crate::fetch::tree::Tree;
+use crate::namespace::Kind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// Pages asked for at a time: 8 MiB, so that one file can use several mirrors and a job its window.
+const STRETCH_PAGES: u64 = 2048;
+/// Files of a job that are open at a time: small ones need many round trips at once.
+const FILES_AT_ONCE: usize = 256;
+/// Failures that are kept by name. The rest are counted.
+const FAILURES_KEPT: usize = 1000;
+
+/// How far a job has come. Shared with whoever shows it.
+#[derive(Default)]
+pub struct Progress {
+    /// Files found so far.
+    pub files: AtomicU64,
+    /// Files that are durable.
+    pub files_done: AtomicU64,
+    /// Files that failed.
+    pub files_failed: AtomicU64,
+    /// Bytes in the files found so far.
+    pub bytes: AtomicU64,
+    /// Bytes on disk, of these files.
+    pub bytes_done: AtomicU64,
+    /// Every folder has been looked through: `files` and `bytes` grow no more.
+    pub complete: AtomicBool,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Files that are durable.
+    pub files: u64,
+    /// Files that are not.
+    pub failed: u64,
+    /// Their paths with the reasons, at most the first thousand.
+    pub failures: Vec<(Vec<u8>, Trouble)>,
+}
+
+/// How one file went, and its path.
+type Ended = (Result<(), Trouble>, Vec<u8>);
+
+struct Job {
+    plane: Arc<Plane>,
+    tree: Arc<Tree>,
+    reader: ReaderId,
+    progress: Arc<Progress>,
+    window: Arc<Semaphore>,
+}
+
+impl Engine {
+    /// Is there a disk to prefetch to?
+    pub fn can_prefetch(&self) -> bool {
+        self.plane.disk.is_some()
+    }
+
+    /// Bring everything at `paths`, relative to the mount, to disk. Ends when all of it is durable or has failed.
+    pub async fn prefetch(self: &Arc<Self>, paths: Vec<Vec<u8>>, progress: Arc<Progress>) -> Outcome {
+        let window = (self.plane.settings.prefetch_window_bytes / PAGE_BYTES) as usize;
+        let job = Arc::new(Job {
+            plane: self.plane.clone(),
+            tree: self.tree.clone(),
+            reader: self.plane.readers.new_id(),
+            progress,
+            window: Arc::new(Semaphore::new(window)),
+        });
+        let outcome = job.run(paths).await;
+        self.plane.inbox.tell(crate::scheduler::Event::Closed { reader: job.reader });
+        outcome
+    }
+}
+
+impl Job {
+    async fn run(self: &Arc<Self>, paths: Vec<Vec<u8>>) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut at_work = JoinSet::new();
+        let mut folders = Vec::new();
+        for path in paths.into_iter().rev() {
+            folders.push((path, None));
+        }
+        while let Some((path, known)) = folders.pop() {
+            let found = match known {
+                Some(found) => Ok(found),
+                None => walk(&self.tree, &path).await.map(|found| (found.inode, found.kind)),
+            };
+            match found {
+                Ok((inode, Kind::Folder)) => match self.look_through(inode, &path).await {
+                    Ok(inside) => folders.extend(inside.into_iter().rev()),
+                    Err(trouble) => outcome.failed(path, trouble),
+                },
+                Ok((inode, Kind::File)) => {
+                    self.progress.files.fetch_add(1, Ordering::Relaxed);
+                    let job = self.clone();
+                    at_work.spawn(async move { (job.bring_named(inode, &path).await, path) });
+                }
+                Err(trouble) => outcome.failed(path, trouble),
+            }
+            while at_work.len() >= FILES_AT_ONCE {
+                outcome.add(at_work.join_next().await);
+            }
+        }
+        self.progress.complete.store(true, Ordering::Relaxed);
+        while !at_work.is_empty() {
+            outcome.add(at_work.join_next().await);
+        }
+        outcome
+    }
+
+    /// The names in a folder, with paths.
+    async fn look_through(&self, folder: Inode, path: &[u8]) -> Result<Vec<(Vec<u8>, Option<(Inode, Kind)>)>, Trouble> {
+        let entries = self.tree.entries(folder).await?;
+        let inside = entries.iter().map(|entry| {
+            // A size that is not known yet is asked for when the file is looked up.
+            let known = (entry.kind == Kind::Folder || entry.sized).then_some((entry.inode, entry.kind));
+            (crate::fetch::translate::join(path, entry.name), known)
+        });
+        Ok(inside.collect())
+    }
+
+    async fn bring_named(self: &Arc<Self>, inode: Inode, path: &[u8]) -> Result<(), Trouble> {
+        let result = self.bring_open(inode, path).await;
+        let count = if result.is_ok() { &self.progress.files_done } else { &self.progress.files_failed };
+        count.fetch_add(1, Ordering::Relaxed);
+        result
+    }
+
+    async fn bring_open(self: &Arc<Self>, inode: Inode, path: &[u8]) -> Result<(), Trouble> {
+        let (plane, tree) = (self.plane.clone(), self.tree.clone());
+        let opened = tokio::task::spawn_blocking(move || open_file(&plane, &tree, inode)).await;
+        let file = match opened.unwrap_or(Err(Trouble::Ending)) {
+            // It changed between the listing and now: look again, once.
+            Err(Trouble::Stale) => {
+                let found = walk(&self.tree, path).await?;
+                let (plane, tree) = (self.plane.clone(), self.tree.clone());
+                let opened = tokio::task::spawn_blocking(move || open_file(&plane, &tree, found.inode)).await;
+                opened.unwrap_or(Err(Trouble::Ending))?
+            }
+            other => other?,
+        };
+        self.progress.bytes.fetch_add(file.size_bytes, Ordering::Relaxed);
+        file.job(true);
+        let result = self.bring(&file).await;
+        file.job(false);
+        close_file(&self.plane, &file);
+        result
+    }
+
+    /// Every page of a file, stretch by stretch as the window allows, then wait until all are durable.
+    async fn bring(self: &Arc<Self>, file: &Arc<OpenFile>) -> Result<(), Trouble> {
+        let mut stretches = JoinSet::new();
+        for pages in file.pages().split(STRETCH_PAGES) {
+            let room = (pages.count() as u32).min(self.window.available_permits().max(1) as u32);
+            let permit = self.window.clone().acquire_many_owned(room).await.map_err(|_| Trouble::Ending)?;
+            let (job, file) = (self.clone(), file.clone());
+            stretches.spawn(async move {
+                let result = job.until(&file, pages, |disk| disk.held(pages)).await;
+                drop(permit);
+                if result.is_ok() {
+                    job.progress.bytes_done.fetch_add(pages.len_bytes(file.size_bytes), Ordering::Relaxed);
+                }
+                result
+            });
+        }
+        while let Some(result) = stretches.join_next().await {
+            result.unwrap_or(Err(Trouble::Ending))?;
+        }
+        let all = file.pages();
+        self.until(file, all, |disk| disk.durable(all)).await
+    }
+
+    /// Ask for `pages` and wait until they are as they should be.
+    async fn until(
+        &self,
+        file: &Arc<OpenFile>,
+        pages: Pages,
+        is_so: impl Fn(&crate::cache::disk::DiskFile) -> bool,
+    ) -> Result<(), Trouble> {
+        let disk = file.disk.as_ref().ok_or(Trouble::NotKept)?;
+        if is_so(disk) {
+            return Ok(());
+        }
+        if !disk.held(pages) {
+            self.plane.inbox.push(Command::Keep { file: file.clone(), pages, reader: self.reader });
+        }
+        let wait = async {
+            loop {
+                let changed = file.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if is_so(disk) {
+                    return Ok(());
+                }
+                if let Some(trouble) = file.take_hopeless(pages) {
+                    return Err(trouble);
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(self.plane.settings.read_deadline, wait).await.unwrap_or(Err(Trouble::TimedOut))
+    }
+}
+
+impl Outcome {
+    fn add(&mut self, ended: Option<Result<Ended, tokio::task::JoinError>>) {
+        match ended {
+            Some(Ok((Ok(()), _))) => self.files += 1,
+            Some(Ok((Err(trouble), path))) => self.failed(path, trouble),
+            Some(Err(_)) => self.failed += 1,
+            None => {}
+        }
+    }
+
+    fn failed(&mut self, path: Vec<u8>, trouble: Trouble) {
+        self.failed += 1;
+        if self.failures.len() < FAILURES_KEPT {
+            self.failures.push((path, trouble));
+        }
+    }
+}

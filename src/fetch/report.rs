@@ -1,0 +1,179 @@
+//! What `status` shows of the engine: plain numbers and words, read without disturbing it.
+
+use crate::cache::disk::Health;
+use crate::chunk::{MirrorId, Pages};
+use crate::clock::now;
+use crate::fetch::engine::{Engine, walk};
+use crate::fetch::error::Trouble;
+use crate::fetch::opened::OpenFile;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One mount.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// No mirror answers.
+    pub offline: bool,
+    /// Why the disk cache is being read through, where it is.
+    pub disk_trouble: Option<String>,
+    /// How long it has been mounted.
+    pub uptime: Duration,
+    /// Bytes that the pool holds, and may hold.
+    pub memory_bytes: u64,
+    /// The pool's limit.
+    pub memory_limit: u64,
+    /// Bytes of the disk cache, where there is one.
+    pub disk_bytes: u64,
+    /// Its limit; 0 where there is none.
+    pub disk_limit: u64,
+    /// How long the oldest read has waited.
+    pub oldest_read: Option<Duration>,
+    /// Each mirror.
+    pub mirrors: Vec<MirrorReport>,
+    /// Every counter and gauge by name.
+    pub counters: Vec<(&'static str, u64)>,
+}
+
+/// One mirror.
+#[derive(Clone, Debug, Default)]
+pub struct MirrorReport {
+    /// Its URL, without credentials.
+    pub url: String,
+    /// In one word: `untried`, `good`, `away`, …
+    pub state: String,
+    /// Why it is not used, where it is not.
+    pub reason: Option<String>,
+    /// When it will be tried again.
+    pub next_try: Option<Duration>,
+    /// Body bytes accepted from it.
+    pub fetched_bytes: u64,
+    /// What it delivers.
+    pub bytes_per_second: f64,
+    /// What its first byte takes.
+    pub first_byte: Option<Duration>,
+    /// Bytes asked of it that have not arrived.
+    pub in_flight_bytes: u64,
+    /// How often it failed.
+    pub failures: u64,
+    /// How it failed last.
+    pub last_failure: Option<String>,
+    /// Answers of it that were not what was asked for.
+    pub lies: Vec<String>,
+}
+
+/// One file or folder.
+#[derive(Clone, Debug, Default)]
+pub struct FileReport {
+    /// Its size; 0 of a folder.
+    pub size_bytes: u64,
+    /// It is a folder.
+    pub folder: bool,
+    /// Bytes of it on disk.
+    pub disk_bytes: u64,
+    /// Bytes of it in memory.
+    pub memory_bytes: u64,
+    /// Bytes of it in either, each counted once.
+    pub held_bytes: u64,
+    /// Its date and generation, in words.
+    pub version: String,
+    /// The mirrors that serve this version.
+    pub mirrors: Vec<String>,
+    /// Those that do not, and why.
+    pub dissenters: Vec<(String, String)>,
+}
+
+impl Engine {
+    /// The whole mount.
+    pub fn report(&self) -> Report {
+        let plane = &self.plane;
+        let time = now();
+        Report {
+            offline: plane.is_offline(),
+            disk_trouble: plane.disk.as_ref().and_then(|disk| trouble(disk.health())),
+            uptime: time.since(self.started),
+            memory_bytes: plane.pool.used_bytes(),
+            memory_limit: plane.pool.limit_bytes(),
+            disk_bytes: plane.disk.as_ref().map_or(0, |disk| disk.used_bytes()),
+            disk_limit: plane.disk.as_ref().map_or(0, |disk| disk.limit_bytes()),
+            oldest_read: plane.waiting.oldest().map(|since| time.since(since)),
+            mirrors: (0..plane.sources.len()).map(|at| self.mirror_report(MirrorId(at as u16))).collect(),
+            counters: plane.metrics.snapshot(),
+        }
+    }
+
+    fn mirror_report(&self, mirror: MirrorId) -> MirrorReport {
+        let words = self.plane.words(mirror);
+        let mut report = MirrorReport {
+            url: self.plane.sources[mirror.0 as usize].redacted_url(),
+            state: "untried".into(),
+            fetched_bytes: words.fetched_bytes,
+            failures: words.failures,
+            last_failure: words.last_failure,
+            lies: words.lies,
+            ..MirrorReport::default()
+        };
+        if let Some(snapshot) = self.plane.snapshot.load_full()
+            && let Some(seen) = snapshot.mirrors.get(mirror.0 as usize)
+        {
+            report.state = seen.state.name().to_owned();
+            report.reason = seen.reason.map(|reason| reason.name().to_owned());
+            report.next_try = seen.next_try.map(|at| at.since(now()));
+            report.bytes_per_second = seen.throughput_bytes_per_second.unwrap_or(0.0);
+            report.first_byte = seen.time_to_first_byte;
+            report.in_flight_bytes = seen.in_flight_bytes;
+        }
+        report
+    }
+
+    /// Body bytes that mirrors delivered since the mount.
+    pub fn fetched_bytes(&self) -> u64 {
+        self.plane.metrics.fetched_bytes.get()
+    }
+
+    /// One path, relative to the mount.
+    pub async fn file_report(self: &Arc<Self>, path: &[u8]) -> Result<FileReport, Trouble> {
+        let found = walk(&self.tree, path).await?;
+        let version = self.tree.namespace.read().version(found.inode);
+        let Some(version) = version else { return Ok(FileReport { folder: true, ..FileReport::default() }) };
+        let (plane, tree) = (self.plane.clone(), self.tree.clone());
+        let open = move || super::engine::open_file(&plane, &tree, found.inode);
+        let file = tokio::task::spawn_blocking(open).await.unwrap_or(Err(Trouble::Ending))?;
+        let url = |mirror: MirrorId| self.plane.sources[mirror.0 as usize].redacted_url();
+        let on_disk = file.disk.as_ref().map(|disk| disk.held_runs()).unwrap_or_default();
+        let missing = self.plane.pool.missing(file.inode, file.pages());
+        let bytes = |runs: &[Pages]| runs.iter().map(|run| run.len_bytes(file.size_bytes)).sum::<u64>();
+        let nowhere: Vec<_> = missing.iter().flat_map(|&run| off_disk(&file, run)).collect();
+        let report = FileReport {
+            size_bytes: file.size_bytes,
+            folder: false,
+            disk_bytes: bytes(&on_disk),
+            memory_bytes: file.size_bytes - bytes(&missing),
+            held_bytes: file.size_bytes - bytes(&nowhere),
+            version: named(version.modified_unix_s, version.generation),
+            mirrors: version.mirrors.iter().map(url).collect(),
+            dissenters: version.dissenters.into_iter().map(|other| (url(other.mirror), other.why)).collect(),
+        };
+        super::engine::close_file(&self.plane, &file);
+        Ok(report)
+    }
+}
+
+fn off_disk(file: &OpenFile, pages: Pages) -> Vec<Pages> {
+    file.disk.as_ref().map_or(vec![pages], |disk| disk.missing(pages))
+}
+
+fn trouble(health: Health) -> Option<String> {
+    match health {
+        Health::Ok => None,
+        Health::ReadingThrough { why, .. } => Some(why),
+    }
+}
+
+fn named(modified_unix_s: Option<i64>, generation: u32) -> String {
+    let date = modified_unix_s.and_then(|unix_s| jiff::Timestamp::from_second(unix_s).ok());
+    let date = date.map_or_else(|| "no date".to_owned(), |date| date.to_string());
+    match generation {
+        0 => date,
+        changes => format!("{date}, changed {changes} times since under the same size and date"),
+    }
+}

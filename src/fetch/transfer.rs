@@ -1,0 +1,171 @@
+//! One fetch: a request to one mirror, its body into the pool, its pages to whoever waits.
+
+use crate::cache::pool::{Filler, Reservation};
+use crate::chunk::{Class, FetchId, MirrorId, PAGE_BYTES, Pages};
+use crate::fetch::keeper::Keeper;
+use crate::fetch::opened::OpenFile;
+use crate::fetch::plane::{Plane, Suspect};
+use crate::fetch::room;
+use crate::scheduler::{self, Event};
+use crate::sources::{Answer, Failure, FailureKind, RangeAsk};
+use std::sync::Arc;
+
+/// A whole body takes memory in stretches of this many pages (256 KiB): few reservations, and little is
+/// held before its bytes come.
+const WHOLE_STRETCH_PAGES: u64 = 64;
+
+/// What a fetch is.
+pub struct Transfer {
+    /// Its id.
+    pub fetch: FetchId,
+    /// Who is asked.
+    pub mirror: MirrorId,
+    /// For which file version.
+    pub file: Arc<OpenFile>,
+    /// For which pages.
+    pub pages: Pages,
+    /// For what.
+    pub class: Class,
+    /// Without a range.
+    pub whole: bool,
+}
+
+/// Says how the fetch ended, exactly once, even when its task is dropped in the middle.
+struct Ending {
+    plane: Arc<Plane>,
+    fetch: FetchId,
+    event: Option<Event>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.plane.metrics.fetches_in_flight.sub(1);
+        let cancelled = Event::Failed { fetch: self.fetch, failure: scheduler::Failure::Cancelled };
+        self.plane.inbox.tell(self.event.take().unwrap_or(cancelled));
+    }
+}
+
+impl Transfer {
+    /// Run it to its end. `memory` is reserved for its pages, or for none where the body is a whole file.
+    pub async fn run(self, plane: Arc<Plane>, memory: Option<Reservation>) {
+        plane.metrics.fetches.add(1);
+        plane.metrics.fetches_in_flight.add(1);
+        let mut ending = Ending { plane: plane.clone(), fetch: self.fetch, event: None };
+        let result = self.bring(&plane, memory).await;
+        ending.event = Some(match result {
+            Ok(()) => Event::Finished { fetch: self.fetch },
+            Err(failure) => {
+                plane.metrics.fetch_failures.add(1);
+                self.suspect(&plane, &failure);
+                tracing::debug!(mirror = self.mirror.0, pages = ?self.pages, why = failure.why, "a fetch failed");
+                Event::Failed { fetch: self.fetch, failure: plane.failed(self.mirror, &failure) }
+            }
+        });
+    }
+
+    async fn bring(&self, plane: &Arc<Plane>, memory: Option<Reservation>) -> Result<(), Failure> {
+        let source = &plane.sources[self.mirror.0 as usize];
+        let label = plane.labels.of(self.mirror);
+        let validator = self.file.validator(label);
+        let bytes = if self.whole { 0..self.file.size_bytes } else { self.pages.bytes(self.file.size_bytes) };
+        let ask = RangeAsk {
+            path: &self.file.path,
+            bytes,
+            size_bytes: self.file.size_bytes,
+            validator: validator.as_ref(),
+            whole: self.whole,
+        };
+        plane.inbox.tell(Event::Connected { fetch: self.fetch });
+        let answer = source.open(&ask).await?;
+        plane.answered();
+        plane.inbox.tell(Event::FirstByte { fetch: self.fetch });
+        self.file.confirmed(label, answer.validator.clone());
+        match memory {
+            Some(memory) => self.pour(plane, answer, &memory).await,
+            None => self.pour_whole(plane, answer).await,
+        }
+    }
+
+    /// The body of a range into the memory that is reserved for it.
+    async fn pour(&self, plane: &Arc<Plane>, mut answer: Answer, memory: &Reservation) -> Result<(), Failure> {
+        let mut keeper = Keeper::new(plane.clone(), self.file.clone(), self.class);
+        let mut filler = memory.filler(self.pages, self.file.size_bytes);
+        let mut total_bytes = 0;
+        while let Some(body) = answer.body.next().await? {
+            total_bytes += body.len() as u64;
+            plane.brought(self.mirror, body.len() as u64);
+            self.take_in(plane, &mut filler, &body, total_bytes, &mut keeper).await;
+        }
+        keeper.finish().await;
+        Ok(())
+    }
+
+    /// The body of a whole file: memory is reserved as it comes, and waited for where there is none,
+    /// so that a file larger than the memory streams at the pace of its reader. What lies before a
+    /// read that waits further on and finds no memory is let go.
+    async fn pour_whole(&self, plane: &Arc<Plane>, mut answer: Answer) -> Result<(), Failure> {
+        let mut keeper = Keeper::new(plane.clone(), self.file.clone(), self.class);
+        let stretches = Pages::of_file(self.file.size_bytes).split(WHOLE_STRETCH_PAGES);
+        let (mut total_bytes, mut rest) = (0, bytes::Bytes::new());
+        for stretch in stretches {
+            let memory = room::wait_for(plane, &self.file, stretch).await;
+            let mut filler = memory.as_ref().map(|memory| memory.filler(stretch, self.file.size_bytes));
+            let mut left = stretch.len_bytes(self.file.size_bytes) as usize;
+            while left > 0 {
+                if rest.is_empty() {
+                    let Some(body) = answer.body.next().await? else { return Ok(()) };
+                    plane.brought(self.mirror, body.len() as u64);
+                    total_bytes += body.len() as u64;
+                    rest = body;
+                }
+                let part = rest.split_to(left.min(rest.len()));
+                left -= part.len();
+                let Some(filler) = &mut filler else {
+                    plane.metrics.wasted_bytes.add(part.len() as u64);
+                    continue;
+                };
+                self.take_in(plane, filler, &part, total_bytes, &mut keeper).await;
+            }
+        }
+        // The body ends here or lies about its length: one more look finds out.
+        answer.body.next().await?;
+        keeper.finish().await;
+        Ok(())
+    }
+
+    /// Body bytes into memory, and word of them to whom it concerns.
+    async fn take_in(
+        &self,
+        plane: &Arc<Plane>,
+        filler: &mut Filler,
+        bytes: &[u8],
+        total_bytes: u64,
+        keeper: &mut Keeper,
+    ) {
+        let skipped = filler.skipped_bytes();
+        // Nearly always one run; a vector allocates only where there is any.
+        let mut arrived = Vec::new();
+        filler.fill(bytes, |pages| arrived.push(pages));
+        plane.metrics.wasted_bytes.add(filler.skipped_bytes() - skipped);
+        let reached = filler.position() / PAGE_BYTES;
+        plane.inbox.tell(Event::Progress { fetch: self.fetch, total_bytes });
+        if arrived.is_empty() {
+            let none = Pages::new(reached, reached);
+            plane.waiting.published(self.file.inode, none, reached, &plane.pool, &plane.metrics);
+        }
+        for pages in arrived {
+            plane.waiting.published(self.file.inode, pages, reached, &plane.pool, &plane.metrics);
+            plane.inbox.tell(Event::Arrived { fetch: self.fetch, pages });
+            keeper.add(pages).await;
+        }
+    }
+
+    /// The mirror has another version, or none: the listing is to be asked for again.
+    fn suspect(&self, plane: &Plane, failure: &Failure) {
+        let missing = matches!(failure.kind, FailureKind::Missing);
+        if missing || matches!(failure.kind, FailureKind::Changed) {
+            // The receiver lives as long as the mount; at its end nobody needs to know.
+            let _ = plane.suspects.send(Suspect { file: self.file.inode, mirror: self.mirror, missing });
+        }
+    }
+}

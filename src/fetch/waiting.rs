@@ -1,0 +1,211 @@
+//! Reads that wait for pages, and who wakes them.
+//!
+//! Whoever publishes the last missing page of a read answers it, from its own task. A read is
+//! answered exactly once: the answer is taken out of its waiter under a lock.
+
+use crate::cache::pool::{Pinned, Pool, Reservation};
+use crate::chunk::{Inode, PAGE_BYTES, Pages, ReaderId};
+use crate::clock::{Time, now};
+use crate::fetch::error::Trouble;
+use crate::fetch::handle::Place;
+use crate::fetch::opened::OpenFile;
+use crate::metrics::Metrics;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How a read is answered.
+pub type Answer = Box<dyn FnOnce(Result<&[u8], Trouble>) + Send>;
+
+/// A read that memory could not answer at once.
+pub struct Waiter {
+    /// The file version that its handle is pinned to.
+    pub file: Arc<OpenFile>,
+    /// What it needs.
+    pub pages: Pages,
+    /// Who reads.
+    pub reader: ReaderId,
+    /// When it began.
+    pub since: Time,
+    /// Its reader goes through the file in order.
+    pub in_order: bool,
+    /// The bytes of the file that it asked for, within `pages`.
+    bytes: Range<u64>,
+    last_byte: AtomicU64,
+    state: Mutex<State>,
+}
+
+struct State {
+    answer: Option<Answer>,
+    reservation: Option<Reservation>,
+}
+
+impl Waiter {
+    /// A read of `bytes` of `file`.
+    pub fn new(file: Arc<OpenFile>, pages: Pages, bytes: Range<u64>, place: Place, answer: Answer) -> Arc<Waiter> {
+        let Place { reader, in_order } = place;
+        let since = now();
+        let state = Mutex::new(State { answer: Some(answer), reservation: None });
+        Arc::new(Waiter { file, pages, reader, since, in_order, bytes, last_byte: AtomicU64::new(since.0), state })
+    }
+
+    /// Give it the memory for all its pages.
+    pub fn equip(&self, reservation: Reservation) {
+        self.state.lock().reservation = Some(reservation);
+    }
+
+    /// The last time that a byte arrived for it.
+    pub fn last_byte(&self) -> Time {
+        Time(self.last_byte.load(Ordering::Relaxed))
+    }
+
+    /// Answer it with an error. False where it was answered before.
+    pub fn fail(&self, trouble: Trouble, metrics: &Metrics) -> bool {
+        let Some((answer, reservation)) = self.take() else { return false };
+        drop(reservation);
+        metrics.read_errors.add(1);
+        answer(Err(trouble));
+        true
+    }
+
+    /// Answer it where all its pages are held. False where some are missing.
+    pub fn try_answer(&self, pool: &Pool, metrics: &Metrics) -> bool {
+        if let Some(pinned) = pool.pinned(self.file.inode, self.pages) {
+            self.finish(self.wanted(&pinned), metrics);
+            return true;
+        }
+        if !pool.missing(self.file.inode, self.pages).is_empty() {
+            return false;
+        }
+        let mut scratch = vec![0; (self.pages.count() * PAGE_BYTES) as usize];
+        if !pool.copy(self.file.inode, self.pages, &mut scratch) {
+            return false;
+        }
+        metrics.read_copies.add(1);
+        self.finish(wanted(&scratch, self.pages, &self.bytes), metrics);
+        true
+    }
+
+    fn wanted<'a>(&self, pinned: &'a Pinned) -> &'a [u8] {
+        wanted(pinned, self.pages, &self.bytes)
+    }
+
+    fn finish(&self, bytes: &[u8], metrics: &Metrics) {
+        let Some((answer, reservation)) = self.take() else { return };
+        metrics.read_bytes.add(bytes.len() as u64);
+        answer(Ok(bytes));
+        // Only now may its pages be evicted.
+        drop(reservation);
+    }
+
+    fn take(&self) -> Option<(Answer, Option<Reservation>)> {
+        let mut state = self.state.lock();
+        let answer = state.answer.take()?;
+        Some((answer, state.reservation.take()))
+    }
+}
+
+/// Of the memory of `pages`, the part that is `bytes` of the file.
+pub fn wanted<'a>(memory: &'a [u8], pages: Pages, bytes: &Range<u64>) -> &'a [u8] {
+    let base = pages.start * PAGE_BYTES;
+    &memory[(bytes.start - base) as usize..(bytes.end - base) as usize]
+}
+
+/// Every read that waits, by file.
+#[derive(Default)]
+pub struct Waiting {
+    by_file: Mutex<HashMap<Inode, Vec<Arc<Waiter>>>>,
+}
+
+impl Waiting {
+    /// Add one. The caller looks once more afterwards whether its pages have come meanwhile.
+    pub fn add(&self, waiter: Arc<Waiter>, metrics: &Metrics) {
+        metrics.waiting_reads.add(1);
+        self.by_file.lock().entry(waiter.file.inode).or_default().push(waiter);
+    }
+
+    /// `pages` of `file` are held now, and bytes have come as far as page `reached`: answer whom that completes.
+    pub fn published(&self, file: Inode, pages: Pages, reached: u64, pool: &Pool, metrics: &Metrics) {
+        let touched = Pages::new(pages.start.min(reached), pages.end.max(reached + 1));
+        let concerned = self.concerned(file, touched);
+        if concerned.is_empty() {
+            return;
+        }
+        let time = now().0;
+        for waiter in &concerned {
+            waiter.last_byte.store(time, Ordering::Relaxed);
+            if !pages.is_empty() && waiter.try_answer(pool, metrics) {
+                self.remove(waiter, metrics);
+            }
+        }
+    }
+
+    /// Nobody can bring `pages`: whoever waits for one of them that is not held fails.
+    pub fn hopeless(&self, file: Inode, pages: Pages, why: Trouble, pool: &Pool, metrics: &Metrics) {
+        for waiter in self.concerned(file, pages) {
+            let missing = pool.missing(file, waiter.pages);
+            if missing.iter().any(|missing| !missing.intersect(pages).is_empty()) {
+                self.remove(&waiter, metrics);
+                waiter.fail(why, metrics);
+            }
+        }
+    }
+
+    /// Take out and return those that are past their time.
+    pub fn expired(&self, late: impl Fn(&Waiter) -> bool, metrics: &Metrics) -> Vec<Arc<Waiter>> {
+        let mut late_ones = Vec::new();
+        self.by_file.lock().retain(|_, waiters| {
+            waiters.retain(|waiter| {
+                let is_late = late(waiter);
+                if is_late {
+                    late_ones.push(waiter.clone());
+                }
+                !is_late
+            });
+            !waiters.is_empty()
+        });
+        metrics.waiting_reads.sub(late_ones.len() as u64);
+        late_ones
+    }
+
+    /// Take one out. Counted once, however many try.
+    pub fn remove(&self, waiter: &Arc<Waiter>, metrics: &Metrics) {
+        let mut by_file = self.by_file.lock();
+        let Some(waiters) = by_file.get_mut(&waiter.file.inode) else { return };
+        if let Some(at) = waiters.iter().position(|other| Arc::ptr_eq(other, waiter)) {
+            waiters.swap_remove(at);
+            metrics.waiting_reads.sub(1);
+        }
+        if waiters.is_empty() {
+            by_file.remove(&waiter.file.inode);
+        }
+    }
+
+    /// Those that wait for one of `pages`.
+    pub fn of(&self, file: Inode, pages: Pages) -> Vec<Arc<Waiter>> {
+        self.concerned(file, pages)
+    }
+
+    /// Does a read of `file` wait for something at or after page `page`?
+    pub fn beyond(&self, file: Inode, page: u64) -> bool {
+        !self.concerned(file, Pages::new(page, u64::MAX)).is_empty()
+    }
+
+    /// When the oldest of them began.
+    pub fn oldest(&self) -> Option<Time> {
+        self.by_file.lock().values().flatten().map(|waiter| waiter.since).min()
+    }
+
+    /// No read waits.
+    pub fn is_empty(&self) -> bool {
+        self.by_file.lock().is_empty()
+    }
+
+    fn concerned(&self, file: Inode, pages: Pages) -> Vec<Arc<Waiter>> {
+        let by_file = self.by_file.lock();
+        let waiters = by_file.get(&file).into_iter().flatten();
+        waiters.filter(|waiter| !waiter.pages.intersect(pages).is_empty()).cloned().collect()
+    }
+}
