@@ -1,0 +1,263 @@
+//! The FUSE operations, each as short as it can be: ask the engine, answer through the reply.
+
+use crate::chunk::Inode;
+use crate::fetch::{Engine, Handle, Trouble};
+use crate::fs::Settings;
+use crate::fs::attributes::Owner;
+use crate::fs::errno::errno;
+use crate::fs::handles::Handles;
+use crate::namespace::{Attributes, Entry, Kind, Snapshot};
+use fuser::{
+    Errno, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner,
+    OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen,
+    ReplyStatfs, ReplyXattr, Request,
+};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Requests that the kernel may have waiting with us. Reads that stall are among them, and 16, the
+/// default, stalled readaheads of one file would stop every other file (the kernel counts per mount).
+const BACKGROUND_MAX: u16 = 4096;
+
+/// Offsets 1 and 2 of a folder are `.` and `..`; its names follow.
+const FIRST_NAME_OFFSET: u64 = 2;
+
+/// The filesystem that the kernel talks to.
+pub struct BraidFs {
+    engine: Arc<Engine>,
+    owner: Arc<Owner>,
+    read_ahead_kib: u32,
+    files: Arc<Handles<Handle>>,
+    folders: Arc<Handles<Snapshot>>,
+}
+
+impl BraidFs {
+    /// Over `engine`.
+    pub fn new(engine: Arc<Engine>, settings: &Settings) -> BraidFs {
+        let (files, folders) = (Arc::default(), Arc::default());
+        let owner = Arc::new(Owner::new(settings));
+        BraidFs { engine, owner, read_ahead_kib: settings.read_ahead_kib, files, folders }
+    }
+}
+
+impl Filesystem for BraidFs {
+    fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // Each is wanted where the kernel has it: without PARALLEL_DIROPS one slow lookup holds up its
+        // folder, without READDIRPLUS `ls -l` asks once more for each name.
+        for wanted in [
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_ASYNC_DIO,
+            InitFlags::FUSE_CACHE_SYMLINKS,
+        ] {
+            if config.add_capabilities(wanted).is_err() {
+                tracing::debug!(?wanted, "the kernel does not have it");
+            }
+        }
+        // Both calls answer with the nearest value that is allowed, which is then what counts.
+        let _ = config.set_max_background(BACKGROUND_MAX);
+        let _ = config.set_max_readahead(self.read_ahead_kib * 1024);
+        Ok(())
+    }
+
+    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let owner = self.owner.clone();
+        self.engine.lookup(Inode(parent.0), name.as_bytes(), move |found| match found {
+            Ok(known) => {
+                reply.entry(&known.lifetime, &owner.attributes(&known), Generation(0));
+            }
+            Err(trouble) => reply.error(errno(trouble)),
+        });
+    }
+
+    fn forget(&self, _request: &Request, inode: INodeNo, count: u64) {
+        self.engine.forget(Inode(inode.0), count);
+    }
+
+    fn getattr(&self, _request: &Request, inode: INodeNo, _handle: Option<FileHandle>, reply: ReplyAttr) {
+        match self.engine.attributes(Inode(inode.0)) {
+            Some(known) => reply.attr(&known.lifetime, &self.owner.attributes(&known)),
+            None => reply.error(errno(Trouble::Stale)),
+        }
+    }
+
+    fn open(&self, _request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if flags.acc_mode() != fuser::OpenAccMode::O_RDONLY {
+            return reply.error(Errno::EROFS);
+        }
+        let files = self.files.clone();
+        self.engine.open(Inode(inode.0), move |opened| match opened {
+            // The page cache belongs to the inode, and the inode is one version: it is never stale.
+            Ok(handle) => reply.opened(FileHandle(files.add(handle)), FopenFlags::FOPEN_KEEP_CACHE),
+            Err(trouble) => reply.error(errno(trouble)),
+        });
+    }
+
+    fn read(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let Some(handle) = self.files.get(handle.0) else { return reply.error(Errno::EBADF) };
+        self.engine.read(&handle, offset, u64::from(size), move |bytes| match bytes {
+            Ok(bytes) => reply.data(bytes),
+            Err(trouble) => reply.error(errno(trouble)),
+        });
+    }
+
+    fn release(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        if let Some(handle) = self.files.remove(handle.0) {
+            self.engine.close(&handle);
+        }
+        reply.ok();
+    }
+
+    fn flush(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        _handle: FileHandle,
+        _lock_owner: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        // Nothing is ever written. ENOSYS tells the kernel not to ask again at each close.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn opendir(&self, _request: &Request, inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let folders = self.folders.clone();
+        self.engine.entries(Inode(inode.0), move |entries| match entries {
+            Ok(entries) => reply.opened(FileHandle(folders.add(entries)), FopenFlags::empty()),
+            Err(trouble) => reply.error(errno(trouble)),
+        });
+    }
+
+    fn readdir(&self, _request: &Request, inode: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let Some(entries) = self.folders.get(handle.0) else { return reply.error(Errno::EBADF) };
+        for (at, name) in [(1, "."), (2, "..")] {
+            if offset < at && reply.add(inode, at, FileType::Directory, name) {
+                return reply.ok();
+            }
+        }
+        for (at, entry) in rest(&entries, offset) {
+            if reply.add(INodeNo(entry.inode.0), at, file_type(entry.kind), OsStr::from_bytes(entry.name)) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        inode: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let Some(entries) = self.folders.get(handle.0) else { return reply.error(Errno::EBADF) };
+        let Some(this) = self.engine.attributes(Inode(inode.0)) else { return reply.error(errno(Trouble::Stale)) };
+        let attributes = self.owner.attributes(&this);
+        for (at, name) in [(1, "."), (2, "..")] {
+            if offset < at && reply.add(inode, at, name, &Duration::ZERO, &attributes, Generation(0)) {
+                return reply.ok();
+            }
+        }
+        for (at, entry) in rest(&entries, offset) {
+            let known = self.known(entry);
+            let attributes = self.owner.attributes(&known);
+            let name = OsStr::from_bytes(entry.name);
+            if reply.add(attributes.ino, at, name, &known.lifetime, &attributes, Generation(0)) {
+                break;
+            }
+            // The kernel counts each name that it is told of as one lookup. A number that only stands in
+            // for an inode is not one that can be remembered; its lifetime is over as it is told.
+            if entry.sized {
+                self.engine.remember(known.inode, 1);
+            }
+        }
+        reply.ok();
+    }
+
+    fn releasedir(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        handle: FileHandle,
+        _flags: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.folders.remove(handle.0);
+        reply.ok();
+    }
+
+    fn statfs(&self, _request: &Request, _inode: INodeNo, reply: ReplyStatfs) {
+        // Like any read-only image: as large as what is known to be in it, and full.
+        let (files, bytes) = self.engine.known();
+        let page_bytes = crate::chunk::PAGE_BYTES;
+        reply.statfs(bytes.div_ceil(page_bytes), 0, 0, files, 0, page_bytes as u32, 255, page_bytes as u32);
+    }
+
+    fn getxattr(&self, _request: &Request, _inode: INodeNo, _name: &OsStr, _size: u32, reply: ReplyXattr) {
+        // ENOSYS, the default, would turn extended attributes off for the whole mount.
+        reply.error(Errno::NO_XATTR);
+    }
+
+    fn listxattr(&self, _request: &Request, _inode: INodeNo, size: u32, reply: ReplyXattr) {
+        match size {
+            0 => reply.size(0),
+            _ => reply.data(&[]),
+        }
+    }
+}
+
+impl BraidFs {
+    /// An entry's attributes; with lifetime 0 where its exact size is not known yet, so that the kernel
+    /// looks it up before it shows it.
+    fn known(&self, entry: Entry<'_>) -> Attributes {
+        let unknown = || Attributes {
+            inode: entry.inode,
+            kind: entry.kind,
+            size_bytes: 0,
+            modified_unix_s: 0,
+            lifetime: Duration::ZERO,
+        };
+        match entry.sized {
+            true => self.engine.attributes(entry.inode).unwrap_or_else(unknown),
+            false => unknown(),
+        }
+    }
+}
+
+/// The names from `offset` on, each with the offset that continues after it.
+fn rest(entries: &Snapshot, offset: u64) -> impl Iterator<Item = (u64, Entry<'_>)> {
+    let first = offset.saturating_sub(FIRST_NAME_OFFSET) as usize;
+    let from_first = (first..entries.len()).filter_map(|at| entries.get(at).map(|entry| (at, entry)));
+    from_first.map(|(at, entry)| (at as u64 + FIRST_NAME_OFFSET + 1, entry))
+}
+
+fn file_type(kind: Kind) -> FileType {
+    match kind {
+        Kind::Folder => FileType::Directory,
+        Kind::File => FileType::RegularFile,
+    }
+}
