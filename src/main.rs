@@ -1,3 +1,69 @@
-//! The `braidfs` command.
+//! The `braidfs` command: what was typed, and what that means.
 
-fn main() {}
+use braidfs::config::command_line::{Command, CommandLine, MountCommand};
+use braidfs::config::defaults::Surroundings;
+use braidfs::config::plan::{MountPlan, plan_mount};
+use braidfs::control::client::Desk;
+use braidfs::control::commands::{self, Screen};
+use braidfs::{demo, mount};
+use std::ffi::OsString;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let line = match CommandLine::read(words.clone()) {
+        Ok(line) => line,
+        Err(error) => {
+            // Help and version come this way too. A closed stdout is nobody's loss.
+            let _ = error.print();
+            return ExitCode::from(error.exit_code() as u8);
+        }
+    };
+    let around = match Surroundings::of_process() {
+        Ok(around) => around,
+        Err(error) => return failed(&error.into()),
+    };
+    let desk = Desk::new(around.cwd.clone(), around.xdg_runtime_dir.clone());
+    let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+    let is_terminal = err.is_terminal();
+    let json = match &line.command {
+        Command::Status(asked) => asked.json,
+        Command::Prefetch(asked) => asked.json,
+        Command::Umount(asked) => asked.json,
+        Command::Mount(_) | Command::Demo(_) => false,
+    };
+    let screen = &mut Screen { out: &mut out, err: &mut err, is_terminal, json };
+    let done = match &line.command {
+        Command::Mount(command) => mount(command, &words, &around, line.verbose),
+        Command::Demo(command) => mount::log_to_stderr(line.verbose).and_then(|()| demo::run(command, &around)),
+        Command::Status(asked) => {
+            return ExitCode::from(commands::status(&desk, asked.path.as_deref(), screen));
+        }
+        Command::Prefetch(asked) => {
+            return ExitCode::from(commands::prefetch(&desk, &asked.paths, asked.no_wait, screen));
+        }
+        Command::Umount(asked) => {
+            return ExitCode::from(commands::umount(&desk, &asked.path, asked.lazy, screen));
+        }
+    };
+    done.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
+}
+
+fn mount(command: &MountCommand, words: &[OsString], around: &Surroundings, verbose: u8) -> anyhow::Result<()> {
+    let plan: MountPlan = plan_mount(command, around)?;
+    let readiness = mount::Readiness::of_process();
+    if plan.background && !readiness.is_in_background() {
+        return mount::go_to_background(words);
+    }
+    match &plan.log_file {
+        Some(path) => mount::log_to_file(path, verbose)?,
+        None => mount::log_to_stderr(verbose)?,
+    }
+    mount::run(&plan, around, || readiness.say())
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("braidfs: {error:#}");
+    ExitCode::FAILURE
+}

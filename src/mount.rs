@@ -1,1 +1,0 @@
-//! Compose, run, end in order.

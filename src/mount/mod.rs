@@ -1,0 +1,257 @@
+//! Compose, run, end in order.
+//!
+//! [`Mount::start`] puts the modules together from a plan; [`run`] waits for signals and ends them in
+//! reverse: no new reads (unmount), no new bytes (engine), everything durable (disk), no lock.
+
+mod background;
+mod doors;
+mod jobs;
+mod log;
+mod mountpoint;
+
+pub use background::{Readiness, go_to_background};
+pub use log::{log_to_file, log_to_stderr};
+
+use crate::cache::disk::{self, Disk};
+use crate::cache::pool::Pool;
+use crate::config::defaults::Surroundings;
+use crate::config::plan::{MirrorPlan, MountPlan};
+use crate::control::busy;
+use crate::control::mountinfo;
+use crate::control::place::Places;
+use crate::control::server::Server;
+use crate::control::unmount::unmount;
+use crate::fetch::{self, Engine, Parts};
+use crate::metrics::Metrics;
+use crate::namespace::{self, Namespace};
+use crate::scheduler::{self, Scheduler};
+use crate::sources::{self, BadSource, Source};
+use crate::{clock, fs};
+use anyhow::{Context, bail};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// After the mount was taken out of the tree, whoever still has a file open is served for so long at
+/// most: long enough to end a copy, short enough for a system that shuts down.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How often the end of the kernel's side is looked for then.
+const DRAIN_PERIOD: Duration = Duration::from_millis(50);
+
+/// Free space that is left to others on the cache's disk: enough for logs and package managers to go on.
+const FREE_FLOOR_BYTES: u64 = 256 << 20;
+/// Of the memory, what may wait to be written: what waits is pinned, and readers come first.
+const DISK_QUEUE_SHARE: u64 = 4;
+
+/// A mount that is being served.
+pub struct Mount {
+    engine: Arc<Engine>,
+    mounted: fs::Mounted,
+    stop: watch::Sender<Stop>,
+    control: Option<tokio::task::JoinHandle<()>>,
+}
+
+/// What the mount was told about its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Nothing.
+    No,
+    /// It is unmounted or detached: end when its last user is gone.
+    Ended,
+}
+
+impl Mount {
+    /// Everything from the plan, in the order in which later parts need earlier ones. Nothing is left
+    /// behind where it fails.
+    pub fn start(plan: &MountPlan, around: &Surroundings) -> anyhow::Result<Mount> {
+        plan.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let mountpoint = mountpoint::prepare(&plan.mountpoint)?;
+        let metrics = Arc::new(Metrics::default());
+        let disk = open_disk(plan, &mountpoint, &metrics)?;
+        let engine = start_engine(plan, disk, metrics)?;
+        look_first(&engine)?;
+        let fuse = fs::Settings {
+            allow_other: plan.allow_other,
+            uid: Some(plan.uid),
+            gid: Some(plan.gid),
+            umask: u32::from(plan.umask),
+            fsname: plan.fsname.clone(),
+            noexec: plan.noexec,
+            ..fs::Settings::default()
+        };
+        fuse.validate().map_err(anyhow::Error::msg)?;
+        let mounted = fs::mount(engine.clone(), &fuse, &mountpoint)
+            .with_context(|| format!("cannot mount at {}", mountpoint.display()))?;
+        let (stop, stopped) = watch::channel(Stop::No);
+        let mut mount = Mount { engine, mounted, stop, control: None };
+        mount.control = Some(mount.open_doors(plan, around, stopped)?);
+        Ok(mount)
+    }
+
+    /// The control socket, beside the mount.
+    fn open_doors(
+        &self,
+        plan: &MountPlan,
+        around: &Surroundings,
+        mut stopped: watch::Receiver<Stop>,
+    ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+        let mounts = mountinfo::read(Path::new("/proc/self/mountinfo")).context("cannot read /proc/self/mountinfo")?;
+        let device = mountinfo::mount_of(&mounts, self.mounted.mountpoint())
+            .map(|mount| mount.device)
+            .context("the mount is not in /proc/self/mountinfo")?;
+        let places = Places::of_user(around.uid, around.xdg_runtime_dir.as_deref());
+        let doors = doors::doors(&self.engine, plan, self.mounted.mountpoint(), self.stop.clone());
+        let _inside = self.engine.runtime().enter();
+        let server = Server::bind(&places, device, doors)?;
+        Ok(self.engine.runtime().spawn(server.run(async move {
+            // An error is the end of the sender, which is the end of the mount too.
+            let _ = stopped.wait_for(|stop| *stop == Stop::Ended).await;
+        })))
+    }
+
+    /// Its engine, for who shows what it does.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Where.
+    pub fn mountpoint(&self) -> &Path {
+        self.mounted.mountpoint()
+    }
+
+    /// Until a signal comes, or the mount is gone by another hand (`umount`, `braidfs umount`).
+    pub fn wait_for_the_end(&self) -> anyhow::Result<()> {
+        let mut stopped = self.stop.subscribe();
+        self.engine.runtime().block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let mut terminate = signal(SignalKind::terminate())?;
+            loop {
+                let look_again = pause(DRAIN_PERIOD * 4);
+                tokio::select! {
+                    _ = interrupt.recv() => return Ok(()),
+                    _ = terminate.recv() => return Ok(()),
+                    _ = stopped.wait_for(|stop| *stop == Stop::Ended) => return Ok(()),
+                    () = look_again => if self.mounted.is_over() { return Ok(()) },
+                }
+            }
+        })
+    }
+
+    /// Unmount, say by whom it is busy where it is, and end everything in order.
+    pub fn end(mut self) -> anyhow::Result<()> {
+        let still_there = !self.mounted.is_over() && *self.stop.borrow() == Stop::No;
+        if still_there && let Err(why) = unmount(self.mounted.mountpoint(), false) {
+            self.say_who_is_busy(&why.to_string());
+            unmount(self.mounted.mountpoint(), true).context("cannot unmount")?;
+        }
+        let drained = self.engine.runtime().block_on(async {
+            let until = clock::now() + DRAIN_MAX;
+            while !self.mounted.is_over() && clock::now() < until {
+                pause(DRAIN_PERIOD).await;
+            }
+            self.mounted.is_over()
+        });
+        if !drained {
+            tracing::warn!("files are still open after {DRAIN_MAX:?}: their readers get an error now");
+        }
+        self.stop.send_replace(Stop::Ended);
+        if let Some(control) = self.control.take() {
+            let _ = self.engine.runtime().block_on(control);
+        }
+        self.engine.end();
+        if drained {
+            self.mounted.join().context("the FUSE session ended with an error")?;
+        }
+        Ok(())
+    }
+
+    fn say_who_is_busy(&self, why: &str) {
+        let mountpoint = self.mounted.mountpoint();
+        let mounts = mountinfo::read(Path::new("/proc/self/mountinfo")).unwrap_or_default();
+        let users = mountinfo::mount_of(&mounts, mountpoint).map(busy::users_of).unwrap_or_default();
+        let names: Vec<_> = users.iter().map(ToString::to_string).collect();
+        let by = if names.is_empty() { "somebody".to_owned() } else { names.join(", ") };
+        tracing::warn!(mountpoint = %mountpoint.display(), why, "busy, in use by {by}: detached, ends when they let go");
+    }
+}
+
+/// The whole life of a mount: `ready` once it can be used, back when it has ended.
+pub fn run(plan: &MountPlan, around: &Surroundings, ready: impl FnOnce()) -> anyhow::Result<()> {
+    let mount = Mount::start(plan, around)?;
+    let offline = if mount.engine.is_offline() { " (offline: what is cached is served)" } else { "" };
+    tracing::info!(mountpoint = %mount.mountpoint().display(), "mounted{offline}");
+    ready();
+    mount.wait_for_the_end()?;
+    mount.end()
+}
+
+fn open_disk(plan: &MountPlan, mountpoint: &Path, metrics: &Arc<Metrics>) -> anyhow::Result<Option<Disk>> {
+    let Some(dir) = plan.cache.path() else { return Ok(None) };
+    std::fs::create_dir_all(dir).with_context(|| {
+        format!("the cache folder {} cannot be made: give another with --cache-dir, or none", dir.display())
+    })?;
+    let size_limit_bytes = match plan.cache_size {
+        Some(bytes) => bytes,
+        None => disk::default_size_limit(dir).with_context(|| format!("cannot look at {}", dir.display()))?,
+    };
+    let settings = disk::Settings {
+        dir: dir.to_owned(),
+        size_limit_bytes,
+        free_floor_bytes: FREE_FLOOR_BYTES,
+        owner: mountpoint.display().to_string(),
+        queue_bytes_max: plan.memory / DISK_QUEUE_SHARE,
+    };
+    Ok(Some(Disk::open(settings, metrics.clone())?))
+}
+
+fn start_engine(plan: &MountPlan, disk: Option<Disk>, metrics: Arc<Metrics>) -> anyhow::Result<Arc<Engine>> {
+    let settings = fetch::Settings {
+        read_timeout: plan.read_timeout,
+        read_deadline: plan.read_deadline,
+        ..fetch::Settings::default()
+    };
+    settings.validate().map_err(anyhow::Error::msg)?;
+    let client = |mirror: &MirrorPlan| Source::new(source_settings(mirror)?, metrics.clone()).map(Arc::new);
+    let sources = plan.mirrors.iter().map(client).collect::<Result<Vec<_>, _>>()?;
+    let index_sources = plan.mirrors.iter().map(client).collect::<Result<Vec<_>, _>>()?;
+    let pool = Pool::new(plan.memory, metrics.clone()).context("the memory of --memory cannot be had")?;
+    let tree = namespace::Settings {
+        entry_lifetime: plan.entry_lifetime,
+        negative_lifetime: plan.entry_lifetime,
+        ..namespace::Settings::default()
+    };
+    tree.validate().map_err(anyhow::Error::msg)?;
+    let labels = sources.iter().map(|source| fetch::label(source.url().as_str())).collect();
+    let decisions = scheduler::Settings { pool_bytes: pool.limit_bytes(), ..scheduler::Settings::default() };
+    let time = clock::now();
+    // The seed only spreads retries and equal mirrors: that it differs between starts is the point of it.
+    let scheduler = Scheduler::new(decisions, sources.len(), time.0, time);
+    let parts = Parts { settings, metrics, pool, disk, sources, index_sources };
+    Engine::start(parts, Namespace::new(tree, labels), scheduler).context("cannot start the engine's threads")
+}
+
+fn source_settings(mirror: &MirrorPlan) -> Result<sources::Settings, BadSource> {
+    let mut settings = sources::Settings::parse(mirror.url.0.as_str())?;
+    settings.headers = mirror.headers.0.clone().into_iter().collect();
+    settings.user_agent = mirror.user_agent.clone();
+    settings.ca_file = mirror.ca_file.clone();
+    if let Some(connect_timeout) = mirror.connect_timeout {
+        settings.connect_timeout = connect_timeout;
+    }
+    Ok(settings)
+}
+
+/// Is there anybody, or a cache that can serve? Else nothing is mounted, and each mirror's reason is said.
+fn look_first(engine: &Arc<Engine>) -> anyhow::Result<()> {
+    let Err(failures) = engine.first_look() else { return Ok(()) };
+    let lines: Vec<_> = failures.iter().map(|(url, why)| format!("  {url}: {why}")).collect();
+    let why = lines.join("\n");
+    bail!("no mirror answers, and nothing is cached, so nothing is mounted:\n{why}")
+}
+
+async fn pause(length: Duration) {
+    #[allow(clippy::disallowed_methods, reason = "waiting for the kernel to hang up, which rings no bell")]
+    tokio::time::sleep(length).await;
+}
