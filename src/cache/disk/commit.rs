@@ -61,8 +61,7 @@ fn process(shared: &Arc<Shared>, mut work: Work) {
     let (flush, room_bytes) = (work.flush, work.room_bytes);
     match commit(shared, &mut work) {
         Ok(()) => {
-            let discarded = std::mem::take(&mut work.discarded);
-            shared.commits.finished(flush, &discarded);
+            shared.commits.finished(flush);
             work.complete.drain(..).for_each(|(file, verify)| finish(shared, &file, verify));
             let damaged = std::mem::take(&mut work.damaged);
             evict::drop_damaged(shared, damaged);
@@ -104,6 +103,7 @@ fn commit(shared: &Arc<Shared>, work: &mut Work) -> Result<(), StoreError> {
         let made = apply(&shared.store, &batch)?;
         shared.places.marked(marks);
         settle(shared, &batch, &made);
+        shared.commits.discarded(&work.discarded);
     }
     for discarded in work.discarded.iter().filter(|gone| !gone.place.packed) {
         evict::delete(shared, discarded.place.data_id, discarded.charged_bytes);
@@ -176,6 +176,10 @@ fn batch_of(shared: &Shared, work: &Work) -> Batch {
     let finished: HashSet<u64> = work.finished.iter().map(|file| file.number).collect();
     let changes = files.into_values().filter_map(|(file, written)| {
         let content = file.content.lock();
+        if shared.commits.will_discard(file.encoded()) {
+            // Discarded since this work was taken. What it has now comes after that is committed.
+            return None;
+        }
         let life = content.life;
         let live = written.into_iter().filter(|&(_, written)| written == life);
         // A page that was held already when it came again may have been evicted since.

@@ -244,8 +244,12 @@ fn leave(shared: &Arc<Shared>, plan: Plan) -> Result<(), StoreError> {
         listing_bytes_max: u64::MAX,
         ..Batch::default()
     };
-    for Leaving { file, pages, .. } in &plan.leaving {
+    for Leaving { file, place, pages, .. } in &plan.leaving {
         let content = file.content.lock();
+        if content.place != Some(*place) {
+            // Discarded meanwhile.
+            continue;
+        }
         batch.changes.extend(change_of(shared, file, &content, Vec::new(), pages.clone(), false));
     }
     let result = shared.step(Step::Commit).map_err(StoreError::from).and_then(|()| apply(&shared.store, &batch));

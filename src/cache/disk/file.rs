@@ -132,7 +132,7 @@ impl DiskFile {
         let (place, charged) = (content.place, content.charged_bytes);
         content.note = None;
         content.reset();
-        drop(content);
+        // Under the lock: no commit may see the new content before it knows of this.
         if let Some(place) = place {
             self.shared.commits.put_discarded(self.encoded.clone(), place, charged);
         }

@@ -41,6 +41,11 @@ impl Space {
         ledger.data_bytes + ledger.overhead_bytes
     }
 
+    #[cfg(test)]
+    pub(super) fn data_bytes(&self) -> u64 {
+        self.ledger.lock().data_bytes
+    }
+
     /// Take `bytes`; `false` where the limit or the floor forbids it. `free_bytes` is the file system's.
     pub(super) fn reserve(&self, bytes: u64, free_bytes: u64) -> bool {
         let mut ledger = self.ledger.lock();

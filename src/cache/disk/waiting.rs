@@ -141,6 +141,11 @@ impl Commits {
         self.state.lock().discarding.contains(key)
     }
 
+    /// Is it to be deleted by a commit that has not been taken yet?
+    pub(super) fn will_discard(&self, key: &[u8]) -> bool {
+        self.state.lock().work.discarded.iter().any(|gone| gone.key == key)
+    }
+
     /// Ask for room; the answer shows in the ledger.
     pub(super) fn want_room(&self, bytes: u64) {
         let mut state = self.state.lock();
@@ -209,14 +214,20 @@ impl Commits {
         }
     }
 
-    /// What was taken is committed.
-    pub(super) fn finished(&self, flush: u64, discarded: &[Discarded]) {
+    /// These are gone from the tables. Said while the files of the same commit are still in memory:
+    /// who opens one of them later must find what was committed after it was discarded.
+    pub(super) fn discarded(&self, discarded: &[Discarded]) {
         let mut state = self.state.lock();
         for gone in discarded {
             if !state.work.discarded.iter().any(|later| later.key == gone.key) {
                 state.discarding.remove(&gone.key);
             }
         }
+    }
+
+    /// What was taken is committed.
+    pub(super) fn finished(&self, flush: u64) {
+        let mut state = self.state.lock();
         state.flush_done = state.flush_done.max(flush);
         self.changed.notify_all();
     }

@@ -82,6 +82,11 @@ fn write(shared: &Shared, file: &Arc<DiskFile>, run: &Run, pages: Pages) -> Resu
     let mut content = file.content.lock();
     content.writing = None;
     let lost = content.life != begun.life;
+    let place = begun.given.place;
+    if lost && begun.given.fresh && !place.packed {
+        // The data file may have been made after it was deleted. Nothing of it is charged any more.
+        shared.commits.put_discarded(file.encoded().to_vec(), place, 0);
+    }
     if result.is_ok() && !lost {
         fill(&mut content.written, pages, true);
         let tick = shared.uses.fetch_add(1, Ordering::Relaxed);
