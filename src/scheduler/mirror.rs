@@ -133,7 +133,9 @@ impl Mirror {
     /// How many more bytes of background it may be given; 0 until half a fetch is free, or fetches would
     /// be cut into crumbs.
     pub(super) fn room_bytes(&self, rate: f64, settings: &Settings) -> u64 {
-        if self.fetches - self.demand_fetches >= settings.background_fetches_max {
+        // A mirror on trial has one fetch to show what it is.
+        let most = if self.meter.known() { settings.background_fetches_max } else { 1 };
+        if self.fetches - self.demand_fetches >= most {
             return 0;
         }
         let room = self.window_bytes(rate, settings).saturating_sub(self.remaining_bytes);

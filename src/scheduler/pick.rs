@@ -5,8 +5,8 @@ use super::files::File;
 use crate::chunk::MirrorId;
 use crate::clock::Time;
 
-/// A mirror of which nothing is known gets its first background fetch this far behind what the known ones
-/// would bring, so that no reader is there before it has shown what it is …
+/// A mirror of which nothing is known gets its first background fetch this far, and two of its round trips,
+/// behind what the known ones would bring, so that no reader is there before it has shown what it is …
 const UNKNOWN_SECONDS: f64 = 0.05;
 /// … or this part of the longest window, where that is less: on fast links it would never get one.
 const UNKNOWN_OF_WINDOW: f64 = 0.5;
@@ -38,7 +38,7 @@ pub(super) struct Lane {
 impl Lane {
     /// In how many seconds it would have brought `bytes` of background: after all that is before them.
     fn background_seconds(&self, bytes: u64, doubt_seconds: f64) -> f64 {
-        let doubt = if self.known { 0.0 } else { doubt_seconds };
+        let doubt = if self.known { 0.0 } else { doubt_seconds + 2.0 * self.latency_seconds };
         doubt + self.latency_seconds + (self.load_bytes + bytes as f64) / self.rate
     }
 

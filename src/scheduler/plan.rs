@@ -244,7 +244,7 @@ impl Scheduler {
         lane.load_bytes += started_bytes as f64;
         lane.fetches += 1;
         let left = lane.room_bytes.saturating_sub(started_bytes);
-        lane.room_bytes = if left < lane.fetch_bytes / 2 { 0 } else { left };
+        lane.room_bytes = if left < lane.fetch_bytes / 2 || !lane.known { 0 } else { left };
         self.budget_bytes = self.budget_bytes.saturating_sub(started_bytes);
         let class = [Class::Readahead, Class::Prefetch][class];
         self.decide(lane.id, file, run, class, whole, decided);

@@ -16,6 +16,7 @@ fn mb(rate: f64) -> f64 {
 /// One reader through one file; returns the world and the rate from start to end in bytes per second.
 fn sequential(mirrors: Vec<SimMirror>, size_bytes: u64) -> (World, f64) {
     let mut world = World::new(mirrors, 1);
+    world.listed();
     let file = world.open(1, size_bytes);
     world.readers.push(SimReader::sequential(1, file, size_bytes));
     world.run(600_000);

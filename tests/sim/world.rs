@@ -1,6 +1,6 @@
 //! The driver's part, in virtual time: events in batches, then actions until none, then the next moment.
 
-use super::mirror::SimMirror;
+use super::mirror::{Health, SimMirror};
 use super::reader::SimReader;
 use braidfs::chunk::{Class, FetchId, Inode, MirrorId, MirrorSet, PAGE_BYTES, Pages, ReaderId};
 use braidfs::clock::Time;
@@ -78,6 +78,16 @@ impl World {
             self.scheduler.handle(self.now, Event::BudgetChanged { background_bytes: 1 << 40 });
         }
         file
+    }
+
+    /// The mount has listed its root: the mirrors that are up have answered once.
+    pub fn listed(&mut self) {
+        for (at, mirror) in self.mirrors.iter().enumerate() {
+            if mirror.health == Health::Up {
+                let mirror_id = MirrorId(at as u16);
+                self.scheduler.handle(self.now, Event::MirrorSeen { mirror: mirror_id, result: Ok(mirror.latency) });
+            }
+        }
     }
 
     pub fn want(&mut self, file: Inode, pages: Pages, class: Class, reader: u64) {
