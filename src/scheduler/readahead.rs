@@ -6,7 +6,7 @@
 use super::Scheduler;
 use super::action::Action;
 use super::table::State;
-use crate::chunk::{Inode, PAGE_BYTES, Pages, ReaderId};
+use crate::chunk::{CHUNK_PAGES, Inode, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::Time;
 use std::time::Duration;
 
@@ -22,6 +22,9 @@ const WINDOW_MIN_BYTES: u64 = 512 << 10;
 const WINDOW_SECONDS: f64 = 1.0;
 /// But at least this, so that mirrors that are not known yet have something to show.
 const WINDOW_KNOWN_BYTES: u64 = 8 << 20;
+/// A position so little behind the last one is an older read that came later, not a jump: the kernel has
+/// a few reads of at most 1 MiB under way.
+const OVERTAKEN_PAGES: u64 = 1024;
 /// A reader that has not moved for so long does not count in the sharing of the pool.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -48,8 +51,11 @@ impl Scheduler {
     /// A reader has come to `position` after `length_pages` in order.
     pub(super) fn on_streak(&mut self, now: Time, reader: ReaderId, file: Inode, position: u64, length_pages: u64) {
         let Some(end) = self.files.get(&file).map(|known| known.table.pages().end) else { return };
-        let known = self.streams.get(&reader);
-        let jumped = known.is_some_and(|old| old.file != file || position < old.position || position > old.window_end);
+        let old = self.streams.get(&reader).filter(|old| old.file == file);
+        // Reads of one streak overtake each other on their way to us.
+        let overtaken = old.filter(|old| (position..=position + OVERTAKEN_PAGES).contains(&old.position));
+        let position = overtaken.map_or(position, |old| old.position);
+        let jumped = old.is_none_or(|old| position < old.position || position > old.window_end);
         if jumped || length_pages == 0 {
             self.close_stream(now, reader);
         }
@@ -66,7 +72,7 @@ impl Scheduler {
         let grown = Pages::new(stream.window_end.max(position), position.saturating_add(window).min(end));
         stream.window_end = stream.window_end.max(grown.end);
         if stream.window_end < end {
-            let page = (position + window / 4).max(position + 1).min(stream.window_end);
+            let page = position + (window / 4).max(CHUNK_PAGES);
             self.out.push_back(Action::Mark { reader, file, page });
         }
         // Only what is new in the window: what was fetched before and let go unread is left to demand.

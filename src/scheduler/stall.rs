@@ -117,9 +117,18 @@ impl Scheduler {
             }
         }
         for id in moves {
+            let drain = self.worth_draining(now, id);
             self.learn_from_moved(now, id);
-            self.cancel(now, id, false);
+            self.cancel(now, id, drain);
         }
+    }
+
+    /// Less than a round trip holds is left: it is here before a new connection would be.
+    fn worth_draining(&self, now: Time, id: FetchId) -> bool {
+        self.fetches.all.get(&id).is_some_and(|fetch| {
+            let mirror = &self.mirrors[usize::from(fetch.mirror.0)];
+            (fetch.remaining_bytes() as f64) < mirror.rate(now) * mirror.latency_seconds()
+        })
     }
 
     /// How many seconds a fetch still takes, or has taken if more cannot be said, and how many it may.

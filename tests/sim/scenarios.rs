@@ -3,8 +3,8 @@
 use super::mirror::{Change, Health, SimMirror};
 use super::reader::SimReader;
 use super::world::World;
-use braidfs::chunk::{Class, MirrorId, Pages};
-use braidfs::scheduler::{BreakerState, Hopeless, Reason};
+use braidfs::chunk::{Class, MirrorId, Pages, ReaderId};
+use braidfs::scheduler::{BreakerState, Event, Hopeless, Reason};
 use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
@@ -373,6 +373,50 @@ fn the_same_seed_gives_the_same_trace() {
     };
     assert_eq!(run(1), run(1));
     assert_ne!(run(1).0, run(2).0, "the seed decides the jitter");
+}
+
+#[test]
+fn our_own_silence_is_not_blamed_on_the_mirrors() {
+    let mut world = World::new((0..3).map(|_| SimMirror::new(mb(20.0), 10)).collect(), 1);
+    let file = world.open(1, 256 * MIB);
+    world.readers.push(SimReader::sequential(1, file, 256 * MIB));
+    for at in 1..=4 {
+        world.run(at * 800);
+        world.freeze(400);
+    }
+    world.run(60_000);
+    assert!(world.alerts.is_empty(), "{:?}", world.alerts);
+    assert!(world.wire_bytes() < 1.01 * (256 * MIB) as f64, "{}", summary(&world));
+}
+
+#[test]
+fn a_reader_that_leaves_takes_its_queue_with_it_and_wastes_little() {
+    let mut world = World::new((0..3).map(|_| SimMirror::new(mb(20.0), 10)).collect(), 1);
+    world.check_every = 1;
+    let file = world.open(1, 1024 * MIB);
+    world.readers.push(SimReader::sequential(1, file, 1024 * MIB));
+    world.run(3000);
+    assert!(world.scheduler.snapshot(world.now).queued_bytes[1] > 0);
+    let started = world.starts.len();
+    world.readers[0].done_at = Some(world.now);
+    world.give(vec![Event::Closed { reader: ReaderId(1) }]);
+    let seen = world.scheduler.snapshot(world.now);
+    assert_eq!((seen.queued_bytes[1], seen.streams), (0, 0));
+    world.run_until(4000);
+    assert!(world.starts.len() <= started + 1, "what was waited for may start; nothing else");
+    assert_eq!(world.scheduler.snapshot(world.now).in_flight_bytes, 0);
+}
+
+#[test]
+fn rates_that_swap_are_followed() {
+    let swapping = |first: f64, second: f64| {
+        (1..60).fold(SimMirror::new(mb(first), 10), |mirror, at| {
+            mirror.at(at * 2000, Change::Rate(mb(if at % 2 == 1 { second } else { first })))
+        })
+    };
+    let (world, rate) = sequential(vec![swapping(40.0, 5.0), swapping(5.0, 40.0)], 512 * MIB);
+    println!("{:.3} of the sum; {}", rate / mb(45.0), summary(&world));
+    assert!(rate > 0.9 * mb(45.0), "{rate} {}", summary(&world));
 }
 
 #[test]

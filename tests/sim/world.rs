@@ -121,6 +121,21 @@ impl World {
         self.mirrors.iter().map(|mirror| mirror.wire_bytes).sum()
     }
 
+    /// The driver gets no processor for so long; what the mirrors send meanwhile comes all at once.
+    pub fn freeze(&mut self, ms: u64) {
+        let mut events = Vec::new();
+        for _ in 0..ms {
+            self.now = self.now + QUANTUM;
+            for mirror in &mut self.mirrors {
+                mirror.step(self.now, QUANTUM, &mut events);
+            }
+        }
+        // It wakes by its timer, and finds the events only then.
+        self.give(vec![Event::Tick]);
+        self.now = self.now + QUANTUM;
+        self.give(events);
+    }
+
     /// The next moment at which anything happens.
     fn moment(&mut self, until: Time) {
         let mut next = until;
