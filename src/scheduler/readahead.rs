@@ -17,6 +17,8 @@ const GROWTH_LONG: u64 = 4;
 const LONG_PAGES: u64 = 256;
 /// The least window of a streak: one fetch to each of a few mirrors, so that they are learned.
 const WINDOW_MIN_BYTES: u64 = 512 << 10;
+/// And the most that two reads in order may lead to, however long the way: some only look at a file's head.
+const WINDOW_FIRST_BYTES: u64 = 4 << 20;
 /// The window holds so much of all mirrors' bandwidth: a mirror at a fiftieth of the sum can then bring
 /// one of its fetches before the reader is there.
 const WINDOW_SECONDS: f64 = 1.0;
@@ -118,19 +120,25 @@ impl Scheduler {
 
     fn window_pages(&self, now: Time, file: Inode, length_pages: u64) -> u64 {
         let growth = if length_pages >= LONG_PAGES { GROWTH_LONG } else { GROWTH };
-        let grown = length_pages.saturating_mul(growth * PAGE_BYTES).max(WINDOW_MIN_BYTES);
+        let grown = length_pages.saturating_mul(growth * PAGE_BYTES);
         let active = self.streams.values().filter(|stream| now <= stream.moved_at + IDLE).count().max(1);
         let share = self.settings.pool_bytes / 2 / active as u64;
-        let (mut rate, mut latency) = (0.0, 0.0f64);
+        let (mut rate, mut latency, mut trip_bytes) = (0.0, 0.0f64, 0.0);
         if let Some(file) = self.files.get(&file) {
             for mirror in file.mirrors.iter().filter(|&mirror| file.serves(mirror, now)) {
                 let Some(mirror) = self.mirrors.get(usize::from(mirror.0)) else { continue };
                 if mirror.breaker.usable(now) {
                     rate += mirror.rate(now);
                     latency = latency.max(mirror.latency_seconds());
+                    if mirror.meter.known() {
+                        trip_bytes += mirror.rate(now) * mirror.latency_seconds();
+                    }
                 }
             }
         }
+        // Less than a round trip holds would leave the link idle from the first reads on.
+        let trip = (trip_bytes as u64).clamp(WINDOW_MIN_BYTES, WINDOW_FIRST_BYTES);
+        let grown = grown.max(trip);
         let useful = ((rate * (WINDOW_SECONDS + 2.0 * latency)) as u64).max(WINDOW_KNOWN_BYTES);
         let bytes = grown.min(useful).min(share).min(self.settings.readahead_bytes_max);
         // A share under a chunk would be all request and no bytes; nothing ahead is better.

@@ -5,6 +5,8 @@ use super::reader::SimReader;
 use super::world::World;
 use braidfs::chunk::{Class, MirrorId, Pages, ReaderId};
 use braidfs::scheduler::{BreakerState, Event, Hopeless, Reason};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use std::time::Duration;
 
 const MIB: u64 = 1 << 20;
@@ -417,6 +419,51 @@ fn rates_that_swap_are_followed() {
     let (world, rate) = sequential(vec![swapping(40.0, 5.0), swapping(5.0, 40.0)], 512 * MIB);
     println!("{:.3} of the sum; {}", rate / mb(45.0), summary(&world));
     assert!(rate > 0.9 * mb(45.0), "{rate} {}", summary(&world));
+}
+
+/// A mirror that does something bad at some time, out of what a seed makes of it.
+fn bad_mirror(rng: &mut StdRng) -> SimMirror {
+    let mirror = SimMirror::new(mb(rng.random_range(0.2..50.0)), rng.random_range(1..200));
+    let at = rng.random_range(0..3000);
+    let fault = match rng.random_range(0..8) {
+        0 => Change::Health(Health::BlackHole),
+        1 => Change::Health(Health::Bodiless),
+        2 => Change::Health(Health::Refusing),
+        3 => Change::Health(Health::Throttling(2)),
+        4 => Change::Reset,
+        5 => Change::Rate(mb(0.1)),
+        6 => Change::Rate(mb(80.0)),
+        _ => return mirror,
+    };
+    let mirror = mirror.at(at, fault);
+    if rng.random() { mirror.at(at + rng.random_range(500..4000), Change::Health(Health::Up)) } else { mirror }
+}
+
+#[test]
+fn while_one_mirror_is_well_no_reader_sees_an_error_whatever_the_others_do() {
+    let size = 64 * MIB;
+    let (mut worst_wait, mut worst_waste, mut worst_rate) = (Duration::ZERO, 0.0f64, f64::MAX);
+    for seed in 0..40 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let good_rate = mb(rng.random_range(5.0..50.0));
+        let mut mirrors = vec![SimMirror::new(good_rate, rng.random_range(1..100))];
+        mirrors.extend((0..rng.random_range(0..5)).map(|_| bad_mirror(&mut rng)));
+        let mut world = World::new(mirrors, seed);
+        let file = world.open(1, size);
+        world.readers.push(SimReader::sequential(1, file, size));
+        world.readers.push(SimReader::random(2, file, size, 30));
+        world.run(60_000);
+        let rate = finish(&world, size);
+        assert!(world.fails.is_empty(), "seed {seed}: {:?}", world.fails);
+        let wait = world.readers.iter().map(|reader| reader.longest_wait).max().unwrap();
+        println!("seed {seed}: {:.2} of the good one, wait {wait:?}; {}", rate / good_rate, summary(&world));
+        worst_wait = worst_wait.max(wait);
+        worst_rate = worst_rate.min(rate / good_rate);
+        worst_waste = worst_waste.max(world.wire_bytes() / size as f64 - 1.0);
+    }
+    println!("worst: wait {worst_wait:?}, waste {worst_waste:.3}, {worst_rate:.3} of the good mirror alone");
+    assert!(worst_wait < Duration::from_secs(2) && worst_waste < 0.15, "{worst_wait:?} {worst_waste}");
+    assert!(worst_rate > 0.75, "{worst_rate}");
 }
 
 #[test]
