@@ -8,7 +8,7 @@ use crate::clock::{Time, now};
 use crate::fetch::error::Trouble;
 use crate::fetch::inbox::Command;
 use crate::fetch::opened::OpenFile;
-use crate::fetch::plane::Plane;
+use crate::fetch::plane::{Doubt, Plane};
 use crate::fetch::transfer::Transfer;
 use crate::fetch::waiting::Waiter;
 use crate::fetch::{from_disk, keeper};
@@ -21,6 +21,8 @@ use tokio::task::AbortHandle;
 
 /// How often deadlines are looked at while somebody waits. Deadlines are seconds.
 const EXPIRY_PERIOD: Duration = Duration::from_millis(100);
+/// A read that has waited for so long is reason to ask mirrors for its folder that have not listed it.
+const DOUBT_PERIOD: Duration = Duration::from_millis(500);
 /// How often what others read of the scheduler is published, and idle memory given back.
 const PUBLISH_PERIOD: Duration = Duration::from_millis(200);
 /// A read that the cache disk has not answered after this goes to the mirrors: a disk can hang for ever.
@@ -41,6 +43,7 @@ pub struct Driver {
     budget_bytes: u64,
     next_expiry: Time,
     next_publish: Time,
+    next_doubt: Time,
 }
 
 impl Driver {
@@ -56,6 +59,7 @@ impl Driver {
             budget_bytes: u64::MAX,
             next_expiry: Time(0),
             next_publish: Time(0),
+            next_doubt: Time(0),
         }
     }
 
@@ -298,10 +302,10 @@ impl Driver {
 
     fn probe(&self, mirror: crate::chunk::MirrorId) {
         let plane = self.plane.clone();
-        // A file that is open is the best thing to ask for: a base folder may be slow or refused.
-        let path = plane.opened.all().first().map(|file| file.path.clone());
+        let served = plane.words(mirror).served;
         tokio::task::spawn_local(async move {
-            let result = plane.sources[mirror.0 as usize].probe(path.as_deref()).await;
+            let path = served.as_ref().map(|file| file.path.as_slice());
+            let result = plane.sources[mirror.0 as usize].probe(path).await;
             let result = result.map_err(|failure| plane.failed(mirror, &failure));
             if result.is_ok() {
                 plane.answered();
@@ -314,6 +318,7 @@ impl Driver {
         if time >= self.next_expiry {
             self.next_expiry = time + EXPIRY_PERIOD;
             self.expire(time);
+            self.doubt_waiting(time);
             if !self.parked.is_empty() {
                 self.unpark(time);
             }
@@ -322,6 +327,17 @@ impl Driver {
             self.next_publish = time + PUBLISH_PERIOD;
             self.plane.snapshot.store(Some(Arc::new(self.scheduler.snapshot(time))));
             self.plane.pool.give_back(time);
+        }
+    }
+
+    /// Reads that have waited for a while: do mirrors that were not there before know their files now?
+    fn doubt_waiting(&mut self, time: Time) {
+        if time < self.next_doubt || self.plane.waiting.is_empty() {
+            return;
+        }
+        self.next_doubt = time + DOUBT_PERIOD;
+        for file in self.plane.waiting.files_since(time - DOUBT_PERIOD) {
+            let _ = self.plane.doubts.send(Doubt::Waiting { file });
         }
     }
 

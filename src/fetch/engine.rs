@@ -11,8 +11,9 @@ use crate::fetch::error::Trouble;
 use crate::fetch::from_disk;
 use crate::fetch::handle::Handle;
 use crate::fetch::inbox::Command;
+use crate::fetch::listing::FirstLook;
 use crate::fetch::opened::{OpenFile, Opening};
-use crate::fetch::plane::{Plane, Suspect};
+use crate::fetch::plane::{Doubt, Plane};
 use crate::fetch::tree::Tree;
 use crate::fetch::waiting::{Waiter, wanted};
 use crate::namespace::{Attributes, Kind, Namespace, Snapshot};
@@ -33,6 +34,9 @@ const META_THREADS: usize = 2;
 /// How long the end waits for a disk that is slow, or hangs.
 const SYNC_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// How long the mount waits for a mirror where the last run saved what is there.
+const FIRST_LOOK_SAVED: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// One mount's engine.
 pub struct Engine {
     pub(in crate::fetch) plane: Arc<Plane>,
@@ -45,8 +49,8 @@ pub struct Engine {
 impl Engine {
     /// Start the threads. Nothing is asked of any mirror yet.
     pub fn start(parts: Parts, namespace: Namespace, scheduler: Scheduler) -> io::Result<Arc<Engine>> {
-        let (suspects, suspected) = mpsc::unbounded_channel();
-        let plane = Arc::new(Plane::new(parts, suspects));
+        let (doubts, doubted) = mpsc::unbounded_channel();
+        let plane = Arc::new(Plane::new(parts, doubts));
         let meta = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(META_THREADS)
             .thread_name("braidfs-meta")
@@ -57,7 +61,7 @@ impl Engine {
         // Weak would do too, but the inbox outlives the pool's last reservation either way.
         plane.pool.on_freed(Box::new(move || inbox.push(Command::MemoryFreed)));
         let data = spawn_data_plane(plane.clone(), scheduler)?;
-        meta.spawn(follow_suspects(tree.clone(), suspected));
+        meta.spawn(follow_doubts(tree.clone(), doubted));
         let started = crate::clock::now();
         Ok(Arc::new(Engine { plane, tree, started, meta: Some(meta), data: Mutex::new(Some(data)) }))
     }
@@ -186,16 +190,14 @@ impl Engine {
         }
     }
 
-    /// List the root once: is there anybody? Every mirror's failure in words where nobody answers.
-    pub fn first_look(&self) -> Result<(), Vec<(String, String)>> {
-        let tree = self.tree.clone();
-        let looked = self
-            .runtime()
-            .block_on(within(self.plane.settings.read_timeout, async move { tree.list(crate::namespace::ROOT).await }));
-        match looked {
-            Ok(()) => Ok(()),
-            Err(_) => Err(self.failures()),
-        }
+    /// Is there anybody, or at least a cache that can serve? With every mirror's failure in words where
+    /// nobody lists the dataset.
+    pub fn first_look(&self) -> (FirstLook, Vec<(String, String)>) {
+        let saved = self.plane.disk.as_ref().is_some_and(|disk| disk.listing(b"").is_some());
+        // With something to serve, nobody is waited for long: mirrors are looked for behind the mount.
+        let patience = if saved { FIRST_LOOK_SAVED } else { self.plane.settings.read_timeout };
+        let seen = self.runtime().block_on(self.tree.first_look(patience));
+        (seen, self.failures())
     }
 
     fn failures(&self) -> Vec<(String, String)> {
@@ -259,6 +261,10 @@ pub(in crate::fetch) fn open_file(plane: &Plane, tree: &Tree, inode: Inode) -> R
         let held = held(plane, &file);
         let size_bytes = file.size_bytes;
         plane.inbox.tell(Event::Opened { file: inode, size_bytes, mirrors: version.mirrors, held });
+        if !version.silent.is_empty() {
+            // Mirrors that were not there when the folder was listed may be there now.
+            let _ = plane.doubts.send(Doubt::Waiting { file: inode });
+        }
     }
     Ok(file)
 }
@@ -294,9 +300,9 @@ async fn within<T>(
     tokio::time::timeout(deadline, work).await.unwrap_or(Err(Trouble::TimedOut))
 }
 
-async fn follow_suspects(tree: Arc<Tree>, mut suspected: mpsc::UnboundedReceiver<Suspect>) {
-    while let Some(suspect) = suspected.recv().await {
-        tree.suspected(&suspect);
+async fn follow_doubts(tree: Arc<Tree>, mut doubts: mpsc::UnboundedReceiver<Doubt>) {
+    while let Some(doubt) = doubts.recv().await {
+        tree.doubted(&doubt);
     }
 }
 

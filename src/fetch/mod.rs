@@ -3,7 +3,7 @@
 //!
 //! In the order of a read: [`engine`] is what `fs` and `control` call · [`handle`] which version, which
 //! streak · [`waiting`] reads that wait · [`inbox`] to the driver · [`driver`] owns the scheduler ·
-//! [`transfer`] one fetch · [`keeper`] pool to disk · [`from_disk`] disk to pool · [`tree`] listings ·
+//! [`transfer`] one fetch · [`keeper`] pool to disk · [`from_disk`] disk to pool · [`tree`] what exists · [`listing`] asking the mirrors for it ·
 //! [`prefetch`] jobs · [`report`] what `status` shows.
 
 pub mod engine;
@@ -18,6 +18,7 @@ mod driver;
 mod from_disk;
 mod inbox;
 mod keeper;
+mod listing;
 mod opened;
 mod plane;
 mod room;
@@ -29,5 +30,6 @@ mod waiting;
 pub use engine::{Engine, Parts};
 pub use error::Trouble;
 pub use handle::Handle;
+pub use listing::FirstLook;
 pub use opened::label;
 pub use settings::Settings;

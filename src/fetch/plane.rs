@@ -2,11 +2,11 @@
 
 use crate::cache::disk::Disk;
 use crate::cache::pool::Pool;
-use crate::chunk::MirrorId;
+use crate::chunk::{Inode, MirrorId};
 use crate::clock::{Time, now};
 use crate::fetch::handle::Readers;
 use crate::fetch::inbox::Inbox;
-use crate::fetch::opened::{Labels, Opened};
+use crate::fetch::opened::{Labels, OpenFile, Opened};
 use crate::fetch::settings::Settings;
 use crate::fetch::waiting::Waiting;
 use crate::metrics::Metrics;
@@ -16,7 +16,7 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 /// Lies of one mirror that are kept for `status`. The newest are enough to see what it does.
 const LIES_KEPT: usize = 8;
@@ -53,24 +53,37 @@ pub struct Plane {
     pub disk_room: Notify,
     /// The pool has memory again.
     pub memory_freed: Notify,
-    /// File versions that turned out to be gone or changed on a mirror: listings to be asked for again.
-    pub suspects: tokio::sync::mpsc::UnboundedSender<Suspect>,
+    /// Doubts about what exists, to whoever keeps the tree.
+    pub doubts: mpsc::UnboundedSender<Doubt>,
     last_answer: AtomicU64,
     words: Vec<Mutex<Words>>,
 }
 
-/// A mirror showed another version of a file than the one that is open.
-pub struct Suspect {
-    /// Which version.
-    pub file: crate::chunk::Inode,
-    /// Who.
-    pub mirror: MirrorId,
-    /// It is not there at all any more.
-    pub missing: bool,
+/// Something that the data plane saw and that the tree does not know.
+pub enum Doubt {
+    /// A mirror has another version of an open file.
+    Changed {
+        /// Which version.
+        file: Inode,
+        /// Who.
+        mirror: MirrorId,
+    },
+    /// A mirror has no such file any more.
+    Missing {
+        /// Which version.
+        file: Inode,
+        /// Who.
+        mirror: MirrorId,
+    },
+    /// A read of it waits: mirrors that were not there when its folder was listed may help now.
+    Waiting {
+        /// Which version.
+        file: Inode,
+    },
 }
 
 /// What a mirror did wrong, in words.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Words {
     /// The last failure of any kind.
     pub last_failure: Option<String>,
@@ -80,6 +93,8 @@ pub struct Words {
     pub failures: u64,
     /// Body bytes accepted from it.
     pub fetched_bytes: u64,
+    /// A file that it has served: a probe for another might hang for the file's own reasons.
+    pub served: Option<Arc<OpenFile>>,
 }
 
 /// The parts that a plane is made of.
@@ -100,7 +115,7 @@ pub struct Parts {
 
 impl Plane {
     /// Put together; nothing runs yet.
-    pub fn new(parts: Parts, suspects: tokio::sync::mpsc::UnboundedSender<Suspect>) -> Plane {
+    pub fn new(parts: Parts, doubts: mpsc::UnboundedSender<Doubt>) -> Plane {
         let labels = parts.sources.iter().map(|source| super::opened::label(source.url().as_str())).collect();
         let words = parts.sources.iter().map(|_| Mutex::default()).collect();
         Plane {
@@ -119,7 +134,7 @@ impl Plane {
             offline: AtomicBool::new(false),
             disk_room: Notify::new(),
             memory_freed: Notify::new(),
-            suspects,
+            doubts,
             last_answer: AtomicU64::new(0),
             words,
         }
@@ -143,23 +158,36 @@ impl Plane {
             words.failures += 1;
             words.last_failure = Some(failure.why.clone());
         }
-        if matches!(failure.kind, FailureKind::Corrupt) && !words.lies.contains(&failure.why) {
-            if words.lies.len() == LIES_KEPT {
-                words.lies.remove(0);
-            }
-            words.lies.push(failure.why.clone());
-        }
         drop(words);
+        if matches!(failure.kind, FailureKind::Corrupt) {
+            self.lied(mirror, &failure.why);
+        }
         if !matches!(failure.kind, FailureKind::Unreachable) {
             self.answered();
         }
         kind_for_scheduler(failure.kind)
     }
 
+    /// `mirror` said something that cannot be true. Each kind of it is kept once.
+    pub fn lied(&self, mirror: MirrorId, why: &str) {
+        let mut words = self.words[mirror.0 as usize].lock();
+        if !words.lies.iter().any(|lie| lie == why) {
+            if words.lies.len() == LIES_KEPT {
+                words.lies.remove(0);
+            }
+            words.lies.push(why.to_owned());
+        }
+    }
+
     /// `mirror` brought body bytes.
     pub fn brought(&self, mirror: MirrorId, bytes: u64) {
         self.metrics.fetched_bytes.add(bytes);
         self.words[mirror.0 as usize].lock().fetched_bytes += bytes;
+    }
+
+    /// `mirror` served a range of `file` to its end.
+    pub fn served(&self, mirror: MirrorId, file: &Arc<OpenFile>) {
+        self.words[mirror.0 as usize].lock().served = Some(file.clone());
     }
 
     /// What is known of a mirror in words.

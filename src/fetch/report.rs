@@ -134,7 +134,10 @@ impl Engine {
     pub async fn file_report(self: &Arc<Self>, path: &[u8]) -> Result<FileReport, Trouble> {
         let found = walk(&self.tree, path).await?;
         let version = self.tree.namespace.read().version(found.inode);
-        let Some(version) = version else { return Ok(FileReport { folder: true, ..FileReport::default() }) };
+        let Some(version) = version else {
+            let mirrors = self.plane.sources.iter().map(|source| source.redacted_url()).collect();
+            return Ok(FileReport { folder: true, mirrors, ..FileReport::default() });
+        };
         let (plane, tree) = (self.plane.clone(), self.tree.clone());
         let open = move || super::engine::open_file(&plane, &tree, found.inode);
         let file = tokio::task::spawn_blocking(open).await.unwrap_or(Err(Trouble::Ending))?;

@@ -4,7 +4,7 @@ use crate::cache::pool::{Filler, Reservation};
 use crate::chunk::{Class, FetchId, MirrorId, PAGE_BYTES, Pages};
 use crate::fetch::keeper::Keeper;
 use crate::fetch::opened::OpenFile;
-use crate::fetch::plane::{Plane, Suspect};
+use crate::fetch::plane::{Doubt, Plane};
 use crate::fetch::room;
 use crate::scheduler::{self, Event};
 use crate::sources::{Answer, Failure, FailureKind, RangeAsk};
@@ -53,10 +53,13 @@ impl Transfer {
         let mut ending = Ending { plane: plane.clone(), fetch: self.fetch, event: None };
         let result = self.bring(&plane, memory).await;
         ending.event = Some(match result {
-            Ok(()) => Event::Finished { fetch: self.fetch },
+            Ok(()) => {
+                plane.served(self.mirror, &self.file);
+                Event::Finished { fetch: self.fetch }
+            }
             Err(failure) => {
                 plane.metrics.fetch_failures.add(1);
-                self.suspect(&plane, &failure);
+                self.doubt(&plane, &failure);
                 tracing::debug!(mirror = self.mirror.0, pages = ?self.pages, why = failure.why, "a fetch failed");
                 Event::Failed { fetch: self.fetch, failure: plane.failed(self.mirror, &failure) }
             }
@@ -161,11 +164,19 @@ impl Transfer {
     }
 
     /// The mirror has another version, or none: the listing is to be asked for again.
-    fn suspect(&self, plane: &Plane, failure: &Failure) {
-        let missing = matches!(failure.kind, FailureKind::Missing);
-        if missing || matches!(failure.kind, FailureKind::Changed) {
-            // The receiver lives as long as the mount; at its end nobody needs to know.
-            let _ = plane.suspects.send(Suspect { file: self.file.inode, mirror: self.mirror, missing });
+    fn doubt(&self, plane: &Plane, failure: &Failure) {
+        let (file, mirror) = (self.file.inode, self.mirror);
+        let unknown = self.file.validator(plane.labels.of(mirror)).is_none();
+        if unknown && matches!(failure.kind, FailureKind::Changed) {
+            // Its own index says otherwise, and it has never served this version.
+            plane.lied(mirror, &failure.why);
         }
+        let doubt = match failure.kind {
+            FailureKind::Missing => Doubt::Missing { file, mirror },
+            FailureKind::Changed => Doubt::Changed { file, mirror },
+            _ => return,
+        };
+        // The receiver lives as long as the mount; at its end nobody needs to know.
+        let _ = plane.doubts.send(doubt);
     }
 }

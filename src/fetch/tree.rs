@@ -1,14 +1,14 @@
-//! The namespace, kept true: listings asked for once however many wait, merged as they come, saved
-//! for the next start, and never waited for on a FUSE thread.
+//! The namespace, asked: what is known is answered at once, what is not is listed or asked for first
+//! ([`super::listing`]), never on a FUSE thread.
 
 use crate::chunk::{Inode, MirrorId};
 use crate::clock::now;
 use crate::fetch::error::Trouble;
-use crate::fetch::plane::{Plane, Suspect};
+use crate::fetch::listing::{Doubted, Flight};
+use crate::fetch::plane::Plane;
 use crate::fetch::translate;
 use crate::namespace::{Attributes, Entries, Found, Freshness, Lookup, Namespace, NoFolder, Snapshot};
-use crate::scheduler::Event;
-use crate::sources::{Failure, FailureKind, Listing, Stat};
+use crate::sources::{Failure, FailureKind, Stat};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,28 +25,18 @@ const ROUNDS_MAX: usize = 4;
 pub struct Tree {
     /// What exists.
     pub namespace: RwLock<Namespace>,
-    plane: Arc<Plane>,
-    runtime: Handle,
-    flights: Mutex<HashMap<Inode, watch::Receiver<Flight>>>,
-    permits: Semaphore,
-}
-
-/// How far the listing of a folder has come.
-#[derive(Clone, Copy, Default, Debug)]
-struct Flight {
-    /// Some mirror's listing, or a saved one, is in.
-    usable: bool,
-    /// Some mirror has answered, be it that it lists no such folder.
-    answered: bool,
-    /// Every mirror has answered or failed.
-    over: bool,
+    pub(super) plane: Arc<Plane>,
+    pub(super) runtime: Handle,
+    pub(super) flights: Mutex<HashMap<Inode, watch::Receiver<Flight>>>,
+    pub(super) permits: Semaphore,
+    pub(super) doubts: Mutex<Doubted>,
 }
 
 impl Tree {
     /// Of `plane`'s mirrors, its listings asked for on `runtime`.
     pub fn new(namespace: Namespace, plane: Arc<Plane>, runtime: Handle) -> Arc<Tree> {
-        let (flights, permits) = (Mutex::default(), Semaphore::new(LISTINGS_AT_ONCE));
-        Arc::new(Tree { namespace: RwLock::new(namespace), plane, runtime, flights, permits })
+        let (flights, permits, doubts) = (Mutex::default(), Semaphore::new(LISTINGS_AT_ONCE), Mutex::default());
+        Arc::new(Tree { namespace: RwLock::new(namespace), plane, runtime, flights, permits, doubts })
     }
 
     /// The answer to a lookup that needs nobody's help; None where somebody must be asked first.
@@ -162,7 +152,7 @@ impl Tree {
         }
     }
 
-    fn is_listed(&self, folder: Inode) -> Result<bool, NoFolder> {
+    pub(super) fn is_listed(&self, folder: Inode) -> Result<bool, NoFolder> {
         Ok(matches!(self.namespace.write().entries(folder, now())?, Entries::Known { .. }))
     }
 
@@ -203,109 +193,9 @@ impl Tree {
         tokio::select! { _ = over => {}, () = patience => {} }
     }
 
-    fn relist_behind(self: &Arc<Self>, folder: Inode) {
+    pub(super) fn relist_behind(self: &Arc<Self>, folder: Inode) {
         if !self.plane.is_offline() {
             self.fly(folder);
-        }
-    }
-
-    /// The listing of `folder` that is under way; begun here where there is none.
-    fn fly(self: &Arc<Self>, folder: Inode) -> watch::Receiver<Flight> {
-        let mut flights = self.flights.lock();
-        if let Some(flight) = flights.get(&folder) {
-            return flight.clone();
-        }
-        let (progress, flight) = watch::channel(Flight::default());
-        flights.insert(folder, flight.clone());
-        let tree = self.clone();
-        self.runtime.spawn(async move {
-            tree.list_all(folder, &progress).await;
-            tree.flights.lock().remove(&folder);
-            progress.send_modify(|flight| flight.over = true);
-        });
-        flight
-    }
-
-    async fn list_all(self: &Arc<Self>, folder: Inode, progress: &watch::Sender<Flight>) {
-        let Some(path) = self.namespace.read().path(folder) else { return };
-        let _permit = self.permits.acquire().await;
-        if self.restore(folder, &path).await {
-            progress.send_modify(|flight| flight.usable = true);
-        }
-        let mut asked = tokio::task::JoinSet::new();
-        for (at, source) in self.plane.index_sources.iter().cloned().enumerate() {
-            let path = path.clone();
-            asked.spawn(async move { (MirrorId(at as u16), source.list(&path).await) });
-        }
-        let mut any = false;
-        while let Some(Ok((mirror, result))) = asked.join_next().await {
-            let listed = result.is_ok();
-            let answered = !matches!(&result, Err(failure) if failure.kind == FailureKind::Unreachable);
-            self.heard(folder, mirror, result);
-            any |= listed;
-            progress.send_modify(|flight| {
-                flight.usable |= listed;
-                flight.answered |= answered;
-            });
-        }
-        if any {
-            self.save(folder, path);
-        }
-    }
-
-    /// One mirror's listing, or why there is none.
-    fn heard(&self, folder: Inode, mirror: MirrorId, result: Result<Listing, Failure>) {
-        let seen = match result {
-            Ok(listing) => {
-                self.plane.answered();
-                let first_byte = listing.first_byte;
-                let claims = translate::claims(listing);
-                self.namespace.write().listed(folder, mirror, claims, now());
-                self.refresh_opened();
-                Ok(first_byte)
-            }
-            Err(failure) => {
-                tracing::debug!(mirror = mirror.0, why = failure.why, "a listing failed");
-                self.namespace.write().not_listed(folder, mirror, translate::not_listed(failure.kind), now());
-                Err(self.plane.failed(mirror, &failure))
-            }
-        };
-        self.plane.inbox.tell(Event::MirrorSeen { mirror, result: seen });
-    }
-
-    /// More mirrors may serve what is open now.
-    fn refresh_opened(&self) {
-        let namespace = self.namespace.read();
-        for file in self.plane.opened.all() {
-            if let Some(version) = namespace.version(file.inode) {
-                let (file, size_bytes, mirrors) = (file.inode, file.size_bytes, version.mirrors);
-                self.plane.inbox.tell(Event::Opened { file, size_bytes, mirrors, held: Vec::new() });
-            }
-        }
-    }
-
-    /// What the last run saved of a folder that this one has not seen yet. True where there was something.
-    async fn restore(&self, folder: Inode, path: &[u8]) -> bool {
-        let Some(disk) = self.plane.disk.clone() else { return false };
-        if self.is_listed(folder).unwrap_or(true) {
-            return false;
-        }
-        let wanted = path.to_vec();
-        let saved = tokio::task::spawn_blocking(move || disk.listing(&wanted)).await;
-        let Ok(Some(saved)) = saved else { return false };
-        match self.namespace.write().restored(folder, &saved, now()) {
-            Ok(_) => true,
-            Err(bad) => {
-                tracing::warn!(folder = %String::from_utf8_lossy(path), %bad, "a saved listing is damaged: asking the mirrors");
-                false
-            }
-        }
-    }
-
-    fn save(&self, folder: Inode, path: Vec<u8>) {
-        let Some(disk) = self.plane.disk.clone() else { return };
-        if let Some(saved) = self.namespace.read().save(folder) {
-            self.runtime.spawn_blocking(move || disk.put_listing(&path, saved));
         }
     }
 
@@ -358,23 +248,6 @@ impl Tree {
                 self.plane.failed(mirror, &failure);
                 false
             }
-        }
-    }
-
-    /// A mirror turned out to have another version of an open file, or none.
-    pub fn suspected(self: &Arc<Self>, suspect: &Suspect) {
-        let mut namespace = self.namespace.write();
-        if suspect.missing {
-            if let Some((folder, name)) = namespace.name(suspect.file) {
-                namespace.absent(folder, &name, suspect.mirror);
-            }
-        } else {
-            namespace.changed(suspect.file, Some(suspect.mirror), now());
-        }
-        let folder = namespace.name(suspect.file).map(|(folder, _)| folder);
-        drop(namespace);
-        if let Some(folder) = folder {
-            self.relist_behind(folder);
         }
     }
 }

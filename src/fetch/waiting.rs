@@ -193,6 +193,13 @@ impl Waiting {
         !self.concerned(file, Pages::new(page, u64::MAX)).is_empty()
     }
 
+    /// The files of reads that have waited since `since`.
+    pub fn files_since(&self, since: Time) -> Vec<Inode> {
+        let by_file = self.by_file.lock();
+        let long = |waiters: &Vec<Arc<Waiter>>| waiters.iter().any(|waiter| waiter.since <= since);
+        by_file.iter().filter(|(_, waiters)| long(waiters)).map(|(file, _)| *file).collect()
+    }
+
     /// When the oldest of them began.
     pub fn oldest(&self) -> Option<Time> {
         self.by_file.lock().values().flatten().map(|waiter| waiter.since).min()

@@ -24,7 +24,8 @@ pub fn mount(engine: Arc<Engine>, settings: &Settings, mountpoint: &Path) -> io:
         MountOption::DefaultPermissions,
         MountOption::FSName(settings.fsname.clone()),
         // As root the type would be plain `fuse` otherwise.
-        MountOption::Subtype("braidfs".into()),
+        // `Subtype` reaches fusermount3 only; the kernel takes it from root as it stands.
+        MountOption::CUSTOM("subtype=braidfs".into()),
     ];
     if settings.noexec {
         config.mount_options.push(MountOption::NoExec);

@@ -21,7 +21,7 @@ use crate::control::mountinfo;
 use crate::control::place::Places;
 use crate::control::server::Server;
 use crate::control::unmount::unmount;
-use crate::fetch::{self, Engine, Parts};
+use crate::fetch::{self, Engine, FirstLook, Parts};
 use crate::metrics::Metrics;
 use crate::namespace::{self, Namespace};
 use crate::scheduler::{self, Scheduler};
@@ -245,10 +245,17 @@ fn source_settings(mirror: &MirrorPlan) -> Result<sources::Settings, BadSource> 
 
 /// Is there anybody, or a cache that can serve? Else nothing is mounted, and each mirror's reason is said.
 fn look_first(engine: &Arc<Engine>) -> anyhow::Result<()> {
-    let Err(failures) = engine.first_look() else { return Ok(()) };
+    let (seen, failures) = engine.first_look();
     let lines: Vec<_> = failures.iter().map(|(url, why)| format!("  {url}: {why}")).collect();
     let why = lines.join("\n");
-    bail!("no mirror answers, and nothing is cached, so nothing is mounted:\n{why}")
+    match seen {
+        FirstLook::Online => Ok(()),
+        FirstLook::Cached => {
+            tracing::warn!("offline: no mirror answers, what is cached is served:\n{why}");
+            Ok(())
+        }
+        FirstLook::Nobody => bail!("no mirror lists the dataset, and nothing is cached, so nothing is mounted:\n{why}"),
+    }
 }
 
 async fn pause(length: Duration) {

@@ -19,7 +19,7 @@ pub enum BadMountpoint {
     #[error("the mountpoint {0} is not empty, and what is in it would be hidden: give an empty folder")]
     NotEmpty(PathBuf),
     /// Something is mounted there.
-    #[error("{0} is a mountpoint already (of {1}): unmount it with `umount {0}`, or give another folder")]
+    #[error("{0} is mounted already ({1}): unmount it with `umount {0}`, or give another folder")]
     Mounted(PathBuf, String),
     /// It cannot be looked at.
     #[error("the mountpoint {0} cannot be used: {1}")]
@@ -49,10 +49,7 @@ pub fn prepare(path: &Path) -> Result<PathBuf, BadMountpoint> {
         return Err(BadMountpoint::NoHelper);
     }
     let absolute = std::path::absolute(path).map_err(|error| BadMountpoint::Unusable(path.into(), error))?;
-    if let Err(error) = fs::metadata(&absolute)
-        && error.raw_os_error() == Some(rustix::io::Errno::NOTCONN.raw_os_error())
-    {
-        // "Transport endpoint is not connected": its daemon is gone.
+    if is_stale(&absolute) {
         unmount(&absolute, true).map_err(|why| BadMountpoint::Stale(absolute.clone(), why))?;
         tracing::warn!(mountpoint = %absolute.display(), "took away what a daemon that died had left");
     }
@@ -72,6 +69,15 @@ pub fn prepare(path: &Path) -> Result<PathBuf, BadMountpoint> {
         return Err(BadMountpoint::NotEmpty(path.into()));
     }
     Ok(canonical)
+}
+
+/// Ours, and its daemon is gone: "Transport endpoint is not connected". Attributes may still be in the
+/// kernel's cache, so a folder must be opened to know. A mount of others is not touched: it may hang.
+fn is_stale(path: &Path) -> bool {
+    let mounts = mountinfo::read(Path::new("/proc/self/mountinfo")).unwrap_or_default();
+    let ours = mountinfo::mount_of(&mounts, path).is_some_and(|mount| mount.mountpoint == path && mount.is_braidfs());
+    let gone = |error: io::Error| error.raw_os_error() == Some(rustix::io::Errno::NOTCONN.raw_os_error());
+    ours && fs::read_dir(path).err().is_some_and(gone)
 }
 
 fn is_installed(program: &str) -> bool {
@@ -101,6 +107,6 @@ mod tests {
         assert!(say(&folder.path().join("no")).contains("mkdir -p"));
         assert!(say(&file).contains("not a folder"));
         assert!(say(folder.path()).contains("not empty"));
-        assert!(say(Path::new("/proc")).contains("mountpoint already"));
+        assert!(say(Path::new("/proc")).contains("mounted already"));
     }
 }

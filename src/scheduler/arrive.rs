@@ -75,6 +75,7 @@ impl Scheduler {
         mirror.bodies += 1;
         mirror.meter.start(now);
         mirror.sign_at = now;
+        mirror.silent_files.clear();
         mirror.breaker.sign_of_life();
         self.on_life(now);
     }
@@ -99,6 +100,7 @@ impl Scheduler {
         mirror.learn_gap(gap);
         mirror.meter.add(now, bytes);
         mirror.sign_at = now;
+        mirror.silent_files.clear();
         mirror.arrived_bytes += bytes;
         mirror.remaining_bytes -= bytes;
         mirror.breaker.sign_of_life();

@@ -225,6 +225,11 @@ impl Breaker {
         self.tries = 0;
     }
 
+    /// What opened it was not its fault.
+    pub(super) fn forgive(&mut self) {
+        self.level = 0;
+    }
+
     /// Body bytes came from it.
     pub(super) fn sign_of_life(&mut self) {
         self.tries = 0;

@@ -113,6 +113,8 @@ pub enum Event {
         /// The time to its first byte, or why there was none.
         result: Result<Duration, Failure>,
     },
+    /// Every mirror was asked for something at once, outside the data plane, and none answers.
+    NobodyAnswers,
     /// So much memory is free, or can be freed at once, for what nobody waits for yet.
     BudgetChanged {
         /// Bytes.

@@ -2,6 +2,7 @@
 //! when no mirror is left.
 
 use super::breaker::{BreakerState, Reason};
+use super::stall::SILENT_FILES_MAX;
 use super::table::State;
 use super::{Action, Failure, Hopeless, INTEREST, OVERSLEPT, Scheduler, TICK};
 use crate::chunk::{Class, FetchId, Inode, MirrorId, Pages};
@@ -130,6 +131,9 @@ impl Scheduler {
     pub(super) fn on_probe_done(&mut self, now: Time, id: MirrorId, result: Result<Duration, Failure>) {
         let Some(mirror) = self.mirror_mut(id) else { return };
         mirror.breaker.probe_at = None;
+        if result.is_ok() && mirror.breaker.reason == Reason::Stalled && mirror.breaker.state != BreakerState::Closed {
+            self.rest_silent_files(now, id);
+        }
         if result == Err(Failure::Unreachable) {
             let longest = self.longest_backoff();
             let mirror = &mut self.mirrors[usize::from(id.0)];
@@ -140,6 +144,34 @@ impl Scheduler {
             return;
         }
         self.on_mirror_seen(now, id, result);
+    }
+
+    /// It lives, and fell silent over few files: they are rested, not the mirror.
+    fn rest_silent_files(&mut self, now: Time, id: MirrorId) {
+        let until = now + self.settings.rest;
+        let mirror = &mut self.mirrors[usize::from(id.0)];
+        if mirror.silent_files.len() >= SILENT_FILES_MAX {
+            return;
+        }
+        mirror.breaker.forgive();
+        for file in std::mem::take(&mut mirror.silent_files) {
+            if let Some(known) = self.files.get_mut(&file) {
+                known.exclude(id, Failure::Unreachable, until);
+                self.rest_due = Some(self.rest_due.map_or(until, |due| due.min(until)));
+            }
+        }
+    }
+
+    /// Every mirror was asked at once, from outside the data plane, and none answers: no need to wait for more.
+    pub(super) fn on_nobody_answers(&mut self, now: Time) {
+        let longest = self.longest_backoff();
+        for mirror in &mut self.mirrors {
+            // As many failures as open it; they are one trouble, so it stops there by itself.
+            for _ in 0..self.settings.breaker_failures {
+                mirror.breaker.failure(now, &self.settings, &mut self.rng, longest);
+            }
+        }
+        self.go_offline(now);
     }
 
     pub(super) fn on_mirror_seen(&mut self, now: Time, id: MirrorId, result: Result<Duration, Failure>) {
@@ -191,6 +223,10 @@ impl Scheduler {
         }
         if self.wants.is_empty() && self.wanted_at.is_some_and(|at| now >= at + INTEREST) {
             self.wanted_at = None;
+        }
+        if self.rest_due.is_some_and(|due| due <= now) {
+            self.rest_due = self.files.values().filter_map(|file| file.rest_ends(now)).min();
+            self.dirty = true;
         }
         self.probe(now);
         if self.fetches.live > 0 && now >= self.next_tick {
@@ -267,13 +303,20 @@ impl Scheduler {
             .iter()
             .all(|mirror| mirror.breaker.tries >= OFFLINE_TRIES || quarantined(mirror.breaker.reason));
         if tried && now >= since + self.settings.offline_after {
-            self.offline_since = Some(now);
-            self.offline_due = None;
-            self.alert(None, None, "no mirror answers: offline until one does".into());
-            for (file, pages) in self.wants.take(|_| true).into_iter().map(|want| (want.file, want.pages)) {
-                self.out.push_back(Action::Fail { file, pages, why: Hopeless::Offline });
-                self.unwant(file, pages);
-            }
+            self.go_offline(now);
+        }
+    }
+
+    fn go_offline(&mut self, now: Time) {
+        if self.offline_since.is_some() {
+            return;
+        }
+        self.offline_since = Some(now);
+        self.offline_due = None;
+        self.alert(None, None, "no mirror answers: offline until one does".into());
+        for (file, pages) in self.wants.take(|_| true).into_iter().map(|want| (want.file, want.pages)) {
+            self.out.push_back(Action::Fail { file, pages, why: Hopeless::Offline });
+            self.unwant(file, pages);
         }
     }
 

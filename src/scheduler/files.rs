@@ -45,12 +45,22 @@ impl File {
         self.mirrors.contains(mirror) && self.excluded.get(&mirror).is_none_or(|&(_, until)| until <= now)
     }
 
+    /// When the first mirror that is rested for it may be asked again.
+    pub(super) fn rest_ends(&self, now: Time) -> Option<Time> {
+        let rests = self.excluded.values().filter(|&&(why, until)| why == Failure::Unreachable && until > now);
+        rests.map(|&(_, until)| until).min()
+    }
+
     /// Nobody may be asked for it: why.
     pub(super) fn hopeless(&self, now: Time) -> Option<Hopeless> {
         if self.mirrors.iter().any(|mirror| self.serves(mirror, now)) {
             return None;
         }
         let any = |wanted| self.excluded.values().any(|&(why, _)| why == wanted);
+        // A mirror that fell silent over it is only rested: it may bring it yet.
+        if any(Failure::Unreachable) {
+            return None;
+        }
         // What tells the user most: another version exists, then wrong bytes, then a locked door.
         Some(if any(Failure::Changed) {
             Hopeless::Changed
@@ -97,6 +107,16 @@ mod tests {
         assert_eq!(file.hopeless(Time(0)), Some(Hopeless::Changed));
         assert_eq!(file.hopeless(Time(10)), None);
         assert_eq!(File::new(1, MirrorSet::new()).hopeless(Time(0)), Some(Hopeless::Missing));
+    }
+
+    #[test]
+    fn a_mirror_that_is_rested_is_still_a_hope() {
+        let mut file = File::new(1, MirrorSet::first(2));
+        file.exclude(MirrorId(0), Failure::Missing, Time(90));
+        file.exclude(MirrorId(1), Failure::Unreachable, Time(50));
+        assert!(!file.serves(MirrorId(1), Time(49)) && file.hopeless(Time(49)).is_none());
+        assert_eq!(file.rest_ends(Time(49)), Some(Time(50)));
+        assert!(file.serves(MirrorId(1), Time(50)) && file.rest_ends(Time(50)).is_none());
     }
 
     #[test]

@@ -83,6 +83,8 @@ pub(super) struct Mirror {
     pub(super) failures: Failures,
     pub(super) last_failure: Option<(Time, Failure)>,
     pub(super) corrupt_files: BTreeSet<Inode>,
+    /// Files that it fell silent over since it last gave a byte.
+    pub(super) silent_files: BTreeSet<Inode>,
     /// Was there room for a background fetch when last looked?
     pub(super) had_room: bool,
 }
@@ -105,6 +107,7 @@ impl Mirror {
             failures: Failures::default(),
             last_failure: None,
             corrupt_files: BTreeSet::new(),
+            silent_files: BTreeSet::new(),
             had_room: true,
         }
     }

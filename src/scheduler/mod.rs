@@ -97,6 +97,8 @@ pub struct Scheduler {
     down_since: Option<Time>,
     /// When to look whether that is being offline.
     offline_due: Option<Time>,
+    /// When the first mirror that is rested for a file may be asked again.
+    rest_due: Option<Time>,
     offline_since: Option<Time>,
     /// Somebody waits for a mirror whose breaker is open.
     hurried: bool,
@@ -129,6 +131,7 @@ impl Scheduler {
             wanted_at: None,
             down_since: None,
             offline_due: None,
+            rest_due: None,
             offline_since: None,
             hurried: false,
             alerts: 0,
@@ -157,6 +160,7 @@ impl Scheduler {
             Event::Dropped { file, pages } => self.on_dropped(now, file, pages),
             Event::ProbeDone { mirror, result } => self.on_probe_done(now, mirror, result),
             Event::MirrorSeen { mirror, result } => self.on_mirror_seen(now, mirror, result),
+            Event::NobodyAnswers => self.on_nobody_answers(now),
             Event::BudgetChanged { background_bytes } => {
                 self.dirty |= background_bytes > self.budget_bytes;
                 self.budget_bytes = background_bytes;
@@ -185,6 +189,7 @@ impl Scheduler {
         let mut at = |time: Option<Time>| due = [due, time].into_iter().flatten().min();
         at(self.demand_paused_until);
         at(self.background_paused_until);
+        at(self.rest_due);
         if self.fetches.live > 0 {
             at(Some(self.next_tick));
         }

@@ -54,6 +54,8 @@ pub struct Settings {
     pub whole_bytes_max: u64,
     /// How long a mirror is not asked again for a file that it said it has not, in this version.
     pub exclusion: Duration,
+    /// How long a mirror is not asked for a file that it fell silent over while it answers otherwise.
+    pub rest: Duration,
     /// How long a mirror that served wrong bytes is not believed.
     pub quarantine: Duration,
 }
@@ -82,6 +84,7 @@ impl Default for Settings {
             probe_timeout: Duration::from_secs(1),
             whole_bytes_max: 1 << 20,
             exclusion: Duration::from_secs(60),
+            rest: Duration::from_secs(2),
             quarantine: Duration::from_secs(300),
         }
     }

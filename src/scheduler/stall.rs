@@ -9,6 +9,9 @@ use crate::clock::Time;
 /// One silent fetch of a mirror whose others go on is a bad connection or an unfair share, more rarely a
 /// stall: it is given this much longer.
 const ALIVE_FACTOR: f64 = 3.0;
+/// A mirror that falls silent over fewer files than this, and answers a probe, is not at fault itself: one
+/// file of it is on a disk or behind a proxy that hangs, and the others must go on.
+pub(super) const SILENT_FILES_MAX: usize = 3;
 /// Our own bytes before an answer excuse it for no longer than this.
 const QUEUE_SECONDS_MAX: f64 = 0.5;
 /// Who waits needs one read's worth first, and gets it elsewhere as demand, not behind what is in flight.
@@ -44,7 +47,9 @@ impl Scheduler {
 
     fn on_stalled(&mut self, now: Time, id: FetchId, mirror_id: MirrorId, waited: bool, alive: bool, alone: bool) {
         let longest = self.longest_backoff();
+        let file = self.fetches.all.get(&id).map(|fetch| fetch.file);
         let mirror = &mut self.mirrors[usize::from(mirror_id.0)];
+        mirror.silent_files.extend(file);
         mirror.failures.stalled += 1;
         mirror.last_failure = Some((now, Failure::Unreachable));
         let usable = mirror.breaker.usable(now);

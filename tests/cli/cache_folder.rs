@@ -53,7 +53,7 @@ fn what_else_lies_in_it_is_left_alone() {
     let folder = place.path("photos");
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("cat.jpg"), b"mine").unwrap();
-    let mount = place.mount(&[mirror.url()], &["--cache-dir", folder.to_str().unwrap(), "--cache-size", "1MiB"]);
+    let mount = place.mount(&[mirror.url()], &["--cache-dir", folder.to_str().unwrap(), "--cache-size", "16MiB"]);
     assert_eq!(fs::read(mount.path("a")).unwrap(), b"a");
     mount.umount();
     assert_eq!(fs::read(folder.join("cat.jpg")).unwrap(), b"mine");

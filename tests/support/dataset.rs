@@ -105,7 +105,8 @@ pub fn odd_names() -> Vec<OsString> {
         "http:colon",
         "back\\slash",
         "a..b",
-        "...",
+        // nginx leaves names that begin with a dot out of its index pages.
+        "x...",
         "[brackets]{braces}",
         "tilde~",
         "ünïcödé 日本語 🦀",

@@ -226,5 +226,9 @@ fn mounts_at(path: &Path) -> Vec<String> {
 
 /// Is something mounted there that was not before, and does it answer?
 fn is_fresh(path: &Path, before: &[String]) -> bool {
-    mounts_at(path).iter().any(|mount| !before.contains(mount)) && fs::metadata(path).is_ok()
+    // The kernel uses the number of a mount that is gone again, so a number that was there before may be
+    // new. A folder is opened, since attributes of a dead mount may still be cached.
+    let now = mounts_at(path);
+    let changed = now.iter().any(|mount| !before.contains(mount)) || now.len() == 1 && before.len() == 1;
+    changed && fs::read_dir(path).is_ok()
 }
