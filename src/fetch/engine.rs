@@ -260,7 +260,11 @@ pub(in crate::fetch) fn open_file(plane: &Plane, tree: &Tree, inode: Inode) -> R
     if new {
         let held = held(plane, &file);
         let size_bytes = file.size_bytes;
-        plane.inbox.tell(Event::Opened { file: inode, size_bytes, mirrors: version.mirrors, held });
+        // Looked at again, and told under the lock: a listing that is merged from now on finds the file
+        // open and tells of its mirrors after us.
+        let namespace = tree.namespace.read();
+        let mirrors = namespace.version(inode).map_or(version.mirrors, |version| version.mirrors);
+        plane.inbox.tell(Event::Opened { file: inode, size_bytes, mirrors, held });
         if !version.silent.is_empty() {
             // Mirrors that were not there when the folder was listed may be there now.
             let _ = plane.doubts.send(Doubt::Waiting { file: inode });

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Part of the folder's name: change it with the contents, so that an old build's files are not used.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// The large files: name, bytes. One ends on a page, one in the middle of one, one is odd in every way.
 pub const BIG: [(&str, u64); 4] =
     [("big/a.bin", 32 << 20), ("big/b.bin", (16 << 20) + 1234), ("big/c.bin", 3_333_333), ("big/d.bin", 8 << 20)];
