@@ -27,6 +27,14 @@ const DOUBT_PERIOD: Duration = Duration::from_millis(500);
 const PUBLISH_PERIOD: Duration = Duration::from_millis(200);
 /// A read that the cache disk has not answered after this goes to the mirrors: a disk can hang for ever.
 const DISK_PATIENCE: Duration = Duration::from_secs(2);
+/// What a fetch in flight takes beside its pages: hyper reads into up to 400 KiB, and the kernel's copy of
+/// the last frames is still held while it is poured into the pool.
+const CONNECTION_BYTES: u64 = 448 << 10;
+/// Of the 64 MiB that the daemon may take beside the pool, what connections and names may have; the rest
+/// is the program itself, its stacks and its tables.
+const EXTERNAL_FREE_BYTES: u64 = 16 << 20;
+/// The pool is resized in steps of this.
+const EXTERNAL_STEP_BYTES: u64 = 2 << 20;
 /// From this many pages on, a fetch takes whole extents of the pool.
 pub const STREAM_PAGES: u64 = 64;
 
@@ -41,6 +49,7 @@ pub struct Driver {
     disk_reads: VecDeque<(Time, Arc<OpenFile>, Pages)>,
     dropped: Vec<(Inode, Pages)>,
     budget_bytes: u64,
+    external_bytes: u64,
     next_expiry: Time,
     next_publish: Time,
     next_doubt: Time,
@@ -57,6 +66,7 @@ impl Driver {
             disk_reads: VecDeque::new(),
             dropped: Vec::new(),
             budget_bytes: u64::MAX,
+            external_bytes: 0,
             next_expiry: Time(0),
             next_publish: Time(0),
             next_doubt: Time(0),
@@ -290,6 +300,22 @@ impl Driver {
         };
         let task = tokio::task::spawn_local(transfer.run(self.plane.clone(), memory));
         self.running.insert(fetch, task.abort_handle());
+        self.count_external();
+    }
+
+    /// Connections and names count in the memory limit: what they take beyond what is allowed for them
+    /// beside the pool is taken from the pool.
+    fn count_external(&mut self) {
+        let connections = self.running.len() as u64 * CONNECTION_BYTES;
+        let bytes = connections + self.plane.names_bytes.load(Ordering::Relaxed);
+        let external_bytes = bytes.saturating_sub(EXTERNAL_FREE_BYTES);
+        // Shrinking looks through the pool: not for each fetch.
+        if external_bytes.abs_diff(self.external_bytes) >= EXTERNAL_STEP_BYTES || external_bytes == 0 {
+            if external_bytes != self.external_bytes {
+                self.plane.pool.set_external_bytes(external_bytes);
+            }
+            self.external_bytes = external_bytes;
+        }
     }
 
     /// There is no memory for it, or nobody has its file open any more.
@@ -327,6 +353,7 @@ impl Driver {
             self.next_publish = time + PUBLISH_PERIOD;
             self.plane.snapshot.store(Some(Arc::new(self.scheduler.snapshot(time))));
             self.plane.pool.give_back(time);
+            self.count_external();
         }
     }
 

@@ -35,6 +35,7 @@ struct Streak {
     begin: u64,
     next: u64,
     reads: u64,
+    read_pages: u64,
     age: u64,
     mark: Option<Arc<AtomicU64>>,
 }
@@ -89,6 +90,7 @@ impl Handle {
         }
         streak.age = age;
         streak.reads += 1;
+        streak.read_pages += pages.count();
         streak.next = streak.next.max(pages.end);
         streak.tell(self.file.inode, readers, inbox);
         Place {
@@ -110,8 +112,10 @@ fn oldest(streaks: &[Streak]) -> usize {
 }
 
 impl Streak {
+    /// Pages read in order. Two random reads that happen to be near each other span many pages and have
+    /// read few of them: that is no streak.
     fn length_pages(&self) -> u64 {
-        self.next - self.begin
+        self.read_pages.min(self.next - self.begin)
     }
 
     /// Tell the scheduler where the reader is, where that is news.
@@ -130,7 +134,7 @@ impl Streak {
         }
         // Until the scheduler sets the next mark there is nothing more to say.
         mark.store(self.next + SLACK_PAGES, Ordering::Relaxed);
-        let length_pages = self.next - self.begin;
+        let length_pages = self.length_pages();
         inbox.tell(Event::Streak { reader, file, position: self.next, length_pages });
     }
 
@@ -201,6 +205,15 @@ mod tests {
         handle.close(&readers, &inbox);
         let closed = told(&inbox).into_iter().filter(|event| matches!(event, Event::Closed { .. })).count();
         assert_eq!(closed, 2);
+    }
+
+    #[test]
+    fn random_reads_that_happen_to_be_near_are_no_streak() {
+        let (handle, readers, inbox) = handle();
+        for at in [1_000, 1_200, 1_100, 1_300, 1_250, 1_500, 1_700] {
+            assert!(!handle.reads(Pages::new(at, at + 1), &readers, &inbox).in_order);
+        }
+        assert!(told(&inbox).is_empty());
     }
 
     #[test]

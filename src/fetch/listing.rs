@@ -125,7 +125,10 @@ impl Tree {
                 self.plane.answered();
                 let first_byte = listing.first_byte;
                 let claims = translate::claims(listing);
-                self.namespace.write().listed(folder, mirror, claims, now());
+                let mut namespace = self.namespace.write();
+                namespace.listed(folder, mirror, claims, now());
+                self.plane.names_bytes.store(namespace.memory_bytes(), Ordering::Relaxed);
+                drop(namespace);
                 self.refresh_opened();
                 Ok(first_byte)
             }

@@ -55,6 +55,8 @@ pub struct Plane {
     pub memory_freed: Notify,
     /// Doubts about what exists, to whoever keeps the tree.
     pub doubts: mpsc::UnboundedSender<Doubt>,
+    /// What the tree's names take of memory, in bytes. Kept by the tree after each listing.
+    pub names_bytes: AtomicU64,
     last_answer: AtomicU64,
     words: Vec<Mutex<Words>>,
 }
@@ -135,6 +137,7 @@ impl Plane {
             disk_room: Notify::new(),
             memory_freed: Notify::new(),
             doubts,
+            names_bytes: AtomicU64::new(0),
             last_answer: AtomicU64::new(0),
             words,
         }

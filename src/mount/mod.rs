@@ -224,12 +224,24 @@ fn start_engine(plan: &MountPlan, disk: Option<Disk>, metrics: Arc<Metrics>) -> 
     };
     tree.validate().map_err(anyhow::Error::msg)?;
     let labels = sources.iter().map(|source| fetch::label(source.url().as_str())).collect();
-    let decisions = scheduler::Settings { pool_bytes: pool.limit_bytes(), ..scheduler::Settings::default() };
+    let decisions = decisions(pool.limit_bytes());
     let time = clock::now();
     // The seed only spreads retries and equal mirrors: that it differs between starts is the point of it.
     let scheduler = Scheduler::new(decisions, sources.len(), time.0, time);
     let parts = Parts { settings, metrics, pool, disk, sources, index_sources };
     Engine::start(parts, Namespace::new(tree, labels), scheduler).context("cannot start the engine's threads")
+}
+
+/// A small memory carries fewer connections at a time: each has its buffers beside the pool.
+fn decisions(pool_bytes: u64) -> scheduler::Settings {
+    let built_in = scheduler::Settings::default();
+    let mebibytes = (pool_bytes >> 20) as usize;
+    scheduler::Settings {
+        pool_bytes,
+        demand_fetches_max: (mebibytes / 8).clamp(4, built_in.demand_fetches_max),
+        background_fetches_max: (mebibytes / 16).clamp(2, built_in.background_fetches_max),
+        ..built_in
+    }
 }
 
 fn source_settings(mirror: &MirrorPlan) -> Result<sources::Settings, BadSource> {
