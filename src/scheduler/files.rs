@@ -6,10 +6,16 @@ use super::table::Table;
 use crate::chunk::{MirrorId, MirrorSet, Pages};
 use crate::clock::Time;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Readahead of a stretch of 1 MiB is given up after so many failures (spec 3.3): demand will ask again.
 const STRETCH_FAILURES_MAX: u8 = 3;
 const STRETCH_PAGES: u64 = 256;
+/// A stretch that was moved to another mirror for being late is moved again only when it is this much
+/// later still, doubled each time: two mirrors that share a slow link would pass it to and fro for ever.
+const MOVES_COUNTED_MAX: u32 = 6;
+/// After so long a move is forgotten.
+const MOVE_FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct File {
@@ -20,13 +26,14 @@ pub(super) struct File {
     pub(super) forgotten: bool,
     excluded: BTreeMap<MirrorId, (Failure, Time)>,
     stretch_failures: BTreeMap<u64, u8>,
+    moves: BTreeMap<u64, (u32, Time)>,
 }
 
 impl File {
     pub(super) fn new(size_bytes: u64, mirrors: MirrorSet) -> File {
         let table = Table::new(Pages::of_file(size_bytes).end);
-        let (excluded, stretch_failures) = (BTreeMap::new(), BTreeMap::new());
-        File { size_bytes, mirrors, table, forgotten: false, excluded, stretch_failures }
+        let (excluded, stretch_failures, moves) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        File { size_bytes, mirrors, table, forgotten: false, excluded, stretch_failures, moves }
     }
 
     /// Who serves it is known anew. A mirror that was not in the last list gets another chance.
@@ -84,6 +91,20 @@ impl File {
         given_up
     }
 
+    /// Unfinished pages from `page` on go to another mirror because they are late.
+    pub(super) fn count_move(&mut self, page: u64, now: Time) {
+        self.moves.retain(|_, (_, at)| now.since(*at) < MOVE_FORGOTTEN_AFTER);
+        let entry = self.moves.entry(page / STRETCH_PAGES).or_insert((0, now));
+        *entry = (entry.0 + 1, now);
+    }
+
+    /// How many times later than usual pages from `page` on must be to be moved: 1, or more where they were
+    /// moved lately.
+    pub(super) fn patience(&self, page: u64, now: Time) -> f64 {
+        let moved = self.moves.get(&(page / STRETCH_PAGES)).filter(|(_, at)| now.since(*at) < MOVE_FORGOTTEN_AFTER);
+        moved.map_or(1.0, |(count, _)| f64::from(1u32 << (*count).min(MOVES_COUNTED_MAX)))
+    }
+
     /// These pages came: their failures are forgotten.
     pub(super) fn forget_failures(&mut self, pages: Pages) {
         if !self.stretch_failures.is_empty() {
@@ -107,6 +128,17 @@ mod tests {
         assert_eq!(file.hopeless(Time(0)), Some(Hopeless::Changed));
         assert_eq!(file.hopeless(Time(10)), None);
         assert_eq!(File::new(1, MirrorSet::new()).hopeless(Time(0)), Some(Hopeless::Missing));
+    }
+
+    #[test]
+    fn each_move_takes_twice_the_lateness_of_the_one_before_for_a_while() {
+        let mut file = File::new(8 << 20, MirrorSet::first(2));
+        let now = Time(1);
+        assert_eq!(file.patience(300, now), 1.0);
+        file.count_move(300, now);
+        file.count_move(310, now);
+        assert_eq!((file.patience(300, now), file.patience(0, now)), (4.0, 1.0));
+        assert_eq!(file.patience(300, now + MOVE_FORGOTTEN_AFTER), 1.0);
     }
 
     #[test]

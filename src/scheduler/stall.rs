@@ -107,6 +107,8 @@ impl Scheduler {
             }
             let Some(slack) = self.slack_seconds(fetch, total_rate) else { continue };
             let Some((own, allowed)) = self.lateness(now, fetch, slack) else { continue };
+            let patience = self.patience(now, fetch);
+            let (allowed, factor) = (allowed * patience, self.settings.late_factor * patience);
             let next = (NEXT_BYTES.min(rest)) as f64 / fetch.meter.rate(now, 0.0);
             let waited = fetch.waited && fetch.phase == Phase::Body && next > allowed;
             if own <= allowed && !waited {
@@ -115,8 +117,8 @@ impl Scheduler {
             let Some((seconds, at)) = self.soonest_other(now, fetch, rest, &moved_bytes) else { continue };
             let other = &self.mirrors[at];
             let shared = (NEXT_BYTES * (other.fetches as u64 + 1)) as f64 / other.rate(now) + other.latency_seconds();
-            let late = own > allowed + self.settings.late_factor * seconds;
-            if late || (waited && next > allowed + self.settings.late_factor * shared) {
+            let late = own > allowed + factor * seconds;
+            if late || (waited && next > allowed + factor * shared) {
                 moved_bytes[at] += rest as f64;
                 moves.push(id);
             }
@@ -124,7 +126,21 @@ impl Scheduler {
         for id in moves {
             let drain = self.worth_draining(now, id);
             self.learn_from_moved(now, id);
+            self.count_move(now, id);
             self.cancel(now, id, drain);
+        }
+    }
+
+    fn patience(&self, now: Time, fetch: &Fetch) -> f64 {
+        let start = fetch.owned.first().map_or(0, |run| run.start);
+        self.files.get(&fetch.file).map_or(1.0, |file| file.patience(start, now))
+    }
+
+    fn count_move(&mut self, now: Time, id: FetchId) {
+        let Some(fetch) = self.fetches.all.get(&id) else { return };
+        let (file, start) = (fetch.file, fetch.owned.first().map_or(0, |run| run.start));
+        if let Some(known) = self.files.get_mut(&file) {
+            known.count_move(start, now);
         }
     }
 
