@@ -44,7 +44,7 @@ pub struct StatusReport {
     pub disk_bytes: u64,
     /// And may take at most; 0 where nothing is kept on disk.
     pub disk_limit: u64,
-    /// `ok`, `none`, `full`, `slow` or `failing`.
+    /// `ok`, `none` (nothing is kept on disk) or `failing` (what is held is served, nothing new is kept).
     pub disk_state: String,
     /// How long the oldest read or lookup that waits has waited, in milliseconds; none where none waits.
     pub oldest_operation_ms: Option<u64>,

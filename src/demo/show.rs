@@ -67,6 +67,7 @@ impl Stage<'_> {
         command.arg("-c").arg(line).current_dir(self.mount.mountpoint()).stdout(Stdio::piped());
         let child = command.spawn().with_context(|| format!("cannot run `{line}`"))?;
         let said = self.watch(child, |stdout, said| drop(stdout.read_to_end(said)))?;
+        self.wipe();
         print!("{}", String::from_utf8_lossy(&said));
         println!("{}", self.table());
         Ok(())
@@ -85,6 +86,7 @@ impl Stage<'_> {
         let feeder = std::thread::spawn(move || drop(stdin.write_all(&original)));
         self.watch(child, |stdout, said| drop(stdout.read_to_end(said)))?;
         drop(feeder.join());
+        self.wipe();
         println!("the same, byte for byte\n{}", self.table());
         Ok(())
     }
@@ -120,8 +122,15 @@ impl Stage<'_> {
     fn draw(&self) {
         if self.live {
             let table = self.table();
-            print!("{table}\x1b[{}A\r", table.lines().count());
+            print!("\r\x1b[J{table}\x1b[{}A", table.lines().count());
             let _ = std::io::stdout().flush();
+        }
+    }
+
+    /// What a moving table left on the screen below.
+    fn wipe(&self) {
+        if self.live {
+            print!("\r\x1b[J");
         }
     }
 
@@ -137,8 +146,7 @@ impl Stage<'_> {
                 count => format!(", broke off or fell silent {count} times"),
             };
             let name = self.names[at];
-            // Blanks at the end wipe what a longer line left.
-            table += &format!("  {name:<6} {megabytes:>7.1} MB  {rate:>5.1} MB/s  {bar:<BAR_WIDTH$}{faults}   \n");
+            table += &format!("  {name:<6} {megabytes:>7.1} MB  {rate:>5.1} MB/s  {bar:<BAR_WIDTH$}{faults}\n");
         }
         table + &summary(&report)
     }

@@ -27,6 +27,9 @@ const DOUBT_PERIOD: Duration = Duration::from_millis(500);
 const PUBLISH_PERIOD: Duration = Duration::from_millis(200);
 /// A read that the cache disk has not answered after this goes to the mirrors: a disk can hang for ever.
 const DISK_PATIENCE: Duration = Duration::from_secs(2);
+/// The kernel reads the page that somebody waits for once more when its readahead has failed. That second
+/// try comes at once and fails at once, or a deadline would last twice its time.
+const RETRY_FAILS: Duration = Duration::from_millis(250);
 /// What a fetch in flight takes beside its pages: hyper reads into up to 400 KiB, and the kernel's copy of
 /// the last frames is still held while it is poured into the pool.
 const CONNECTION_BYTES: u64 = 448 << 10;
@@ -37,6 +40,14 @@ const EXTERNAL_FREE_BYTES: u64 = 16 << 20;
 const EXTERNAL_STEP_BYTES: u64 = 2 << 20;
 /// From this many pages on, a fetch takes whole extents of the pool.
 pub const STREAM_PAGES: u64 = 64;
+
+/// A read that failed at its deadline.
+struct Expired {
+    at: Time,
+    file: Inode,
+    pages: Pages,
+    trouble: Trouble,
+}
 
 /// The driver of one mount.
 pub struct Driver {
@@ -50,6 +61,8 @@ pub struct Driver {
     dropped: Vec<(Inode, Pages)>,
     budget_bytes: u64,
     external_bytes: u64,
+    /// Reads that failed at their deadline just now.
+    expired: Vec<Expired>,
     next_expiry: Time,
     next_publish: Time,
     next_doubt: Time,
@@ -67,6 +80,7 @@ impl Driver {
             dropped: Vec::new(),
             budget_bytes: u64::MAX,
             external_bytes: 0,
+            expired: Vec::new(),
             next_expiry: Time(0),
             next_publish: Time(0),
             next_doubt: Time(0),
@@ -127,6 +141,13 @@ impl Driver {
 
     /// A read gets all its memory at once, or queues: reads that each held half of theirs would wait for ever.
     fn admit(&mut self, time: Time, waiter: Arc<Waiter>) {
+        let again =
+            |failed: &Expired| failed.file == waiter.file.inode && !failed.pages.intersect(waiter.pages).is_empty();
+        self.expired.retain(|failed| time.since(failed.at) < RETRY_FAILS);
+        if let Some(trouble) = self.expired.iter().find(|failed| again(failed)).map(|failed| failed.trouble) {
+            waiter.fail(trouble, &self.plane.metrics);
+            return;
+        }
         if !self.parked.is_empty() || !self.begin(time, &waiter) {
             self.plane.metrics.waiting_reads.add(1);
             self.parked.push_back(waiter);
@@ -392,6 +413,8 @@ impl Driver {
             let answered = self.plane.last_answer() >= waiter.since;
             let trouble = if answered { Trouble::Stalled } else { Trouble::TimedOut };
             if waiter.fail(trouble, &self.plane.metrics) {
+                let (file, pages) = (waiter.file.inode, waiter.pages);
+                self.expired.push(Expired { at: time, file, pages, trouble });
                 let path = String::from_utf8_lossy(&waiter.file.path).into_owned();
                 let waited = time.since(waiter.since);
                 tracing::warn!(path, pages = ?waiter.pages, ?waited, "a read failed: {trouble}");

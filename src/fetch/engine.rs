@@ -19,6 +19,7 @@ use crate::fetch::waiting::{Waiter, wanted};
 use crate::namespace::{Attributes, Kind, Namespace, Snapshot};
 use crate::scheduler::{Event, Scheduler};
 use parking_lot::Mutex;
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -173,6 +174,17 @@ impl Engine {
             drop(pinned);
             return self.consumed(file, pages, place.in_order);
         }
+        if plane.pool.missing(file.inode, pages).is_empty()
+            && let Some(scratch) = copied(plane, file, pages)
+        {
+            // Its pages are not neighbours in memory (a read across two extents): copied once.
+            plane.metrics.read_memory_hits.add(1);
+            plane.metrics.read_copies.add(1);
+            plane.metrics.read_bytes.add(bytes.end - bytes.start);
+            answer(Ok(wanted(&scratch, pages, &bytes)));
+            SCRATCH.set(scratch);
+            return self.consumed(file, pages, place.in_order);
+        }
         let pages = widened(file, pages);
         let waiter = Waiter::new(file.clone(), pages, bytes, place, Box::new(answer));
         if file.on_disk(pages) && from_disk::now(plane, file, pages) && waiter.try_answer(&plane.pool, &plane.metrics) {
@@ -235,6 +247,18 @@ impl Drop for Engine {
             meta.shutdown_background();
         }
     }
+}
+
+thread_local! {
+    /// Room for one read of each thread of `fs`, kept between reads.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// `pages` in the scratch of this thread, where all are still held.
+fn copied(plane: &Plane, file: &OpenFile, pages: Pages) -> Option<Vec<u8>> {
+    let mut scratch = SCRATCH.take();
+    scratch.resize((pages.count() * PAGE_BYTES) as usize, 0);
+    plane.pool.copy(file.inode, pages, &mut scratch).then_some(scratch)
 }
 
 /// A small file is fetched whole: its request costs more than its bytes, and the disk keeps it whole.

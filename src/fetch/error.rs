@@ -31,7 +31,7 @@ pub enum Trouble {
     #[error("every mirror that answers serves something else")]
     Corrupt,
     /// The disk cache cannot keep what prefetch brought.
-    #[error("the disk cache cannot keep it")]
+    #[error("the disk cache cannot keep it (is --cache-size too small, or the disk full?)")]
     NotKept,
     /// A bound of this mount is reached (open files, names).
     #[error("a limit of this mount is reached")]

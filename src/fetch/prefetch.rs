@@ -17,6 +17,8 @@ use tokio::task::JoinSet;
 const STRETCH_PAGES: u64 = 2048;
 /// Files of a job that are open at a time: small ones need many round trips at once.
 const FILES_AT_ONCE: usize = 256;
+/// Of the cache's limit, what pages can have: the rest is checksums, bitmaps and what waits to be evicted.
+const USABLE_PERCENT: u64 = 95;
 /// Failures that are kept by name. The rest are counted.
 const FAILURES_KEPT: usize = 1000;
 
@@ -148,12 +150,25 @@ impl Job {
             }
             other => other?,
         };
-        self.progress.bytes.fetch_add(file.size_bytes, Ordering::Relaxed);
-        file.job(true);
-        let result = self.bring(&file).await;
-        file.job(false);
+        let asked_bytes = self.progress.bytes.fetch_add(file.size_bytes, Ordering::Relaxed) + file.size_bytes;
+        let result = match self.fits(asked_bytes) {
+            true => {
+                file.job(true);
+                let result = self.bring(&file).await;
+                file.job(false);
+                result
+            }
+            false => Err(Trouble::NotKept),
+        };
         close_file(&self.plane, &file);
         result
+    }
+
+    /// Can the disk cache hold all that was asked for so far at once? What does not fit would push out what
+    /// the same job has just brought.
+    fn fits(&self, asked_bytes: u64) -> bool {
+        let limit_bytes = self.plane.disk.as_ref().map_or(0, |disk| disk.limit_bytes());
+        asked_bytes <= limit_bytes / 100 * USABLE_PERCENT
     }
 
     /// Every page of a file, stretch by stretch as the window allows, then wait until all are durable.

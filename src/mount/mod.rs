@@ -41,6 +41,8 @@ const DRAIN_PERIOD: Duration = Duration::from_millis(50);
 
 /// Free space that is left to others on the cache's disk: enough for logs and package managers to go on.
 const FREE_FLOOR_BYTES: u64 = 256 << 20;
+/// A cache below this would be all bookkeeping (the least that --cache-size takes, too).
+const DISK_BYTES_MIN: u64 = 16 << 20;
 /// Of the memory, what may wait to be written: what waits is pinned, and readers come first.
 const DISK_QUEUE_SHARE: u64 = 4;
 
@@ -196,6 +198,11 @@ fn open_disk(plan: &MountPlan, mountpoint: &Path, metrics: &Arc<Metrics>) -> any
         Some(bytes) => bytes,
         None => disk::default_size_limit(dir).with_context(|| format!("cannot look at {}", dir.display()))?,
     };
+    if size_limit_bytes < DISK_BYTES_MIN {
+        let free = size_limit_bytes >> 10;
+        tracing::warn!("nothing is kept on disk: a tenth of what is free in {} is {free} KiB", dir.display());
+        return Ok(None);
+    }
     let settings = disk::Settings {
         dir: dir.to_owned(),
         size_limit_bytes,

@@ -2,6 +2,7 @@
 
 use super::Scheduler;
 use super::files::File;
+use super::mirror::Mirror;
 use crate::chunk::MirrorId;
 use crate::clock::Time;
 
@@ -10,6 +11,11 @@ use crate::clock::Time;
 const UNKNOWN_SECONDS: f64 = 0.05;
 /// … or this part of the longest window, where that is less: on fast links it would never get one.
 const UNKNOWN_OF_WINDOW: f64 = 0.5;
+
+/// Bodies of a healthy mirror have a byte every few ms; a lost packet is repaired within some tens.
+const SILENCE_NOTICED_SECONDS: f64 = 0.06;
+/// How much a silence counts against a mirror: after 100 ms of it, another that is half a second slower.
+const SILENCE_WEIGHT: f64 = 5.0;
 
 /// One mirror as a planning pass sees it. The pass gives it work, some of it only in thought.
 #[derive(Clone, Debug)]
@@ -119,7 +125,7 @@ impl Scheduler {
             all.push(Lane {
                 id: MirrorId(at as u16),
                 rate,
-                latency_seconds,
+                latency_seconds: latency_seconds + self.silence_seconds(now, mirror),
                 load_bytes: mirror.remaining_bytes as f64,
                 fetches: mirror.fetches,
                 demand_room: settings.demand_fetches_max.saturating_sub(mirror.demand_fetches),
@@ -135,6 +141,16 @@ impl Scheduler {
         let window_bytes = settings.readahead_bytes_max.min(settings.pool_bytes / 2);
         let doubt_seconds = UNKNOWN_SECONDS.min(UNKNOWN_OF_WINDOW * window_bytes as f64 / rate.max(1.0));
         Lanes { all, rate, rotation: self.rotation, whole_bytes_max: settings.whole_bytes_max, doubt_seconds }
+    }
+
+    /// A mirror whose bodies have all stopped may be gone, which is known only when its silence has lasted.
+    /// Until then whoever waits is better sent to one that is talking.
+    fn silence_seconds(&self, now: Time, mirror: &Mirror) -> f64 {
+        let silence = now.seconds_since(mirror.sign_at);
+        match mirror.bodies > 0 && silence > SILENCE_NOTICED_SECONDS && now >= self.blameless_until {
+            true => SILENCE_WEIGHT * silence,
+            false => 0.0,
+        }
     }
 }
 
