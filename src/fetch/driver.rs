@@ -33,11 +33,10 @@ const RETRY_FAILS: Duration = Duration::from_millis(250);
 /// What a fetch in flight takes beside its pages: hyper reads into up to 400 KiB, and the kernel's copy of
 /// the last frames is still held while it is poured into the pool.
 const CONNECTION_BYTES: u64 = 448 << 10;
-/// Of the 64 MiB that the daemon may take beside the pool, what connections and names may have; the rest
-/// is the program itself, its stacks and its tables.
-const EXTERNAL_FREE_BYTES: u64 = 16 << 20;
 /// The pool is resized in steps of this.
 const EXTERNAL_STEP_BYTES: u64 = 2 << 20;
+/// Less than a round trip's worth is left of a fetch that is drained.
+const DRAIN_PATIENCE: Duration = Duration::from_millis(300);
 /// From this many pages on, a fetch takes whole extents of the pool.
 pub const STREAM_PAGES: u64 = 64;
 
@@ -58,9 +57,14 @@ pub struct Driver {
     parked: VecDeque<Arc<Waiter>>,
     /// Reads that the disk's threads were asked for, and when we stop to wait for them.
     disk_reads: VecDeque<(Time, Arc<OpenFile>, Pages)>,
+    /// Fetches that are only read out, and when that must have ended: one that fell silent would keep the
+    /// page that it was in the middle of from everybody else.
+    draining: VecDeque<(Time, FetchId)>,
     dropped: Vec<(Inode, Pages)>,
     budget_bytes: u64,
     external_bytes: u64,
+    /// Fetches at once lately.
+    connections: u64,
     /// Reads that failed at their deadline just now.
     expired: Vec<Expired>,
     next_expiry: Time,
@@ -77,9 +81,11 @@ impl Driver {
             running: HashMap::new(),
             parked: VecDeque::new(),
             disk_reads: VecDeque::new(),
+            draining: VecDeque::new(),
             dropped: Vec::new(),
             budget_bytes: u64::MAX,
             external_bytes: 0,
+            connections: 0,
             expired: Vec::new(),
             next_expiry: Time(0),
             next_publish: Time(0),
@@ -110,6 +116,7 @@ impl Driver {
         let wake = self.scheduler.poll_timeout().unwrap_or(Time::NEVER).min(self.next_publish);
         let waits = !self.parked.is_empty() || !self.plane.waiting.is_empty();
         let wake = if waits { wake.min(self.next_expiry) } else { wake };
+        let wake = self.draining.front().map_or(wake, |(until, _)| wake.min(*until));
         #[allow(clippy::disallowed_methods, reason = "the driver is where time passes")]
         let timeout = tokio::time::sleep(wake.since(time));
         tokio::select! { () = self.plane.inbox.woken() => {}, () = timeout => {} }
@@ -279,10 +286,11 @@ impl Driver {
                 self.start(time, fetch, transfer);
             }
             Action::Cancel { fetch, drain } => {
-                // What is drained runs to its end by itself; its pages are welcome.
-                if !drain && let Some(task) = self.running.remove(&fetch) {
-                    self.plane.metrics.redispatches.add(1);
-                    task.abort();
+                self.plane.metrics.redispatches.add(1);
+                match drain {
+                    // It runs to its end by itself, and its pages are welcome; but nobody watches it any more.
+                    true => self.draining.push_back((time + DRAIN_PATIENCE, fetch)),
+                    false => self.abort(fetch),
                 }
             }
             Action::Probe { mirror } => self.probe(mirror),
@@ -301,6 +309,12 @@ impl Driver {
                 self.plane.metrics.alerts.add(1);
                 tracing::warn!(mirror, path, "{what}");
             }
+        }
+    }
+
+    fn abort(&mut self, fetch: FetchId) {
+        if let Some(task) = self.running.remove(&fetch) {
+            task.abort();
         }
     }
 
@@ -324,17 +338,14 @@ impl Driver {
         self.count_external();
     }
 
-    /// Connections and names count in the memory limit: what they take beyond what is allowed for them
-    /// beside the pool is taken from the pool.
+    /// Connections and names count in the memory limit: what they take is taken from the pool.
     fn count_external(&mut self) {
-        let connections = self.running.len() as u64 * CONNECTION_BYTES;
-        let bytes = connections + self.plane.names_bytes.load(Ordering::Relaxed);
-        let external_bytes = bytes.saturating_sub(EXTERNAL_FREE_BYTES);
+        self.connections = self.connections.max(self.running.len() as u64);
+        let connections = self.connections * CONNECTION_BYTES;
+        let external_bytes = connections + self.plane.names_bytes.load(Ordering::Relaxed);
         // Shrinking looks through the pool: not for each fetch.
-        if external_bytes.abs_diff(self.external_bytes) >= EXTERNAL_STEP_BYTES || external_bytes == 0 {
-            if external_bytes != self.external_bytes {
-                self.plane.pool.set_external_bytes(external_bytes);
-            }
+        if external_bytes.abs_diff(self.external_bytes) >= EXTERNAL_STEP_BYTES {
+            self.plane.pool.set_external_bytes(external_bytes);
             self.external_bytes = external_bytes;
         }
     }
@@ -362,6 +373,10 @@ impl Driver {
     }
 
     fn housekeeping(&mut self, time: Time) {
+        while self.draining.front().is_some_and(|(until, _)| *until <= time) {
+            let (_, fetch) = self.draining.pop_front().expect("it was just there");
+            self.abort(fetch);
+        }
         if time >= self.next_expiry {
             self.next_expiry = time + EXPIRY_PERIOD;
             self.expire(time);
@@ -374,6 +389,8 @@ impl Driver {
             self.next_publish = time + PUBLISH_PERIOD;
             self.plane.snapshot.store(Some(Arc::new(self.scheduler.snapshot(time))));
             self.plane.pool.give_back(time);
+            // Kept connections hold their buffers for a while after their fetch.
+            self.connections -= self.connections / 16;
             self.count_external();
         }
     }

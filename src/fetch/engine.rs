@@ -32,6 +32,9 @@ pub use crate::fetch::plane::Parts;
 /// network nearly always; two keep a big listing's parsing from holding up a small one.
 const META_THREADS: usize = 2;
 
+/// Threads that open files in the disk's index and parse listings. Each has a heap of its own, so not one for
+/// each of a hundred files that are opened at once.
+const BLOCKING_THREADS: usize = 4;
 /// How long the end waits for a disk that is slow, or hangs.
 const SYNC_MAX: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -54,6 +57,7 @@ impl Engine {
         let plane = Arc::new(Plane::new(parts, doubts));
         let meta = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(META_THREADS)
+            .max_blocking_threads(BLOCKING_THREADS)
             .thread_name("braidfs-meta")
             .enable_all()
             .build()?;

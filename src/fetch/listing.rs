@@ -152,6 +152,15 @@ impl Tree {
         }
     }
 
+    /// [`Self::restore`] of a folder by its inode.
+    pub(super) async fn restore_now(&self, folder: Inode) -> bool {
+        let path = self.namespace.read().path(folder);
+        match path {
+            Some(path) => self.restore(folder, &path).await,
+            None => false,
+        }
+    }
+
     /// What the last run saved of a folder that this one has not seen yet. True where there was something.
     async fn restore(&self, folder: Inode, path: &[u8]) -> bool {
         let Some(disk) = self.plane.disk.clone() else { return false };

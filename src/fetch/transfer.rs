@@ -149,10 +149,12 @@ impl Transfer {
         // Nearly always one run; a vector allocates only where there is any.
         let mut arrived = Vec::new();
         filler.fill(bytes, |pages| arrived.push(pages));
-        plane.metrics.wasted_bytes.add(filler.skipped_bytes() - skipped);
+        let skipped = filler.skipped_bytes() - skipped;
+        plane.metrics.wasted_bytes.add(skipped);
         let reached = filler.position() / PAGE_BYTES;
         plane.inbox.tell(Event::Progress { fetch: self.fetch, total_bytes });
-        if arrived.is_empty() {
+        // Bytes that were let go, because another fetch is at their page, are no progress for who waits.
+        if arrived.is_empty() && skipped == 0 {
             let none = Pages::new(reached, reached);
             plane.waiting.published(self.file.inode, none, reached, &plane.pool, &plane.metrics);
         }

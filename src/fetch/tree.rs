@@ -2,7 +2,7 @@
 //! ([`super::listing`]), never on a FUSE thread.
 
 use crate::chunk::{Inode, MirrorId};
-use crate::clock::now;
+use crate::clock::{Time, now};
 use crate::fetch::error::Trouble;
 use crate::fetch::listing::{Doubted, Flight};
 use crate::fetch::plane::Plane;
@@ -12,11 +12,17 @@ use crate::sources::{Failure, FailureKind, Stat};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
 /// Folders listed at a time: enough to hide a round trip each, few enough to be polite.
 const LISTINGS_AT_ONCE: usize = 16;
+/// After waiting for a listing in vain, what is known is served without waiting for so long.
+const VAIN_PERIOD: Duration = Duration::from_secs(2);
+/// How often a wait for a first listing looks whether it is offline by now.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Listing, asking and looking again ends after so many rounds: mirrors that change faster than we
 /// can look must not hold a lookup for ever.
 const ROUNDS_MAX: usize = 4;
@@ -30,13 +36,22 @@ pub struct Tree {
     pub(super) flights: Mutex<HashMap<Inode, watch::Receiver<Flight>>>,
     pub(super) permits: Semaphore,
     pub(super) doubts: Mutex<Doubted>,
+    waited_in_vain: AtomicU64,
 }
 
 impl Tree {
     /// Of `plane`'s mirrors, its listings asked for on `runtime`.
     pub fn new(namespace: Namespace, plane: Arc<Plane>, runtime: Handle) -> Arc<Tree> {
         let (flights, permits, doubts) = (Mutex::default(), Semaphore::new(LISTINGS_AT_ONCE), Mutex::default());
-        Arc::new(Tree { namespace: RwLock::new(namespace), plane, runtime, flights, permits, doubts })
+        Arc::new(Tree {
+            namespace: RwLock::new(namespace),
+            plane,
+            runtime,
+            flights,
+            permits,
+            doubts,
+            waited_in_vain: AtomicU64::new(0),
+        })
     }
 
     /// The answer to a lookup that needs nobody's help; None where somebody must be asked first.
@@ -158,8 +173,19 @@ impl Tree {
 
     /// List a folder that is not known at all. Returns as soon as it can be used.
     pub async fn list(self: &Arc<Self>, folder: Inode) -> Result<(), Trouble> {
+        if self.plane.is_offline() {
+            return if self.restore_now(folder).await { Ok(()) } else { Err(Trouble::Offline) };
+        }
         let mut flight = self.fly(folder);
-        let usable = flight.wait_for(|flight| flight.usable || flight.over).await;
+        let usable = loop {
+            let usable = flight.wait_for(|flight| flight.usable || flight.over);
+            #[allow(clippy::disallowed_methods, reason = "fetch waits for time: offline rings no bell")]
+            let look_again = tokio::time::sleep(LOOK_AGAIN);
+            tokio::select! {
+                usable = usable => break usable.map(|flight| *flight),
+                () = look_again => if self.plane.is_offline() { return Err(Trouble::Offline) },
+            }
+        };
         if usable.is_ok_and(|flight| flight.usable) {
             return Ok(());
         }
@@ -176,12 +202,23 @@ impl Tree {
     }
 
     /// List a known folder again, but do not wait for mirrors longer than is decent: what is known serves.
+    /// Where nobody came in time, nobody is waited for again for a while, in any folder.
     async fn relist(self: &Arc<Self>, folder: Inode) {
+        if self.nobody_came() {
+            return;
+        }
         let mut flight = self.fly(folder);
-        let answered = flight.wait_for(|flight| flight.usable || flight.over);
-        #[allow(clippy::disallowed_methods, reason = "fetch waits for time")]
-        let patience = tokio::time::sleep(self.plane.settings.relist_patience);
-        tokio::select! { _ = answered => {}, () = patience => {} }
+        let heard = flight.wait_for(|flight| flight.usable || flight.over);
+        let heard = tokio::time::timeout(self.plane.settings.relist_patience, heard).await;
+        if !heard.is_ok_and(|heard| heard.is_ok_and(|flight| flight.answered)) {
+            self.waited_in_vain.store(now().0, Ordering::Relaxed);
+        }
+    }
+
+    /// Was a mirror waited for in vain a moment ago, and none has answered since?
+    fn nobody_came(&self) -> bool {
+        let vain = Time(self.waited_in_vain.load(Ordering::Relaxed));
+        vain > Time(0) && now().since(vain) < VAIN_PERIOD && self.plane.last_answer() < vain
     }
 
     /// Until every mirror has listed a folder or failed to, but no longer than is decent.
