@@ -121,6 +121,8 @@ impl Engine {
             report.bytes_per_second = seen.throughput_bytes_per_second.unwrap_or(0.0);
             report.first_byte = seen.time_to_first_byte;
             report.in_flight_bytes = seen.in_flight_bytes;
+            // Silence is seen by the scheduler alone.
+            report.failures += seen.failures.stalled;
         }
         report
     }
