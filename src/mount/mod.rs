@@ -122,9 +122,9 @@ impl Mount {
         self.mounted.mountpoint()
     }
 
-    /// Until a signal comes, or the mount is gone by another hand (`umount`, `braidfs umount`).
+    /// Until a signal comes, or the mount is gone by another hand (`umount`, `braidfs umount`) and nobody
+    /// uses it any more.
     pub fn wait_for_the_end(&self) -> anyhow::Result<()> {
-        let mut stopped = self.stop.subscribe();
         self.engine.runtime().block_on(async {
             use tokio::signal::unix::{SignalKind, signal};
             let mut interrupt = signal(SignalKind::interrupt())?;
@@ -134,7 +134,6 @@ impl Mount {
                 tokio::select! {
                     _ = interrupt.recv() => return Ok(()),
                     _ = terminate.recv() => return Ok(()),
-                    _ = stopped.wait_for(|stop| *stop == Stop::Ended) => return Ok(()),
                     () = look_again => if self.mounted.is_over() { return Ok(()) },
                 }
             }

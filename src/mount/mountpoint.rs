@@ -29,7 +29,7 @@ pub enum BadMountpoint {
     Stale(PathBuf, UnmountError),
     /// There is no FUSE.
     #[error(
-        "/dev/fuse cannot be opened ({0}): load it with `modprobe fuse`, or give the container `--device /dev/fuse`"
+        "/dev/fuse cannot be opened ({0}): load it with `modprobe fuse`, give the container `--device /dev/fuse`, or let users open it with `chmod 666 /dev/fuse`"
     )]
     NoFuse(io::Error),
     /// Somebody who is not root, and no helper.
@@ -39,10 +39,7 @@ pub enum BadMountpoint {
 
 /// Make sure that `path` can be mounted on. What a crash left there is taken away. Returns it made absolute.
 pub fn prepare(path: &Path) -> Result<PathBuf, BadMountpoint> {
-    // Only our own uid matters: the kernel refuses the rest with its own words.
-    if let Err(error) = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse")
-        && (rustix::process::getuid().is_root() || error.kind() == io::ErrorKind::NotFound)
-    {
+    if let Err(error) = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse") {
         return Err(BadMountpoint::NoFuse(error));
     }
     if !rustix::process::getuid().is_root() && !is_installed("fusermount3") {

@@ -29,7 +29,8 @@ pub fn umount(desk: &Desk, path: &Path, lazy: bool, screen: &mut Screen<'_>) -> 
         return busy(&mount, &users, screen);
     }
     match end(desk, &mount, lazy) {
-        Ok(pid) => finish(desk, &mount, pid, screen),
+        // A detached mount ends when its last user lets go, which is nobody's to wait for.
+        Ok(pid) => finish(desk, &mount, pid.filter(|_| !lazy), screen),
         Err(ClientError::Refused(Refusal { kind: RefusalKind::Busy, .. })) => busy(&mount, &users_of(&mount), screen),
         Err(error) => screen.fail(&error),
     }
