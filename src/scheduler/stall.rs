@@ -12,8 +12,12 @@ const ALIVE_FACTOR: f64 = 3.0;
 /// A mirror that falls silent over fewer files than this, and answers a probe, is not at fault itself: one
 /// file of it is on a disk or behind a proxy that hangs, and the others must go on.
 pub(super) const SILENT_FILES_MAX: usize = 3;
-/// Our own bytes before an answer excuse it for no longer than this.
+/// But not where a reader waits: what a mirror that has just died still had in its socket buffers arrives for
+/// half a second, while what it was asked since is never answered.
+const ALIVE_WAITED_FACTOR: f64 = 1.2;
+/// Our own bytes before an answer excuse it for no longer than this; less where a reader waits.
 const QUEUE_SECONDS_MAX: f64 = 0.5;
+const QUEUE_WAITED_SECONDS_MAX: f64 = 0.1;
 /// Who waits needs one read's worth first, and gets it elsewhere as demand, not behind what is in flight.
 const NEXT_BYTES: u64 = 128 << 10;
 /// A mirror of which nothing is known has so long to bring what a reader waits for, and twice the time of
@@ -29,7 +33,12 @@ impl Scheduler {
         for (&id, fetch) in self.fetches.all.iter().filter(|(_, fetch)| !fetch.cancelled) {
             let silence = now.seconds_since(fetch.sign_at);
             let alive = now.since(self.mirrors[usize::from(fetch.mirror.0)].sign_at) < self.settings.stall;
-            let borne = self.borne_seconds(now, fetch) * if alive { ALIVE_FACTOR } else { 1.0 };
+            let factor = match (alive, fetch.waited) {
+                (false, _) => 1.0,
+                (true, true) => ALIVE_WAITED_FACTOR,
+                (true, false) => ALIVE_FACTOR,
+            };
+            let borne = self.borne_seconds(now, fetch) * factor;
             if silence < borne {
                 continue;
             }
@@ -81,7 +90,8 @@ impl Scheduler {
             None => settings.first_byte_unknown.as_secs_f64(),
         };
         let before = mirror.remaining_bytes.saturating_sub(fetch.remaining_bytes());
-        late + (before as f64 / mirror.rate(now)).min(QUEUE_SECONDS_MAX)
+        let queue_max = if fetch.waited { QUEUE_WAITED_SECONDS_MAX } else { QUEUE_SECONDS_MAX };
+        late + (before as f64 / mirror.rate(now)).min(queue_max)
     }
 
     /// Is there another mirror that may be asked for this file now?
