@@ -45,7 +45,11 @@ impl Scheduler {
             let alone = !self.another(now, fetch.file, fetch.mirror);
             let level = self.mirrors[usize::from(fetch.mirror.0)].breaker.tries.min(2);
             let patience = self.settings.patience * 2u32.pow(level);
-            if !alone || silence >= patience.as_secs_f64().max(borne) {
+            // A connection whose first packet was lost takes a second to try again; the mirror itself talks, so
+            // somebody who waits asks it once more by another, twice as late each time.
+            let unanswered = alive && fetch.waited && fetch.phase != Phase::Body;
+            let again = unanswered && silence >= borne * self.patience(now, fetch);
+            if !alone || again || silence >= patience.as_secs_f64().max(borne) {
                 stalled.push((id, fetch.mirror, fetch.waited, alive, alone));
             }
         }
@@ -56,6 +60,9 @@ impl Scheduler {
 
     fn on_stalled(&mut self, now: Time, id: FetchId, mirror_id: MirrorId, waited: bool, alive: bool, alone: bool) {
         let longest = self.longest_backoff();
+        if alone && alive {
+            self.count_move(now, id);
+        }
         let file = self.fetches.all.get(&id).map(|fetch| fetch.file);
         let mirror = &mut self.mirrors[usize::from(mirror_id.0)];
         mirror.silent_files.extend(file);
