@@ -119,8 +119,8 @@ impl Breaker {
             if self.state != BreakerState::Closed {
                 self.tries += 1;
                 self.open(now, self.reason, settings, rng, longest);
+                return false;
             }
-            return false;
         }
         match self.state {
             BreakerState::Closed => {
@@ -304,6 +304,16 @@ mod tests {
         breaker.on_time(now, &settings, &mut rng, settings.offline_backoff_max);
         breaker.probe_failed(now, &settings, &mut rng, settings.offline_backoff_max);
         assert!(breaker.next_try.since(now) < Duration::from_secs(2), "offline, it is tried often");
+    }
+
+    #[test]
+    fn a_rest_that_ended_while_a_probe_was_out_ends_with_the_probe() {
+        let (mut breaker, settings, mut rng) = parts();
+        breaker.failure(Time(1), &settings, &mut rng, settings.backoff_max);
+        breaker.probe_at = Some(Time(2));
+        let lost = Time(2) + settings.probe_timeout;
+        assert!(!breaker.on_time(lost, &settings, &mut rng, settings.backoff_max));
+        assert_eq!(breaker.timeout(&settings), None, "or its driver would be woken at once");
     }
 
     #[test]
