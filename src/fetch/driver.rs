@@ -129,6 +129,9 @@ impl Driver {
                 if let Event::Finished { fetch } | Event::Failed { fetch, .. } = event {
                     self.running.remove(&fetch);
                 }
+                if !matches!(event, Event::Progress { .. } | Event::Arrived { .. }) {
+                    tracing::trace!(?event, "told");
+                }
                 self.scheduler.handle(time, event);
             }
             Command::FromDisk { file, pages } => {
@@ -279,6 +282,7 @@ impl Driver {
     }
 
     fn act(&mut self, time: Time, action: Action) {
+        tracing::trace!(?action, "decided");
         match action {
             Action::Start { fetch, mirror, file, pages, class, whole } => {
                 let transfer =

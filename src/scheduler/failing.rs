@@ -234,12 +234,20 @@ impl Scheduler {
             if now >= self.blameless_until {
                 self.redispatch_stalled(now);
                 self.redispatch_late(now);
+                self.look_at_connections(now);
             }
         }
         if self.offline_due.is_some_and(|due| due <= now) {
             self.offline_due = None;
         }
         self.check_offline(now);
+    }
+
+    fn look_at_connections(&mut self, now: Time) {
+        for mirror in self.mirrors.iter_mut().filter(|mirror| mirror.bodies > 0) {
+            let (running, rate) = (mirror.fetches - mirror.demand_fetches, mirror.rate(now));
+            mirror.connections.look(now, running, rate, self.settings.background_fetches_max);
+        }
     }
 
     /// Let the breakers know the time, and send the probes that are due.

@@ -1,6 +1,7 @@
 //! What is known of one mirror, and what it has in flight.
 
 use super::breaker::Breaker;
+use super::connections::Connections;
 use super::event::Failure;
 use super::meter::{Latency, Meter};
 use super::settings::Settings;
@@ -13,12 +14,17 @@ use std::collections::BTreeSet;
 const SUPPOSED_RATE: f64 = 10e6;
 /// And its supposed time to first byte: optimistic, or a mirror would never be tried.
 const SUPPOSED_LATENCY_SECONDS: f64 = 0.02;
-/// A fetch takes about this long: short enough that a stall has little to move, long enough that a
-/// request costs little.
-const FETCH_SECONDS: f64 = 0.1;
+/// A fetch takes about this long of its share of the link: short enough that a stall has little to move, long
+/// enough that a request costs little …
+const FETCH_SECONDS: f64 = 0.2;
+/// … and that a round trip is a small part of it.
+const FETCH_ROUND_TRIPS: f64 = 8.0;
 /// In flight at a time: this much of its rate, beside what two round trips hold, so that the link never
 /// idles between fetches.
 const WINDOW_SECONDS: f64 = 0.2;
+/// With less than this on its way a link is about to idle: a round trip until the next answer begins, and
+/// another that the figure may be wrong by.
+const FILLED_ROUND_TRIPS: f64 = 2.0;
 /// The first fetch of a mirror of which nothing is known.
 const FIRST_FETCH_BYTES: u64 = 128 << 10;
 
@@ -75,6 +81,8 @@ pub(super) struct Mirror {
     pub(super) demand_fetches: usize,
     /// Those whose body has begun.
     pub(super) bodies: usize,
+    /// How many background fetches it has at a time.
+    pub(super) connections: Connections,
     /// What its live fetches have still to bring, in bytes.
     pub(super) remaining_bytes: u64,
     pub(super) arrived_bytes: u64,
@@ -101,6 +109,7 @@ impl Mirror {
             fetches: 0,
             demand_fetches: 0,
             bodies: 0,
+            connections: Connections::new(),
             remaining_bytes: 0,
             arrived_bytes: 0,
             sign_at: now,
@@ -120,25 +129,42 @@ impl Mirror {
         self.latency.seconds().unwrap_or(SUPPOSED_LATENCY_SECONDS)
     }
 
-    /// The size that a fetch from it should have: about a tenth of a second of it.
+    /// The size that a fetch from it should have, among as many as it has at a time.
     pub(super) fn fetch_bytes(&self, rate: f64, settings: &Settings) -> u64 {
         let most = if self.meter.known() { settings.fetch_bytes_max } else { FIRST_FETCH_BYTES };
-        let length = rate * FETCH_SECONDS.max(4.0 * self.latency_seconds());
+        let share = rate / self.connections.limit(settings.background_fetches_max) as f64;
+        let length = share * FETCH_SECONDS.max(FETCH_ROUND_TRIPS * self.latency_seconds());
         (length as u64).clamp(settings.fetch_bytes_min.min(most), most.max(settings.fetch_bytes_min))
     }
 
-    /// What it may have in flight for the background, in bytes: at least two fetches.
+    /// What it may have in flight for the background, in bytes: at least all the fetches that it has at a time.
     pub(super) fn window_bytes(&self, rate: f64, settings: &Settings) -> u64 {
         let filled = rate * (WINDOW_SECONDS + 2.0 * self.latency_seconds());
-        (filled as u64).min(settings.window_bytes_max).max(2 * self.fetch_bytes(rate, settings))
+        let fetches = self.connections.limit(settings.background_fetches_max).max(2) as u64;
+        (filled as u64).min(settings.window_bytes_max).max(fetches * self.fetch_bytes(rate, settings))
+    }
+
+    /// How many background fetches it may have at a time with so much on its way.
+    pub(super) fn background_max(&self, rate: f64, load_bytes: f64, settings: &Settings) -> usize {
+        match self.meter.known() {
+            true if load_bytes >= self.filled_bytes(rate) => self.connections.limit(settings.background_fetches_max),
+            // What is left is here before the next answer could begin, however many fetches that is.
+            true => settings.background_fetches_max,
+            // A mirror on trial has one fetch to show what it is.
+            false => 1,
+        }
+    }
+
+    /// With so much on its way its link does not idle.
+    pub(super) fn filled_bytes(&self, rate: f64) -> f64 {
+        rate * FILLED_ROUND_TRIPS * self.latency_seconds()
     }
 
     /// How many more bytes of background it may be given; 0 until half a fetch is free, or fetches would
     /// be cut into crumbs.
     pub(super) fn room_bytes(&self, rate: f64, settings: &Settings) -> u64 {
-        // A mirror on trial has one fetch to show what it is.
-        let most = if self.meter.known() { settings.background_fetches_max } else { 1 };
-        if self.fetches - self.demand_fetches >= most {
+        let running = self.fetches - self.demand_fetches;
+        if running >= self.background_max(rate, self.remaining_bytes as f64, settings) {
             return 0;
         }
         let room = self.window_bytes(rate, settings).saturating_sub(self.remaining_bytes);

@@ -9,7 +9,7 @@
 //! | `event` `action` | the seam |
 //! | `table` `files` | each page's state; what is known of a file |
 //! | `wants` `readahead` | who wants what, and what readers will want soon |
-//! | `meter` `mirror` `breaker` | what is known of a mirror, and whether it is asked |
+//! | `meter` `mirror` `breaker` `connections` | what is known of a mirror, whether it is asked, and how many fetches at a time |
 //! | `pick` `plan` | which mirror brings a range first; what to start now |
 //! | `fetches` `arrive` | what is in flight, and what comes of it |
 //! | `stall` `failing` | silence, lateness, failures, being offline |
@@ -21,6 +21,7 @@
 pub mod action;
 mod arrive;
 mod breaker;
+mod connections;
 pub mod event;
 mod failing;
 mod fetches;

@@ -30,6 +30,11 @@ pub(super) struct Lane {
     pub(super) fetches: usize,
     /// How many more demand fetches it may have.
     pub(super) demand_room: usize,
+    /// Those of the background, and how many they may be while the link is full.
+    pub(super) background_fetches: usize,
+    pub(super) connections: usize,
+    /// With so many bytes on its way the link is full.
+    pub(super) filled_bytes: f64,
     /// How many more bytes of background it may have; 0 where starting one would not be worth it yet.
     pub(super) room_bytes: u64,
     /// The size that its fetches should have.
@@ -129,6 +134,9 @@ impl Scheduler {
                 load_bytes: mirror.remaining_bytes as f64,
                 fetches: mirror.fetches,
                 demand_room: settings.demand_fetches_max.saturating_sub(mirror.demand_fetches),
+                background_fetches: mirror.fetches - mirror.demand_fetches,
+                connections: mirror.background_max(rate, f64::INFINITY, settings),
+                filled_bytes: mirror.filled_bytes(rate),
                 room_bytes: mirror.room_bytes(rate, settings),
                 fetch_bytes: mirror.fetch_bytes(rate, settings),
                 ranges: mirror.ranges,
@@ -167,6 +175,9 @@ mod tests {
             load_bytes,
             fetches: usize::from(load_bytes > 0.0),
             demand_room: 1,
+            background_fetches: 0,
+            connections: 2,
+            filled_bytes: 0.0,
             room_bytes: 1 << 20,
             fetch_bytes: 1 << 20,
             ranges: true,

@@ -243,8 +243,11 @@ impl Scheduler {
         let started_bytes = run.len_bytes(size_bytes);
         lane.load_bytes += started_bytes as f64;
         lane.fetches += 1;
+        lane.background_fetches += 1;
         let left = lane.room_bytes.saturating_sub(started_bytes);
-        lane.room_bytes = if left < lane.fetch_bytes / 2 || !lane.known { 0 } else { left };
+        let enough = lane.background_fetches >= self.settings.background_fetches_max
+            || lane.background_fetches >= lane.connections && (lane.load_bytes >= lane.filled_bytes || !lane.known);
+        lane.room_bytes = if left < lane.fetch_bytes / 2 || enough { 0 } else { left };
         self.budget_bytes = self.budget_bytes.saturating_sub(started_bytes);
         let class = [Class::Readahead, Class::Prefetch][class];
         self.decide(lane.id, file, run, class, whole, decided);

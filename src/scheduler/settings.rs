@@ -13,8 +13,8 @@ pub struct Settings {
     pub fetch_bytes_max: u64,
     /// What one mirror may have in flight for the background, in bytes. 32 MiB is 1 Gbit/s over 250 ms.
     pub window_bytes_max: u64,
-    /// Background fetches of one mirror at a time. Browsers use 6 connections to a host; 8 keep a long
-    /// path full at the largest fetch.
+    /// Background fetches of one mirror at a time at most; how many it takes is found by trying. Browsers use 6
+    /// connections to a host; 8 keep a long path full at the largest fetch.
     pub background_fetches_max: usize,
     /// Demand fetches of one mirror at a time. Random readers need depth more than bytes; many public
     /// mirrors refuse more than some tens of connections from one address.

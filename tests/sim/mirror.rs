@@ -1,6 +1,6 @@
 //! A simulated mirror: a link with a rate that its fetches share fairly, and a time to first byte.
 
-use braidfs::chunk::{FetchId, PAGE_BYTES, Pages};
+use braidfs::chunk::{Class, FetchId, PAGE_BYTES, Pages};
 use braidfs::clock::Time;
 use braidfs::scheduler::{Event, Failure};
 use std::time::Duration;
@@ -30,8 +30,10 @@ pub enum Change {
 pub struct Flow {
     pub fetch: FetchId,
     pub pages: Pages,
+    class: Class,
     length_bytes: u64,
     sent_bytes: f64,
+    quantum_bytes: f64,
     told_pages: u64,
     first_byte_at: Time,
     state: State,
@@ -48,6 +50,8 @@ enum State {
 pub struct SimMirror {
     pub rate: f64,
     pub latency: Duration,
+    /// What one connection gets at most, in bytes per second.
+    pub connection_rate: f64,
     pub health: Health,
     pub ranges: bool,
     /// Serves something else than what was asked for.
@@ -57,6 +61,9 @@ pub struct SimMirror {
     pub wire_bytes: f64,
     pub requests: u64,
     pub probes: u64,
+    /// Moments with anything in flight, and the background fetches that were in them together.
+    pub busy_moments: u64,
+    pub flow_moments: u64,
 }
 
 impl SimMirror {
@@ -64,6 +71,7 @@ impl SimMirror {
         SimMirror {
             rate,
             latency: Duration::from_millis(latency_ms),
+            connection_rate: f64::INFINITY,
             health: Health::Up,
             ranges: true,
             lies: false,
@@ -72,6 +80,8 @@ impl SimMirror {
             wire_bytes: 0.0,
             requests: 0,
             probes: 0,
+            busy_moments: 0,
+            flow_moments: 0,
         }
     }
 
@@ -80,13 +90,15 @@ impl SimMirror {
         self
     }
 
-    pub fn ask(&mut self, now: Time, fetch: FetchId, pages: Pages, size_bytes: u64) {
+    pub fn ask(&mut self, now: Time, fetch: FetchId, pages: Pages, size_bytes: u64, class: Class) {
         self.requests += 1;
         self.flows.push(Flow {
             fetch,
             pages,
+            class,
             length_bytes: pages.len_bytes(size_bytes),
             sent_bytes: 0.0,
+            quantum_bytes: 0.0,
             told_pages: 0,
             first_byte_at: now + self.latency,
             state: State::Asked,
@@ -112,6 +124,9 @@ impl SimMirror {
 
     /// One quantum: what happens on this link until `now`.
     pub fn step(&mut self, now: Time, quantum: Duration, events: &mut Vec<Event>) {
+        self.busy_moments += u64::from(self.busy());
+        let background = self.flows.iter().filter(|flow| flow.class != Class::Demand).count();
+        self.flow_moments += background as u64;
         while self.changes.first().is_some_and(|&(at, _)| at <= now) {
             match self.changes.remove(0).1 {
                 Change::Rate(rate) => self.rate = rate,
@@ -158,17 +173,20 @@ impl SimMirror {
 
     fn send(&mut self, quantum: Duration, events: &mut Vec<Event>) {
         let mut budget = self.rate * quantum.as_secs_f64();
+        let most = self.connection_rate * quantum.as_secs_f64();
         let mut hungry: Vec<usize> = (0..self.flows.len()).filter(|&at| self.flows[at].state == State::Body).collect();
+        self.flows.iter_mut().for_each(|flow| flow.quantum_bytes = 0.0);
         // Fair shares; what one does not need, the others get.
         while budget > 1e-6 && !hungry.is_empty() {
             let share = budget / hungry.len() as f64;
             hungry.retain(|&at| {
                 let flow = &mut self.flows[at];
-                let bytes = share.min(flow.length_bytes as f64 - flow.sent_bytes);
+                let bytes = share.min(flow.length_bytes as f64 - flow.sent_bytes).min(most - flow.quantum_bytes);
+                flow.quantum_bytes += bytes;
                 flow.sent_bytes += bytes;
                 self.wire_bytes += bytes;
                 budget -= bytes;
-                flow.length_bytes as f64 - flow.sent_bytes > 1e-6
+                flow.length_bytes as f64 - flow.sent_bytes > 1e-6 && most - flow.quantum_bytes > 1e-6
             });
         }
         self.flows.retain_mut(|flow| {

@@ -87,6 +87,20 @@ fn many_bad_mirrors_are_never_worse_than_the_good_one_alone() {
 }
 
 #[test]
+fn a_mirror_gets_as_many_connections_as_fill_its_link_and_no_more() {
+    let size = 512 * MIB;
+    let mut limited = SimMirror::new(mb(20.0), 10);
+    limited.connection_rate = mb(4.0);
+    let (world, rate) = sequential(vec![limited], size);
+    println!("4 of 20 MB/s a connection: {:.1} MB/s; {}", rate / 1e6, summary(&world));
+    assert!(rate > 0.9 * mb(20.0), "{rate} {}", summary(&world));
+    let (world, rate) = sequential(vec![SimMirror::new(mb(20.0), 10)], size);
+    println!("one link: {:.1} MB/s, mean {:.2} at a time; {}", rate / 1e6, world.mean_flows(0), summary(&world));
+    assert!(rate > 0.97 * mb(20.0), "{rate} {}", summary(&world));
+    assert!(world.mean_flows(0) < 2.3, "{} at a time", world.mean_flows(0));
+}
+
+#[test]
 fn one_mirror_dead_at_start_is_left_out() {
     for health in [Health::Refusing, Health::BlackHole] {
         let mut mirrors: Vec<_> = (0..4).map(|_| SimMirror::new(mb(20.0), 10)).collect();

@@ -117,6 +117,12 @@ impl World {
         pages.iter().all(|page| self.files[&file].held[page as usize])
     }
 
+    /// Background fetches at a time on a mirror, while it had any.
+    pub fn mean_flows(&self, mirror: usize) -> f64 {
+        let mirror = &self.mirrors[mirror];
+        mirror.flow_moments as f64 / mirror.busy_moments as f64
+    }
+
     pub fn wire_bytes(&self) -> f64 {
         self.mirrors.iter().map(|mirror| mirror.wire_bytes).sum()
     }
@@ -216,7 +222,7 @@ impl World {
                     self.later(Duration::from_millis(5), Event::Failed { fetch, failure: Failure::NoRanges });
                     return;
                 }
-                sim.ask(self.now, fetch, pages, self.files[&file].size_bytes);
+                sim.ask(self.now, fetch, pages, self.files[&file].size_bytes, class);
             }
             Action::Cancel { fetch, .. } => {
                 let at = self.fetch_mirror[&fetch];
