@@ -1,7 +1,7 @@
 //! The life of a fetch: launched, connected, first byte, bytes, pages, ended.
 
 use super::fetches::{Fetch, Phase};
-use super::meter::Meter;
+use super::meter::{Latency, Meter};
 use super::plan::Decision;
 use super::table::State;
 use super::{Action, Failure, Scheduler, TICK};
@@ -11,13 +11,14 @@ use crate::clock::Time;
 impl Scheduler {
     /// Its pages are in flight already; count it in.
     pub(super) fn launch(&mut self, now: Time, decision: Decision) -> FetchId {
-        let Decision { mirror: id, file, pages, owned, class, whole } = decision;
+        let Decision { fetch: fetch_id, mirror: id, file, pages, owned, class, whole } = decision;
         let size_bytes = self.files.get(&file).map_or(0, |known| known.size_bytes);
         let length_bytes = pages.len_bytes(size_bytes);
         let waited = class == Class::Demand || owned.iter().any(|&run| self.wants.waited(file, run));
         let mirror = &mut self.mirrors[usize::from(id.0)];
         let meter = Meter::of_fetch(mirror.rate(now) / (mirror.fetches + 1) as f64);
-        let queued = mirror.remaining_bytes > 0;
+        let queued_bytes = mirror.remaining_bytes;
+        let queued = queued_bytes > 0;
         mirror.fetches += 1;
         mirror.demand_fetches += usize::from(class == Class::Demand);
         mirror.remaining_bytes += length_bytes;
@@ -41,10 +42,29 @@ impl Scheduler {
             sign_at: now,
             waited,
             queued,
+            queued_bytes,
+            hedged: false,
+            is_hedge: false,
+            twin: None,
             cancelled: false,
         };
-        let id = self.fetches.next_id();
-        self.fetches.all.insert(id, fetch);
+        self.fetches.all.insert(fetch_id, fetch);
+        self.note_hedge_due(fetch_id);
+        fetch_id
+    }
+
+    /// A second fetch for pages that `first` owns and goes on to own.
+    pub(super) fn launch_hedge(&mut self, now: Time, first: FetchId, mirror: MirrorId, pages: Pages) -> FetchId {
+        let Some(file) = self.fetches.all.get(&first).map(|fetch| fetch.file) else { return first };
+        let class = Class::Demand;
+        let fetch = self.fetches.next_id();
+        let id = self.launch(now, Decision { fetch, mirror, file, pages, owned: Vec::new(), class, whole: false });
+        for (one, other) in [(first, id), (id, first)] {
+            if let Some(fetch) = self.fetches.all.get_mut(&one) {
+                fetch.twin = Some(other);
+                fetch.is_hedge = one == id;
+            }
+        }
         id
     }
 
@@ -72,12 +92,33 @@ impl Scheduler {
         if let Some(at) = asked_at {
             mirror.latency.add(now, now.since(at), queued);
         }
+        // Behind our own bytes an answer says little of the mirror.
+        let drifted = asked_at.filter(|_| !queued).and_then(|at| mirror.drift.add(now.seconds_since(at)));
         mirror.bodies += 1;
         mirror.meter.start(now);
         mirror.sign_at = now;
         mirror.silent_files.clear();
         mirror.breaker.sign_of_life();
+        if let Some(psi) = drifted {
+            self.on_drift(now, id, psi);
+        }
         self.on_life(now);
+    }
+
+    /// The mirror is not what it was: it is learned anew.
+    fn on_drift(&mut self, now: Time, id: FetchId, psi: f64) {
+        let Some(fetch) = self.fetches.all.get(&id) else { return };
+        let (mirror_id, first_byte) = (fetch.mirror, now.since(fetch.started_at));
+        let mirror = &mut self.mirrors[usize::from(mirror_id.0)];
+        mirror.latency = Latency::default();
+        mirror.latency.add(now, first_byte, false);
+        mirror.trouble.forget();
+        if mirror.breaker.probe_at.is_none() {
+            mirror.breaker.probe_at = Some(now);
+            self.out.push_back(Action::Probe { mirror: mirror_id });
+        }
+        let what = format!("answers otherwise than it did (stability index {psi:.2}): it is learned anew");
+        self.alert(Some(mirror_id), None, what);
     }
 
     pub(super) fn on_progress(&mut self, now: Time, id: FetchId, total_bytes: u64) {
@@ -102,9 +143,10 @@ impl Scheduler {
         mirror.sign_at = now;
         mirror.silent_files.clear();
         mirror.arrived_bytes += bytes;
+        self.hedges.earn(bytes);
         mirror.remaining_bytes -= bytes;
         mirror.breaker.sign_of_life();
-        let room = mirror.room_bytes(mirror.rate(now), &self.settings) > 0;
+        let room = mirror.room_bytes(now, mirror.rate(now), self.tail.share, &self.settings) > 0;
         if room && !mirror.had_room {
             mirror.had_room = true;
             self.dirty = true;
@@ -122,11 +164,13 @@ impl Scheduler {
         let others = known.table.count(pages, State::InFlight) > own;
         known.table.turn_all(pages, State::Held);
         known.forget_failures(pages);
-        self.wants.arrived(now, file, pages, &known.table);
+        let tail = &mut self.tail;
+        self.wants.arrived(now, file, pages, &known.table, |waited| tail.add(now, waited));
         self.on_progress(now, id, arrived_bytes);
         if others {
             self.disown_others(now, id, pages);
         }
+        self.settle_hedge(now, id);
     }
 
     /// A fetch that was told to end brought pages that another has been given since.
@@ -140,10 +184,11 @@ impl Scheduler {
                 && !fetch.disown(pages).is_empty()
                 && fetch.owned.is_empty()
             {
-                idle.push(other);
+                idle.push((other, fetch.phase == Phase::Body));
             }
         }
-        idle.into_iter().for_each(|other| self.cancel(now, other, true));
+        // One that has brought nothing yet is worth no waiting.
+        idle.into_iter().for_each(|(other, drain)| self.cancel(now, other, drain));
     }
 
     pub(super) fn on_finished(&mut self, now: Time, id: FetchId) {
@@ -152,6 +197,7 @@ impl Scheduler {
             if let Some(fetch) = self.fetches.all.get(&id) {
                 let (file, mirror) = (fetch.file, usize::from(fetch.mirror.0));
                 self.mirrors[mirror].breaker.success(now);
+                self.mirrors[mirror].trouble.learn(now, true);
                 // What it let go for want of memory is left to those who wait, or it would come and go for ever.
                 for run in owned {
                     self.requeue(file, run, false);
@@ -171,7 +217,8 @@ impl Scheduler {
     /// Tell a fetch to end; what it has not brought is wanted again by whoever wanted it.
     pub(super) fn cancel(&mut self, now: Time, id: FetchId, drain: bool) {
         let Some(file) = self.live_mut(id).map(|fetch| fetch.file) else { return };
-        for run in self.unlink(now, id) {
+        let owned = self.unlink(now, id);
+        for run in self.leave_to_twin(id, owned) {
             self.requeue(file, run, true);
         }
         self.out.push_back(Action::Cancel { fetch: id, drain });

@@ -1,5 +1,6 @@
 //! What the scheduler is told.
 
+use super::settings::Settings;
 use crate::chunk::{Class, FetchId, Inode, MirrorId, MirrorSet, Pages, ReaderId};
 use crate::clock::Time;
 use std::time::Duration;
@@ -119,6 +120,11 @@ pub enum Event {
     BudgetChanged {
         /// Bytes.
         background_bytes: u64,
+    },
+    /// Other settings from here on. They are valid.
+    SettingsChanged {
+        /// All of them.
+        settings: Box<Settings>,
     },
     /// The time that `poll_timeout` named has come.
     Tick,

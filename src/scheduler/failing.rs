@@ -26,17 +26,24 @@ impl Scheduler {
             self.bury(id);
             return;
         }
+        let is_hedge = fetch.is_hedge;
         let owned = self.unlink(now, id);
+        let owned = self.leave_to_twin(id, owned);
         let mut ahead = true;
         if failure == Failure::Cancelled {
             // Not ours, so the driver's: no memory.
             let background = (&mut self.background_paused_until, NO_MEMORY_PAUSE);
             let demand = (&mut self.demand_paused_until, NO_MEMORY_PAUSE_DEMAND);
             let (paused, pause) = if class == Class::Demand { demand } else { background };
-            *paused = Some(now + pause);
+            if !is_hedge {
+                *paused = Some(now + pause);
+            }
         } else {
             let failure = if whole && failure == Failure::NoRanges { Failure::Corrupt } else { failure };
             self.blame(now, mirror, Some(file), failure);
+            if matches!(failure, Failure::Unreachable | Failure::Corrupt) {
+                self.mirrors[usize::from(mirror.0)].trouble.learn(now, false);
+            }
             if Self::blames(failure) {
                 ahead = self.apply_policy(file, &owned, waited, mirror, failure);
             }
@@ -237,6 +244,10 @@ impl Scheduler {
                 self.look_at_connections(now);
             }
         }
+        if self.hedge_due.is_some_and(|due| due <= now) {
+            self.hedge_late(now);
+        }
+        self.look_at_tail(now);
         if self.offline_due.is_some_and(|due| due <= now) {
             self.offline_due = None;
         }
@@ -247,6 +258,19 @@ impl Scheduler {
         for mirror in self.mirrors.iter_mut().filter(|mirror| mirror.bodies > 0) {
             let (running, rate) = (mirror.fetches - mirror.demand_fetches, mirror.rate(now));
             mirror.connections.look(now, running, rate, self.settings.background_fetches_max);
+        }
+        for mirror in &mut self.mirrors {
+            let load = mirror.load(mirror.rate(now), &self.settings);
+            mirror.weight.look(now, load);
+        }
+    }
+
+    /// Demand misses that take too long throttle the background.
+    fn look_at_tail(&mut self, now: Time) {
+        let medians = self.mirrors.iter().filter(|mirror| mirror.breaker.usable(now));
+        let best = medians.filter_map(|mirror| mirror.latency.seconds()).min_by(f64::total_cmp);
+        if self.fetches.live > 0 && self.tail.look(now, best.unwrap_or(0.0)) {
+            self.dirty = true;
         }
     }
 

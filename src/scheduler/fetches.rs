@@ -39,6 +39,14 @@ pub(super) struct Fetch {
     pub(super) waited: bool,
     /// Other bytes of ours were on the link when it asked.
     pub(super) queued: bool,
+    /// What was on its mirror's link before it, in bytes.
+    pub(super) queued_bytes: u64,
+    /// It was late and was hedged, or could not be.
+    pub(super) hedged: bool,
+    /// It is the second one for its pages, and owns none of them.
+    pub(super) is_hedge: bool,
+    /// The other one for its pages.
+    pub(super) twin: Option<FetchId>,
     /// Told to end: it owns nothing and counts nowhere; only its last event is awaited.
     pub(super) cancelled: bool,
 }
@@ -115,6 +123,10 @@ mod tests {
             sign_at: Time(0),
             waited: false,
             queued: false,
+            queued_bytes: 0,
+            hedged: false,
+            is_hedge: false,
+            twin: None,
             cancelled: false,
         };
         assert_eq!(fetch.disown(Pages::new(5, 22)), [Pages::new(5, 10), Pages::new(20, 22)]);

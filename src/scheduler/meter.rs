@@ -140,6 +140,11 @@ impl Latency {
         self.mean_seconds
     }
 
+    /// The usual and four deviations: later than that is unusual.
+    pub(super) fn unusual_seconds(&self) -> Option<f64> {
+        self.mean_seconds.map(|mean| mean + 4.0 * self.deviation_seconds)
+    }
+
     /// Four times the usual, and four deviations: later than that is late.
     pub(super) fn late_seconds(&self) -> Option<f64> {
         self.mean_seconds.map(|mean| 4.0 * (mean + self.deviation_seconds))

@@ -2,9 +2,12 @@
 
 use super::breaker::Breaker;
 use super::connections::Connections;
+use super::drift::Drift;
 use super::event::Failure;
 use super::meter::{Latency, Meter};
 use super::settings::Settings;
+use super::trouble::Trouble;
+use super::weight::Weight;
 use crate::chunk::Inode;
 use crate::clock::Time;
 use std::collections::BTreeSet;
@@ -74,6 +77,11 @@ pub(super) struct Mirror {
     gap_seconds: f64,
     gap_deviation_seconds: f64,
     pub(super) breaker: Breaker,
+    pub(super) trouble: Trouble,
+    pub(super) drift: Drift,
+    /// What configuration gives it, and how it decays under load.
+    pub(super) base_weight: f64,
+    pub(super) weight: Weight,
     /// It serves ranges, as far as we know.
     pub(super) ranges: bool,
     /// Live fetches, and how many of them are demand.
@@ -105,6 +113,10 @@ impl Mirror {
             gap_seconds: 0.0,
             gap_deviation_seconds: 0.0,
             breaker: Breaker::new(),
+            trouble: Trouble::default(),
+            drift: Drift::default(),
+            base_weight: 1.0,
+            weight: Weight::new(),
             ranges: true,
             fetches: 0,
             demand_fetches: 0,
@@ -144,6 +156,12 @@ impl Mirror {
         (filled as u64).min(settings.window_bytes_max).max(fetches * self.fetch_bytes(rate, settings))
     }
 
+    /// How overloaded it is, 0 to 1: what is queued on it beyond what streaming at full speed needs, over that.
+    pub(super) fn load(&self, rate: f64, settings: &Settings) -> f64 {
+        let window = self.window_bytes(rate, settings) as f64;
+        ((self.remaining_bytes as f64 - window) / window).clamp(0.0, 1.0)
+    }
+
     /// How many background fetches it may have at a time with so much on its way.
     pub(super) fn background_max(&self, rate: f64, load_bytes: f64, settings: &Settings) -> usize {
         match self.meter.known() {
@@ -162,12 +180,13 @@ impl Mirror {
 
     /// How many more bytes of background it may be given; 0 until half a fetch is free, or fetches would
     /// be cut into crumbs.
-    pub(super) fn room_bytes(&self, rate: f64, settings: &Settings) -> u64 {
+    pub(super) fn room_bytes(&self, now: Time, rate: f64, share: f64, settings: &Settings) -> u64 {
         let running = self.fetches - self.demand_fetches;
         if running >= self.background_max(rate, self.remaining_bytes as f64, settings) {
             return 0;
         }
-        let room = self.window_bytes(rate, settings).saturating_sub(self.remaining_bytes);
+        let window = self.window_bytes(rate, settings) as f64 * share * self.trouble.window_factor(now);
+        let room = (window as u64).saturating_sub(self.remaining_bytes);
         if room < self.fetch_bytes(rate, settings) / 2 { 0 } else { room }
     }
 

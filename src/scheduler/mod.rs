@@ -10,7 +10,10 @@
 //! | `table` `files` | each page's state; what is known of a file |
 //! | `wants` `readahead` | who wants what, and what readers will want soon |
 //! | `meter` `mirror` `breaker` `connections` | what is known of a mirror, whether it is asked, and how many fetches at a time |
-//! | `pick` `plan` | which mirror brings a range first; what to start now |
+//! | `strategy` `pick` `plan` | the strategies; who may be asked and what is known of each; what to start now |
+//! | `weight` `trouble` `drift` | how load and failures count against a mirror; is it still what it was |
+//! | `tail` `hedge` | when the background yields to demand; a second fetch for a late one |
+//! | `explain` | why it was decided so |
 //! | `fetches` `arrive` | what is in flight, and what comes of it |
 //! | `stall` `failing` | silence, lateness, failures, being offline |
 //! | `settings` `snapshot` `invariants` | what can be set, seen, and relied on |
@@ -22,10 +25,13 @@ pub mod action;
 mod arrive;
 mod breaker;
 mod connections;
+mod drift;
 pub mod event;
+pub mod explain;
 mod failing;
 mod fetches;
 mod files;
+mod hedge;
 mod invariants;
 mod meter;
 mod mirror;
@@ -35,20 +41,29 @@ mod readahead;
 mod settings;
 mod snapshot;
 mod stall;
+pub mod strategy;
 mod table;
+mod tail;
+mod trouble;
 mod wants;
+mod weight;
 
 pub use action::{Action, Hopeless};
 pub use breaker::{BreakerState, Reason};
 pub use event::{Event, Failure};
 pub use mirror::Failures;
 pub use settings::{Settings, SettingsError};
-pub use snapshot::{MirrorSnapshot, Snapshot};
+pub use snapshot::{HedgeCounts, MirrorSnapshot, Snapshot};
+pub use strategy::Strategy;
+pub use tail::TailSettings;
+pub use weight::Decay;
 
 use crate::chunk::{Class, Inode, MIRRORS_MAX, MirrorId, MirrorSet, Pages, ReaderId};
 use crate::clock::Time;
+use explain::{Decided, Ring};
 use fetches::Fetches;
 use files::File;
+use hedge::Hedges;
 use mirror::Mirror;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -56,6 +71,7 @@ use readahead::Stream;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use table::State;
+use tail::Tail;
 use wants::{Want, Wants};
 
 /// How often running fetches are looked at for silence and lateness: a tenth of the least stall.
@@ -86,6 +102,16 @@ pub struct Scheduler {
     budget_bytes: u64,
     /// Bytes given to readahead and to prefetch, over their weights.
     served: [f64; 2],
+    /// The last decisions.
+    ring: Ring,
+    /// What was drawn for the next one, where lots are drawn.
+    lot: f64,
+    tail: Tail,
+    hedges: Hedges,
+    /// When the first fetch is late enough for a hedge.
+    hedge_due: Option<Time>,
+    /// The largest weight that configuration gives a mirror.
+    base_weight_max: f64,
     /// Equal mirrors are taken in an order that begins here.
     rotation: usize,
     next_tick: Time,
@@ -114,6 +140,7 @@ impl Scheduler {
         let rotation = rng.random_range(0..mirrors.len().max(1));
         Scheduler {
             budget_bytes: settings.pool_bytes / 2,
+            tail: Tail::new(settings.tail),
             settings,
             rng,
             mirrors,
@@ -124,6 +151,11 @@ impl Scheduler {
             out: VecDeque::new(),
             dirty: false,
             served: [0.0; 2],
+            ring: Ring::new(),
+            lot: 0.5,
+            hedges: Hedges::new(),
+            hedge_due: None,
+            base_weight_max: 1.0,
             rotation,
             next_tick: now,
             blameless_until: now,
@@ -166,6 +198,7 @@ impl Scheduler {
                 self.dirty |= background_bytes > self.budget_bytes;
                 self.budget_bytes = background_bytes;
             }
+            Event::SettingsChanged { settings } => self.on_settings(*settings),
             Event::Tick => {}
         }
     }
@@ -191,6 +224,7 @@ impl Scheduler {
         at(self.demand_paused_until);
         at(self.background_paused_until);
         at(self.rest_due);
+        at(self.hedge_due);
         if self.fetches.live > 0 {
             at(Some(self.next_tick));
         }
@@ -201,6 +235,22 @@ impl Scheduler {
             at(self.offline_due);
         }
         due
+    }
+
+    /// What it goes by.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The last decisions, oldest first.
+    pub fn decisions(&self) -> impl Iterator<Item = &Decided> {
+        self.ring.iter()
+    }
+
+    fn on_settings(&mut self, settings: Settings) {
+        self.tail.set(settings.tail);
+        self.settings = settings;
+        self.dirty = true;
     }
 
     /// Is it known that no mirror answers?

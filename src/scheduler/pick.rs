@@ -1,8 +1,10 @@
-//! Which mirror brings a range first: bandwidth, latency and what is already in flight.
+//! Which mirror gets a range: every mirror that may be asked is scored by the strategy, the least wins.
 
 use super::Scheduler;
+use super::explain::{RATED_KEPT, Rated};
 use super::files::File;
 use super::mirror::Mirror;
+use super::strategy::{self, Ask, Draw, MirrorStats, Score, Strategy};
 use crate::chunk::MirrorId;
 use crate::clock::Time;
 
@@ -20,44 +22,21 @@ const SILENCE_WEIGHT: f64 = 5.0;
 /// One mirror as a planning pass sees it. The pass gives it work, some of it only in thought.
 #[derive(Clone, Debug)]
 pub(super) struct Lane {
-    pub(super) id: MirrorId,
-    /// Bytes per second.
-    pub(super) rate: f64,
-    pub(super) latency_seconds: f64,
-    /// Bytes in flight on it or meant for it.
-    pub(super) load_bytes: f64,
-    /// Live fetches, started in this pass or before.
-    pub(super) fetches: usize,
-    /// How many more demand fetches it may have.
-    pub(super) demand_room: usize,
-    /// Those of the background, and how many they may be while the link is full.
+    pub(super) stats: MirrorStats,
+    /// Those of its fetches that are of the background, and how many they may be while the link is full.
     pub(super) background_fetches: usize,
     pub(super) connections: usize,
     /// With so many bytes on its way the link is full.
     pub(super) filled_bytes: f64,
+    /// How many more demand fetches it may have.
+    pub(super) demand_room: usize,
     /// How many more bytes of background it may have; 0 where starting one would not be worth it yet.
     pub(super) room_bytes: u64,
     /// The size that its fetches should have.
     pub(super) fetch_bytes: u64,
     pub(super) ranges: bool,
-    /// Its rate is measured, not supposed.
-    pub(super) known: bool,
     /// Work of the background goes to it: its weight (spec 3.1) is not 0.
     pub(super) background: bool,
-}
-
-impl Lane {
-    /// In how many seconds it would have brought `bytes` of background: after all that is before them.
-    fn background_seconds(&self, bytes: u64, doubt_seconds: f64) -> f64 {
-        let doubt = if self.known { 0.0 } else { doubt_seconds + 2.0 * self.latency_seconds };
-        doubt + self.latency_seconds + (self.load_bytes + bytes as f64) / self.rate
-    }
-
-    /// The same for demand, which does not queue behind what is in flight but shares the link with it.
-    fn demand_seconds(&self, bytes: u64) -> f64 {
-        let shared = bytes as f64 * (self.fetches + 1) as f64;
-        self.latency_seconds + shared.min(self.load_bytes + bytes as f64) / self.rate
-    }
 }
 
 /// Every mirror that may be asked now.
@@ -66,48 +45,123 @@ pub(super) struct Lanes {
     pub(super) all: Vec<Lane>,
     /// Of all lanes together, in bytes per second.
     pub(super) rate: f64,
+    pub(super) strategy: Strategy,
+    /// For the strategies that take turns or draw lots.
+    pub(super) draw: Draw,
     /// Equal mirrors are taken in an order that differs from one client to the next.
     rotation: usize,
     whole_bytes_max: u64,
     doubt_seconds: f64,
 }
 
-impl Lanes {
-    /// The lane that completes `bytes` of `file` first. Mirrors whose weight is 0 get background work only
-    /// where nobody else can do it.
-    pub(super) fn pick(&self, now: Time, file: &File, bytes: u64, demand: bool) -> Option<usize> {
-        if demand {
-            return self.first_to_finish(now, file, bytes, true, |lane| lane.demand_room > 0);
-        }
-        self.first_to_finish(now, file, bytes, false, |lane| lane.background)
-            .or_else(|| self.first_to_finish(now, file, bytes, false, |_| true))
+/// The best mirrors for a range, the winner first: places among the lanes, and scores.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ranking {
+    best: [(u16, Score); RATED_KEPT],
+    kept: usize,
+    pub(super) considered: u16,
+}
+
+impl Ranking {
+    fn new() -> Ranking {
+        Ranking { best: [(0, Score::default()); RATED_KEPT], kept: 0, considered: 0 }
     }
 
-    fn first_to_finish(
+    fn add(&mut self, at: usize, score: Score) {
+        self.considered += 1;
+        let total = score.total();
+        if self.kept == RATED_KEPT && total >= self.best[RATED_KEPT - 1].1.total() {
+            return;
+        }
+        // Equal ones stay in the order in which they came.
+        let place = self.best[..self.kept].iter().take_while(|(_, other)| other.total() <= total).count();
+        self.kept = (self.kept + 1).min(RATED_KEPT);
+        self.best.copy_within(place..self.kept - 1, place + 1);
+        self.best[place] = (at as u16, score);
+    }
+
+    /// The winner's place among the lanes.
+    pub(super) fn winner(&self) -> Option<usize> {
+        (self.kept > 0).then(|| usize::from(self.best[0].0))
+    }
+
+    /// With the numbers that the scores were made of.
+    pub(super) fn rated(&self, lanes: &Lanes) -> [Option<Rated>; RATED_KEPT] {
+        let mut rated = [None; RATED_KEPT];
+        for (slot, &(at, score)) in rated.iter_mut().zip(&self.best[..self.kept]) {
+            let stats = &lanes.all[usize::from(at)].stats;
+            *slot = Some(Rated {
+                mirror: stats.id,
+                score,
+                bytes_per_second: stats.rate as f32,
+                latency_seconds: stats.latency_seconds as f32,
+                load_bytes: stats.load_bytes as u64,
+                fetches: stats.fetches as u16,
+                weight: stats.weight as f32,
+            });
+        }
+        rated
+    }
+}
+
+impl Lanes {
+    /// The lanes for `bytes` of `file`, best first. Mirrors whose weight is 0 get background work only where
+    /// nobody else can do it.
+    pub(super) fn rank(&self, now: Time, file: &File, bytes: u64, demand: bool) -> Ranking {
+        if demand {
+            return self.rank_those(now, file, bytes, true, |lane| lane.demand_room > 0);
+        }
+        // Adaptive may mean a range for a mirror that is full and leave it queued; the others only see who has room.
+        let adaptive = self.strategy == Strategy::Adaptive;
+        let ranking =
+            self.rank_those(now, file, bytes, false, |lane| lane.background && (adaptive || lane.room_bytes > 0));
+        match ranking.kept {
+            0 => self.rank_those(now, file, bytes, false, |_| true),
+            _ => ranking,
+        }
+    }
+
+    /// The same for a range that is asked of `first` already and is late: whoever else would bring it within
+    /// `within_seconds`.
+    pub(super) fn rank_others(
         &self,
         now: Time,
         file: &File,
         bytes: u64,
-        demand: bool,
-        may: impl Fn(&Lane) -> bool,
-    ) -> Option<usize> {
+        first: MirrorId,
+        within_seconds: f64,
+    ) -> Ranking {
+        let soon = |lane: &Lane| {
+            let stats = &lane.stats;
+            stats.known
+                && stats.latency_seconds + bytes as f64 * (stats.fetches + 1) as f64 / stats.rate < within_seconds
+        };
+        self.rank_those(now, file, bytes, true, |lane| lane.stats.id != first && lane.demand_room > 0 && soon(lane))
+    }
+
+    fn rank_those(&self, now: Time, file: &File, bytes: u64, demand: bool, may: impl Fn(&Lane) -> bool) -> Ranking {
         let large = file.size_bytes > self.whole_bytes_max;
-        let ranged = large && self.all.iter().any(|lane| lane.ranges && file.serves(lane.id, now));
-        let mut best: Option<(f64, usize)> = None;
-        for step in 0..self.all.len() {
-            let at = (step + self.rotation) % self.all.len();
-            let lane = &self.all[at];
-            if !may(lane) || (!lane.ranges && ranged) || !file.serves(lane.id, now) {
-                continue;
-            }
-            let bytes = if lane.ranges { bytes } else { file.size_bytes };
-            let seconds =
-                if demand { lane.demand_seconds(bytes) } else { lane.background_seconds(bytes, self.doubt_seconds) };
-            if best.is_none_or(|(least, _)| seconds < least) {
-                best = Some((seconds, at));
-            }
+        let ranged = large && self.all.iter().any(|lane| lane.ranges && file.serves(lane.stats.id, now));
+        let eligible = |lane: &&Lane| may(lane) && (lane.ranges || !ranged) && file.serves(lane.stats.id, now);
+        let mut draw = self.draw;
+        if self.strategy == Strategy::WeightedRandom {
+            draw.weight_sum =
+                self.in_order().map(|(_, lane)| lane).filter(eligible).map(|lane| lane.stats.weight).sum();
         }
-        best.map(|(_, at)| at)
+        let mut ranking = Ranking::new();
+        for (at, lane) in self.in_order().filter(|(_, lane)| eligible(lane)) {
+            let bytes = if lane.ranges { bytes } else { file.size_bytes };
+            let ask = Ask { bytes: bytes as f64, demand, doubt_seconds: self.doubt_seconds };
+            ranking.add(at, strategy::score(self.strategy, &lane.stats, &ask, &draw));
+            draw.weight_before += lane.stats.weight;
+        }
+        ranking
+    }
+
+    fn in_order(&self) -> impl Iterator<Item = (usize, &Lane)> {
+        let start = self.rotation % self.all.len().max(1);
+        let (before, after) = self.all.split_at(start);
+        after.iter().enumerate().map(move |(at, lane)| (at + start, lane)).chain(before.iter().enumerate())
     }
 
     /// Could any of them start a background fetch?
@@ -122,33 +176,57 @@ impl Scheduler {
         let settings = &self.settings;
         let mut all = Vec::with_capacity(self.mirrors.len());
         for (at, mirror) in self.mirrors.iter().enumerate() {
-            if !mirror.breaker.usable(now) {
-                continue;
+            if mirror.breaker.usable(now) {
+                all.push(self.lane(now, MirrorId(at as u16), mirror));
             }
-            let rate = mirror.rate(now);
-            let latency_seconds = mirror.latency_seconds();
-            all.push(Lane {
-                id: MirrorId(at as u16),
-                rate,
-                latency_seconds: latency_seconds + self.silence_seconds(now, mirror),
-                load_bytes: mirror.remaining_bytes as f64,
-                fetches: mirror.fetches,
-                demand_room: settings.demand_fetches_max.saturating_sub(mirror.demand_fetches),
-                background_fetches: mirror.fetches - mirror.demand_fetches,
-                connections: mirror.background_max(rate, f64::INFINITY, settings),
-                filled_bytes: mirror.filled_bytes(rate),
-                room_bytes: mirror.room_bytes(rate, settings),
-                fetch_bytes: mirror.fetch_bytes(rate, settings),
-                ranges: mirror.ranges,
-                known: mirror.meter.known(),
-                // weight = base * max(0, 1 - min(latency_ms / 1000, 1))
-                background: latency_seconds < 1.0,
-            });
         }
-        let rate: f64 = all.iter().map(|lane| lane.rate).sum();
+        let rate: f64 = all.iter().map(|lane| lane.stats.rate).sum();
         let window_bytes = settings.readahead_bytes_max.min(settings.pool_bytes / 2);
         let doubt_seconds = UNKNOWN_SECONDS.min(UNKNOWN_OF_WINDOW * window_bytes as f64 / rate.max(1.0));
-        Lanes { all, rate, rotation: self.rotation, whole_bytes_max: settings.whole_bytes_max, doubt_seconds }
+        let draw = Draw { counter: self.ring.made, lot: self.lot, mirrors: self.mirrors.len(), ..Draw::default() };
+        Lanes {
+            all,
+            rate,
+            strategy: settings.strategy,
+            draw,
+            rotation: self.rotation,
+            whole_bytes_max: settings.whole_bytes_max,
+            doubt_seconds,
+        }
+    }
+
+    fn lane(&self, now: Time, id: MirrorId, mirror: &Mirror) -> Lane {
+        let (settings, rate) = (&self.settings, mirror.rate(now));
+        let latency_seconds = mirror.latency_seconds();
+        Lane {
+            stats: self.mirror_stats(now, id, mirror),
+            background_fetches: mirror.fetches - mirror.demand_fetches,
+            connections: mirror.background_max(rate, f64::INFINITY, settings),
+            filled_bytes: mirror.filled_bytes(rate),
+            demand_room: settings.demand_fetches_max.saturating_sub(mirror.demand_fetches),
+            room_bytes: mirror.room_bytes(now, rate, self.tail.share, settings),
+            fetch_bytes: mirror.fetch_bytes(rate, settings),
+            ranges: mirror.ranges,
+            // weight = base * max(0, 1 - min(latency_ms / 1000, 1))
+            background: latency_seconds < 1.0,
+        }
+    }
+
+    /// What the strategies see of a mirror.
+    pub(super) fn mirror_stats(&self, now: Time, id: MirrorId, mirror: &Mirror) -> MirrorStats {
+        let rate = mirror.rate(now);
+        let base = mirror.base_weight / self.base_weight_max;
+        MirrorStats {
+            id,
+            rate,
+            latency_seconds: mirror.latency_seconds(),
+            known: mirror.meter.known(),
+            load_bytes: mirror.remaining_bytes as f64,
+            fetches: mirror.fetches,
+            silence_seconds: self.silence_seconds(now, mirror),
+            trouble_seconds: mirror.trouble.seconds(now),
+            weight: mirror.weight.live(base, mirror.load(rate, &self.settings)),
+        }
     }
 
     /// A mirror whose bodies have all stopped may be gone, which is known only when its silence has lasted.
@@ -164,32 +242,27 @@ impl Scheduler {
 
 #[cfg(test)]
 mod tests {
+    use super::super::strategy::plain;
     use super::*;
     use crate::chunk::MirrorSet;
 
-    fn lane(id: u16, rate: f64, latency_seconds: f64, load_bytes: f64) -> Lane {
-        Lane {
-            id: MirrorId(id),
-            rate,
-            latency_seconds,
-            load_bytes,
-            fetches: usize::from(load_bytes > 0.0),
-            demand_room: 1,
+    fn lanes(all: Vec<MirrorStats>) -> Lanes {
+        let lane = |stats: MirrorStats| Lane {
+            stats,
             background_fetches: 0,
             connections: 2,
             filled_bytes: 0.0,
+            demand_room: 1,
             room_bytes: 1 << 20,
             fetch_bytes: 1 << 20,
             ranges: true,
-            known: true,
             background: true,
-        }
-    }
-
-    fn lanes(all: Vec<Lane>) -> Lanes {
+        };
         Lanes {
-            rate: all.iter().map(|lane| lane.rate).sum(),
-            all,
+            rate: all.iter().map(|stats| stats.rate).sum(),
+            draw: Draw { mirrors: all.len(), ..Draw::default() },
+            all: all.into_iter().map(lane).collect(),
+            strategy: Strategy::Adaptive,
             rotation: 0,
             whole_bytes_max: 1 << 20,
             doubt_seconds: 0.2,
@@ -197,29 +270,36 @@ mod tests {
     }
 
     #[test]
-    fn the_first_to_finish_wins_not_the_fastest() {
-        let file = File::new(1 << 30, MirrorSet::first(2));
-        let idle_slow = lanes(vec![lane(0, 40e6, 0.01, 8e6), lane(1, 10e6, 0.01, 0.0)]);
-        assert_eq!(idle_slow.pick(Time(0), &file, 1 << 20, false), Some(1));
-        let busy_slow = lanes(vec![lane(0, 40e6, 0.01, 2e6), lane(1, 10e6, 0.01, 0.0)]);
-        assert_eq!(busy_slow.pick(Time(0), &file, 1 << 20, false), Some(0));
-    }
-
-    #[test]
-    fn a_page_on_demand_shares_the_link_instead_of_queueing() {
-        let file = File::new(1 << 30, MirrorSet::first(2));
-        let both = lanes(vec![lane(0, 40e6, 0.01, 8e6), lane(1, 10e6, 0.05, 0.0)]);
-        assert_eq!(both.pick(Time(0), &file, 4096, true), Some(0));
-    }
-
-    #[test]
     fn a_mirror_without_ranges_is_for_small_files_or_the_last_resort() {
         let (large, small) = (File::new(1 << 30, MirrorSet::first(2)), File::new(1000, MirrorSet::first(2)));
-        let mut both = lanes(vec![lane(0, 40e6, 0.01, 0.0), lane(1, 10e6, 0.05, 0.0)]);
+        let mut both = lanes(vec![plain(0, 40e6, 0.01, 0.0), plain(1, 10e6, 0.05, 0.0)]);
         both.all[0].ranges = false;
-        assert_eq!(both.pick(Time(0), &large, 1 << 20, false), Some(1));
-        assert_eq!(both.pick(Time(0), &small, 1000, true), Some(0));
+        assert_eq!(both.rank(Time(0), &large, 1 << 20, false).winner(), Some(1));
+        assert_eq!(both.rank(Time(0), &small, 1000, true).winner(), Some(0));
         both.all.truncate(1);
-        assert_eq!(both.pick(Time(0), &large, 1 << 20, false), Some(0));
+        assert_eq!(both.rank(Time(0), &large, 1 << 20, false).winner(), Some(0));
+    }
+
+    #[test]
+    fn the_best_eight_are_kept_in_order_whatever_the_order_they_come_in() {
+        let file = File::new(1 << 30, MirrorSet::first(20));
+        let mirrors: Vec<_> = (0..20).map(|id| plain(id, 1e6 * f64::from(1 + id * 7 % 20), 0.01, 0.0)).collect();
+        for rotation in 0..20 {
+            let mut all = lanes(mirrors.clone());
+            all.rotation = rotation;
+            let ranking = all.rank(Time(0), &file, 1 << 20, false);
+            let rated = ranking.rated(&all).map(|rated| rated.unwrap());
+            assert!(rated.is_sorted_by(|a, b| a.score.total() <= b.score.total()));
+            assert_eq!((rated[0].bytes_per_second, ranking.considered), (20e6, 20));
+            assert_eq!(rated[7].bytes_per_second, 13e6);
+        }
+    }
+
+    #[test]
+    fn a_second_mirror_is_another_one_and_in_time() {
+        let file = File::new(1 << 30, MirrorSet::first(3));
+        let three = lanes(vec![plain(0, 40e6, 0.01, 0.0), plain(1, 10e6, 0.05, 0.0), plain(2, 10e6, 0.5, 0.0)]);
+        assert_eq!(three.rank_others(Time(0), &file, 4096, MirrorId(0), 0.3).winner(), Some(1));
+        assert_eq!(three.rank_others(Time(0), &file, 4096, MirrorId(1), 0.001).winner(), None);
     }
 }

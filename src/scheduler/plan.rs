@@ -7,11 +7,14 @@
 
 use super::Scheduler;
 use super::action::Action;
-use super::pick::Lanes;
+use super::explain::{Cause, Decided};
+use super::pick::{Lanes, Ranking};
+use super::strategy::Strategy;
 use super::table::State;
 use super::wants::Key;
-use crate::chunk::{CHUNK_PAGES, Class, Inode, MirrorId, PAGE_BYTES, Pages, ReaderId};
+use crate::chunk::{CHUNK_PAGES, Class, FetchId, Inode, MirrorId, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::Time;
+use rand::RngExt;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -30,11 +33,22 @@ const EXTENT_PAGES: u64 = 256;
 /// A fetch that the pass decided on.
 #[derive(Debug)]
 pub(super) struct Decision {
+    pub(super) fetch: FetchId,
     pub(super) mirror: MirrorId,
     pub(super) file: Inode,
     pub(super) pages: Pages,
     /// The pages that it has in flight: all of them, or of a whole file what nobody else has.
     pub(super) owned: Vec<Pages>,
+    pub(super) class: Class,
+    pub(super) whole: bool,
+}
+
+/// A range and the place of its mirror among the lanes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chosen {
+    pub(super) at: usize,
+    pub(super) file: Inode,
+    pub(super) pages: Pages,
     pub(super) class: Class,
     pub(super) whole: bool,
 }
@@ -71,7 +85,7 @@ impl Scheduler {
         }
         for at in 0..self.mirrors.len() {
             let rate = self.mirrors[at].rate(now);
-            self.mirrors[at].had_room = self.mirrors[at].room_bytes(rate, &self.settings) > 0;
+            self.mirrors[at].had_room = self.mirrors[at].room_bytes(now, rate, self.tail.share, &self.settings) > 0;
         }
     }
 
@@ -85,23 +99,26 @@ impl Scheduler {
             while let Some((file, run)) = self.next_of_want(&key, unit_pages) {
                 let Some(known) = self.files.get(&file) else { break };
                 let bytes = run.len_bytes(known.size_bytes);
-                let Some(at) = lanes.pick(now, known, bytes, true) else {
+                let ranking = lanes.rank(now, known, bytes, true);
+                let Some(at) = ranking.winner() else {
                     if let Some(why) = known.hopeless(now) {
                         self.give_up(file, why);
-                    } else if !known.mirrors.iter().any(|id| lanes.all.iter().any(|lane| lane.id == id)) {
+                    } else if !known.mirrors.iter().any(|id| lanes.all.iter().any(|lane| lane.stats.id == id)) {
                         // Nobody who has it may be asked: try them now rather than at their time.
                         self.hurried = true;
                     }
                     break;
                 };
-                let lane = &mut lanes.all[at];
-                if !lane.ranges && self.fetches.of_file(file).any(|(_, fetch)| fetch.whole) {
+                let whole = !lanes.all[at].ranges;
+                if whole && self.fetches.of_file(file).any(|(_, fetch)| fetch.whole) {
                     break;
                 }
+                let chosen = Chosen { at, file, pages: run, class: Class::Demand, whole };
+                self.decide(now, chosen, lanes, &ranking, decided);
+                let lane = &mut lanes.all[at];
                 lane.demand_room -= 1;
-                lane.load_bytes += bytes as f64;
-                lane.fetches += 1;
-                self.decide(lane.id, file, run, Class::Demand, !lane.ranges, decided);
+                lane.stats.load_bytes += bytes as f64;
+                lane.stats.fetches += 1;
             }
         }
     }
@@ -209,7 +226,8 @@ impl Scheduler {
         let Some(known) = self.files.get(&file) else { return Outcome::Nobody };
         let size_bytes = known.size_bytes;
         let bytes = unit.len_bytes(size_bytes);
-        let Some(at) = lanes.pick(now, known, bytes, false) else {
+        let ranking = lanes.rank(now, known, bytes, false);
+        let Some(at) = ranking.winner() else {
             if let Some(why) = known.hopeless(now) {
                 self.give_up(file, why);
             }
@@ -218,7 +236,7 @@ impl Scheduler {
         let rate = lanes.rate;
         let lane = &mut lanes.all[at];
         if lane.room_bytes == 0 {
-            lane.load_bytes += bytes as f64;
+            lane.stats.load_bytes += bytes as f64;
             return Outcome::Dealt { to: unit.end, started_bytes: 0 };
         }
         let whole = !lane.ranges;
@@ -227,7 +245,7 @@ impl Scheduler {
         }
         // No longer than the mirror's share of what is queued, so that all end together; nor than it takes
         // the reader to get there.
-        let share = lane.rate / rate;
+        let share = lane.stats.rate / rate;
         let ahead = position.map_or(u64::MAX, |position| unit.start.saturating_sub(position) * PAGE_BYTES);
         let fair = (window.len_bytes(size_bytes).min(ahead) as f64 * share) as u64;
         let unit_bytes = bytes.min(lane.fetch_bytes);
@@ -241,22 +259,51 @@ impl Scheduler {
         };
         let run = on_grid(run, window.end);
         let started_bytes = run.len_bytes(size_bytes);
-        lane.load_bytes += started_bytes as f64;
-        lane.fetches += 1;
+        let class = [Class::Readahead, Class::Prefetch][class];
+        self.decide(now, Chosen { at, file, pages: run, class, whole }, lanes, &ranking, decided);
+        let lane = &mut lanes.all[at];
+        lane.stats.load_bytes += started_bytes as f64;
+        lane.stats.fetches += 1;
         lane.background_fetches += 1;
         let left = lane.room_bytes.saturating_sub(started_bytes);
         let enough = lane.background_fetches >= self.settings.background_fetches_max
-            || lane.background_fetches >= lane.connections && (lane.load_bytes >= lane.filled_bytes || !lane.known);
+            || lane.background_fetches >= lane.connections
+                && (lane.stats.load_bytes >= lane.filled_bytes || !lane.stats.known);
         lane.room_bytes = if left < lane.fetch_bytes / 2 || enough { 0 } else { left };
         self.budget_bytes = self.budget_bytes.saturating_sub(started_bytes);
-        let class = [Class::Readahead, Class::Prefetch][class];
-        self.decide(lane.id, file, run, class, whole, decided);
         Outcome::Dealt { to: run.end, started_bytes }
     }
 
     /// Take note of a fetch: its pages are in flight from here on. Neighbours that go to one mirror for one
     /// purpose become one fetch.
-    fn decide(
+    fn decide(&mut self, now: Time, chosen: Chosen, lanes: &mut Lanes, ranking: &Ranking, decided: &mut Vec<Decision>) {
+        let Chosen { at, file, pages, class, whole } = chosen;
+        let mirror = lanes.all[at].stats.id;
+        let fetch = self.own(mirror, file, pages, class, whole, decided);
+        self.note(now, fetch, chosen, Cause::Wanted, lanes, ranking);
+    }
+
+    /// Keep the decision for who asks why, and draw anew.
+    pub(super) fn note(
+        &mut self,
+        now: Time,
+        fetch: FetchId,
+        chosen: Chosen,
+        cause: Cause,
+        lanes: &mut Lanes,
+        ranking: &Ranking,
+    ) {
+        let Chosen { file, pages, class, .. } = chosen;
+        let (strategy, considered, best) = (lanes.strategy, ranking.considered, ranking.rated(lanes));
+        self.ring.push(Decided { at: now, file, pages, class, cause, strategy, fetch, considered, best });
+        lanes.draw.counter = self.ring.made;
+        if strategy == Strategy::WeightedRandom {
+            self.lot = self.rng.random();
+            lanes.draw.lot = self.lot;
+        }
+    }
+
+    fn own(
         &mut self,
         mirror: MirrorId,
         file: Inode,
@@ -264,8 +311,8 @@ impl Scheduler {
         class: Class,
         whole: bool,
         decided: &mut Vec<Decision>,
-    ) {
-        let Some(known) = self.files.get_mut(&file) else { return };
+    ) -> FetchId {
+        let Some(known) = self.files.get_mut(&file) else { return FetchId(0) };
         if whole {
             let pages = known.table.pages();
             let mut owned = known.table.runs(pages, State::Queued);
@@ -273,8 +320,9 @@ impl Scheduler {
             owned.sort();
             known.table.turn(pages, State::Queued, State::InFlight);
             known.table.turn(pages, State::Absent, State::InFlight);
-            decided.push(Decision { mirror, file, pages, owned, class, whole });
-            return;
+            let fetch = self.fetches.next_id();
+            decided.push(Decision { fetch, mirror, file, pages, owned, class, whole });
+            return fetch;
         }
         known.table.turn(pages, State::Queued, State::InFlight);
         let twin = decided.iter_mut().rev().find(|old| {
@@ -286,8 +334,13 @@ impl Scheduler {
             Some(old) => {
                 old.pages.end = pages.end;
                 old.owned = vec![old.pages];
+                old.fetch
             }
-            None => decided.push(Decision { mirror, file, pages, owned: vec![pages], class, whole }),
+            None => {
+                let fetch = self.fetches.next_id();
+                decided.push(Decision { fetch, mirror, file, pages, owned: vec![pages], class, whole });
+                fetch
+            }
         }
     }
 

@@ -1,10 +1,18 @@
 //! What may be set of the scheduler, with the reason for each default.
 
+use super::strategy::Strategy;
+use super::tail::TailSettings;
 use std::time::Duration;
 
 /// Settings of the scheduler: plain data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
+    /// How mirrors are chosen.
+    pub strategy: Strategy,
+    /// Late demand fetches are sent to a second mirror, inside a budget.
+    pub hedging: bool,
+    /// When the background is throttled for the sake of demand.
+    pub tail: TailSettings,
     /// The smallest fetch that is made of background pages, in bytes. Under 128 KiB the request itself
     /// (about 60 µs of CPU and a round trip) costs more than the bytes.
     pub fetch_bytes_min: u64,
@@ -63,6 +71,9 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
+            strategy: Strategy::default(),
+            hedging: true,
+            tail: TailSettings::default(),
             fetch_bytes_min: 128 << 10,
             fetch_bytes_max: 8 << 20,
             window_bytes_max: 32 << 20,
@@ -105,6 +116,9 @@ pub enum SettingsError {
     /// The first wait is above the longest.
     #[error("a breaker's first wait is longer than its longest; lower backoff_min or raise backoff_max")]
     Backoff,
+    /// The tail control outside of what it was made for.
+    #[error("{0} is {1}: the tail control works from {2} to {3}")]
+    Tail(&'static str, String, &'static str, &'static str),
     /// Moving a fetch to a mirror that is slower.
     #[error("late_factor is {0}: under 1 fetches would move to slower mirrors; give 1 or more")]
     LateFactor(String),
@@ -144,6 +158,7 @@ impl Settings {
         if self.backoff_min > self.backoff_max {
             return Err(SettingsError::Backoff);
         }
+        self.tail.validate()?;
         if self.late_factor.is_nan() || self.late_factor < 1.0 {
             return Err(SettingsError::LateFactor(self.late_factor.to_string()));
         }
@@ -164,6 +179,9 @@ mod tests {
         assert!(matches!(sizes.validate(), Err(SettingsError::FetchSizes(..))));
         let short = Settings { stall: Duration::ZERO, ..Settings::default() };
         assert_eq!(short.validate(), Err(SettingsError::TooShort("stall")));
+        let slack = TailSettings { slack: 2.0, ..TailSettings::default() };
+        let slack = Settings { tail: slack, ..Settings::default() };
+        assert!(matches!(slack.validate(), Err(SettingsError::Tail("slack", ..))));
         let factor = Settings { late_factor: f64::NAN, ..Settings::default() };
         assert!(matches!(factor.validate(), Err(SettingsError::LateFactor(_))));
     }

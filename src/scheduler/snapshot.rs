@@ -4,8 +4,10 @@ use super::Scheduler;
 use super::breaker::{BreakerState, Reason};
 use super::event::Failure;
 use super::mirror::Failures;
+use super::strategy::Strategy;
 use super::table::State;
-use crate::chunk::{Class, PAGE_BYTES, Pages};
+use super::weight::Decay;
+use crate::chunk::{Class, MirrorId, PAGE_BYTES, Pages};
 use crate::clock::Time;
 use std::time::Duration;
 
@@ -36,6 +38,18 @@ pub struct MirrorSnapshot {
     pub last_failure: Option<(Time, Failure)>,
     /// It serves ranges.
     pub ranges: bool,
+    /// Background fetches that it may have at a time.
+    pub connections: usize,
+    /// How overloaded it is, 0 to 1.
+    pub load: f64,
+    /// Its live weight, 0.1 to 1, and how it decays.
+    pub weight: f64,
+    /// How its weight decays just now.
+    pub decay: Decay,
+    /// The part of its fetches that came to nothing of late, 0 to 1.
+    pub trouble: f64,
+    /// How far its latency is from its baseline, where 500 samples of each are known.
+    pub stability_index: Option<f64>,
 }
 
 /// The whole, at a moment.
@@ -61,12 +75,36 @@ pub struct Snapshot {
     pub offline_since: Option<Time>,
     /// Alerts so far.
     pub alerts: u64,
+    /// How mirrors are chosen.
+    pub strategy: Strategy,
+    /// Decisions so far.
+    pub decisions: u64,
+    /// Hedges sent, those that were first, and bytes that the losers had brought.
+    pub hedges: HedgeCounts,
+    /// The P99 of demand misses of late, where there are enough.
+    pub demand_p99: Option<Duration>,
+    /// What it should be.
+    pub demand_objective: Duration,
+    /// The part of the windows that the background may use, 0.1 to 1.
+    pub background_share: f64,
+}
+
+/// What hedging did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HedgeCounts {
+    /// Second fetches that were sent.
+    pub issued: u64,
+    /// Those that brought the pages first.
+    pub won: u64,
+    /// Bytes that the losers had brought.
+    pub wasted_bytes: u64,
 }
 
 impl Scheduler {
     /// What it knows and does. Costs a walk over all wants: for people, not for each event.
     pub fn snapshot(&self, now: Time) -> Snapshot {
-        let mirrors = self.mirrors.iter().map(|mirror| self.mirror_snapshot(now, mirror)).collect();
+        let mirrors = self.mirrors.iter().enumerate();
+        let mirrors = mirrors.map(|(at, mirror)| self.mirror_snapshot(now, MirrorId(at as u16), mirror)).collect();
         let mut in_flight_fetches = [0; 3];
         for fetch in self.fetches.all.values().filter(|fetch| !fetch.cancelled) {
             in_flight_fetches[fetch.class as usize] += 1;
@@ -82,10 +120,20 @@ impl Scheduler {
             budget_bytes: self.budget_bytes,
             offline_since: self.offline_since,
             alerts: self.alerts,
+            strategy: self.settings.strategy,
+            decisions: self.ring.made,
+            hedges: HedgeCounts {
+                issued: self.hedges.issued,
+                won: self.hedges.won,
+                wasted_bytes: self.hedges.wasted_bytes,
+            },
+            demand_p99: self.tail.p99_seconds.map(Duration::from_secs_f64),
+            demand_objective: Duration::from_secs_f64(self.tail.objective_seconds),
+            background_share: self.tail.share,
         }
     }
 
-    fn mirror_snapshot(&self, now: Time, mirror: &super::mirror::Mirror) -> MirrorSnapshot {
+    fn mirror_snapshot(&self, now: Time, id: MirrorId, mirror: &super::mirror::Mirror) -> MirrorSnapshot {
         let closed = mirror.breaker.state == BreakerState::Closed;
         MirrorSnapshot {
             state: mirror.breaker.state,
@@ -100,6 +148,12 @@ impl Scheduler {
             failures: mirror.failures,
             last_failure: mirror.last_failure,
             ranges: mirror.ranges,
+            connections: mirror.connections.limit(self.settings.background_fetches_max),
+            load: mirror.load(mirror.rate(now), &self.settings),
+            weight: self.mirror_stats(now, id, mirror).weight,
+            decay: mirror.weight.decay,
+            trouble: mirror.trouble.part(now),
+            stability_index: mirror.drift.psi,
         }
     }
 

@@ -67,6 +67,7 @@ impl Scheduler {
         let mirror = &mut self.mirrors[usize::from(mirror_id.0)];
         mirror.silent_files.extend(file);
         mirror.failures.stalled += 1;
+        mirror.trouble.learn(now, false);
         mirror.last_failure = Some((now, Failure::Unreachable));
         let usable = mirror.breaker.usable(now);
         if !alive && alone {

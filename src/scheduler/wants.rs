@@ -18,6 +18,8 @@ pub(super) struct Want {
     /// When nobody waits any more: `patience` after it came, or after the last byte that came for it.
     expires: Time,
     patience: Duration,
+    /// When it came.
+    since: Time,
     /// No queued page is before this one.
     pub(super) from: u64,
     /// Every page before this one is held.
@@ -27,7 +29,7 @@ pub(super) struct Want {
 impl Want {
     pub(super) fn new(now: Time, file: Inode, pages: Pages, class: Class, reader: ReaderId, deadline: Time) -> Want {
         let (from, done) = (pages.start, pages.start);
-        Want { file, pages, class, reader, expires: deadline, patience: deadline.since(now), from, done }
+        Want { file, pages, class, reader, expires: deadline, patience: deadline.since(now), since: now, from, done }
     }
 }
 
@@ -135,8 +137,16 @@ impl Wants {
         }
     }
 
-    /// `pages` are held now: those who waited for them live longer, or are served and go.
-    pub(super) fn arrived(&mut self, now: Time, file: Inode, pages: Pages, table: &Table) {
+    /// `pages` are held now: those who waited for them live longer, or are served and go. `served` is told how
+    /// long each reader waited.
+    pub(super) fn arrived(
+        &mut self,
+        now: Time,
+        file: Inode,
+        pages: Pages,
+        table: &Table,
+        mut served: impl FnMut(Duration),
+    ) {
         let Some(keys) = self.by_file.get_mut(&file) else { return };
         let (all, pending) = (&mut self.all, &mut self.pending);
         keys.retain(|key| {
@@ -148,6 +158,9 @@ impl Wants {
             match table.first_missing(Pages::new(want.done, want.pages.end)) {
                 Some(page) => want.done = page,
                 None => {
+                    if want.class == Class::Demand {
+                        served(now.since(want.since));
+                    }
                     all.remove(key);
                     pending.remove(key);
                     return false;
@@ -221,12 +234,12 @@ mod tests {
             |now, deadline| Want::new(Time(now), FILE, Pages::new(0, 4), Class::Demand, ReaderId(1), Time(deadline));
         wants.add(want(0, 30), Time(30));
         table.turn_all(Pages::new(0, 2), State::Held);
-        wants.arrived(Time(20), FILE, Pages::new(0, 2), &table);
+        wants.arrived(Time(20), FILE, Pages::new(0, 2), &table, |_| ());
         assert!(wants.expire(Time(40)).is_empty());
         assert_eq!(wants.expire(Time(50)).len(), 1);
         wants.add(want(50, 80), Time(80));
         table.turn_all(Pages::new(2, 4), State::Held);
-        wants.arrived(Time(60), FILE, Pages::new(2, 4), &table);
+        wants.arrived(Time(60), FILE, Pages::new(2, 4), &table, |_| ());
         assert!(wants.is_empty() && wants.pending(Class::Demand).next().is_none());
     }
 }

@@ -1,0 +1,206 @@
+//! Hedging: a demand fetch that is late against its own prediction is sent to a second mirror as well; the
+//! first answer wins (spec 2.9; Dean and Barroso, The Tail at Scale, CACM 2013).
+
+use super::Scheduler;
+use super::action::Action;
+use super::explain::Cause;
+use super::fetches::{Fetch, Phase};
+use super::plan::Chosen;
+use super::table::State;
+use crate::chunk::{Class, FetchId, PAGE_BYTES, Pages};
+use crate::clock::Time;
+use std::time::Duration;
+
+/// The budget grows by this part of the bytes fetched …
+const BUDGET_PART: f64 = 0.05;
+/// … starts with this, and holds no more, so that a long quiet time does not pay for a storm.
+const BUDGET_START_BYTES: f64 = 1_048_576.0;
+const BUDGET_MAX_BYTES: f64 = 8.0 * BUDGET_START_BYTES;
+/// Late: after this many times the time to first byte that was to be expected, deviations included …
+const LATE_FACTOR: f64 = 1.0;
+/// … and not before this: a hedge sooner than a thread's wake would be chance.
+const LATE_MIN: Duration = Duration::from_millis(3);
+/// Larger ones move as late fetches do; hedging is for those whose time is the waiting.
+const HEDGED_BYTES_MAX: u64 = 1 << 20;
+
+/// What hedging may cost, and what it did.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hedges {
+    budget_bytes: f64,
+    pub(super) issued: u64,
+    /// The second fetch brought the pages first.
+    pub(super) won: u64,
+    /// Bytes that a hedge or its original had brought when it lost.
+    pub(super) wasted_bytes: u64,
+}
+
+impl Hedges {
+    pub(super) fn new() -> Hedges {
+        Hedges { budget_bytes: BUDGET_START_BYTES, issued: 0, won: 0, wasted_bytes: 0 }
+    }
+
+    /// Bytes came, by any fetch.
+    pub(super) fn earn(&mut self, bytes: u64) {
+        self.budget_bytes = (self.budget_bytes + BUDGET_PART * bytes as f64).min(BUDGET_MAX_BYTES);
+    }
+
+    fn spend(&mut self, bytes: u64) -> bool {
+        let may = self.budget_bytes >= bytes as f64;
+        if may {
+            self.budget_bytes -= bytes as f64;
+            self.issued += 1;
+        }
+        may
+    }
+}
+
+impl Scheduler {
+    /// Send what is late to a second mirror. Returns when to look again.
+    pub(super) fn hedge_late(&mut self, now: Time) {
+        self.hedge_due = None;
+        if !self.settings.hedging {
+            return;
+        }
+        let mut late = Vec::new();
+        for (&id, fetch) in self.fetches.all.iter().filter(|(_, fetch)| hedgeable(fetch)) {
+            let due = fetch.started_at + self.patience_of(fetch);
+            match due <= now {
+                true => late.push(id),
+                false => self.hedge_due = Some(self.hedge_due.map_or(due, |at| at.min(due))),
+            }
+        }
+        for id in late {
+            self.hedge(now, id);
+        }
+    }
+
+    /// A fetch has just started: when it would be late.
+    pub(super) fn note_hedge_due(&mut self, id: FetchId) {
+        let Some(fetch) = self.fetches.all.get(&id).filter(|fetch| hedgeable(fetch)) else { return };
+        if self.settings.hedging {
+            let due = fetch.started_at + self.patience_of(fetch);
+            self.hedge_due = Some(self.hedge_due.map_or(due, |at| at.min(due)));
+        }
+    }
+
+    /// How long its first byte may take by what was to be expected when it started.
+    fn patience_of(&self, fetch: &Fetch) -> Duration {
+        let mirror = &self.mirrors[usize::from(fetch.mirror.0)];
+        let usual = mirror.latency.unusual_seconds().unwrap_or(self.settings.first_byte.as_secs_f64());
+        let before = fetch.queued_bytes as f64 / mirror.rate(fetch.started_at);
+        Duration::from_secs_f64(LATE_FACTOR * (usual + before)).max(LATE_MIN)
+    }
+
+    fn hedge(&mut self, now: Time, id: FetchId) {
+        let Some(fetch) = self.fetches.all.get_mut(&id) else { return };
+        // One hedge for each fetch, whether it can be had or not.
+        fetch.hedged = true;
+        let (Some(&first), file, mirror) = (fetch.owned.first(), fetch.file, fetch.mirror) else { return };
+        let Some(known) = self.files.get(&file) else { return };
+        let bytes = first.len_bytes(known.size_bytes);
+        let mut lanes = self.lanes(now);
+        // Off when all mirrors are slow: one that would not be in time itself only adds to the load.
+        let budget = self.settings.first_byte.as_secs_f64();
+        let ranking = lanes.rank_others(now, known, bytes, mirror, budget);
+        let Some(at) = ranking.winner() else { return };
+        let second = lanes.all[at].stats.id;
+        if !self.hedges.spend(bytes) {
+            return;
+        }
+        let hedge = self.launch_hedge(now, id, second, first);
+        let chosen = Chosen { at, file, pages: first, class: Class::Demand, whole: false };
+        self.note(now, hedge, chosen, Cause::Hedge, &mut lanes, &ranking);
+        self.out.push_back(Action::Start {
+            fetch: hedge,
+            mirror: second,
+            file,
+            pages: first,
+            class: Class::Demand,
+            whole: false,
+        });
+    }
+
+    /// The pages of a fetch came: whoever else was sent for them is told to end.
+    pub(super) fn settle_hedge(&mut self, now: Time, id: FetchId) {
+        let Some(fetch) = self.fetches.all.get(&id) else { return };
+        let Some(twin) = fetch.twin else { return };
+        let (file, pages, is_hedge) = (fetch.file, fetch.pages, fetch.is_hedge);
+        let wanted = if is_hedge { pages } else { self.fetches.all.get(&twin).map_or(pages, |hedge| hedge.pages) };
+        let all_here = self.files.get(&file).is_none_or(|known| known.table.first_missing(wanted).is_none());
+        if !all_here {
+            return;
+        }
+        if let Some(fetch) = self.fetches.all.get_mut(&id) {
+            fetch.twin = None;
+        }
+        let Some(other) = self.fetches.all.get_mut(&twin) else { return };
+        other.twin = None;
+        self.hedges.wasted_bytes += other.total_bytes;
+        if is_hedge {
+            self.hedges.won += 1;
+            let loser = usize::from(other.mirror.0);
+            self.mirrors[loser].trouble.learn(now, false);
+        }
+        // The original may have more to bring than what was hedged.
+        if !is_hedge || self.fetches.all.get(&twin).is_some_and(|other| other.owned.is_empty()) {
+            self.cancel(now, twin, false);
+        }
+    }
+
+    /// A fetch ends without its pages: its twin goes on alone and takes them over. Returns those that it leaves.
+    pub(super) fn leave_to_twin(&mut self, id: FetchId, owned: Vec<Pages>) -> Vec<Pages> {
+        let Some(twin) = self.fetches.all.get_mut(&id).and_then(|fetch| fetch.twin.take()) else { return owned };
+        let Some(heir) = self.fetches.all.get_mut(&twin).filter(|heir| !heir.cancelled) else { return owned };
+        heir.twin = None;
+        if !heir.is_hedge {
+            return owned;
+        }
+        let (file, pages) = (heir.file, heir.pages);
+        let missing = self.files.get(&file).map(|known| known.table.runs(pages, State::Absent)).unwrap_or_default();
+        let mut left = Vec::new();
+        for run in owned {
+            match missing.iter().any(|gap| gap.covers(run)) && pages.covers(run) {
+                true => self.inherit(twin, run),
+                false => left.push(run),
+            }
+        }
+        left
+    }
+
+    fn inherit(&mut self, heir: FetchId, run: Pages) {
+        let Some(fetch) = self.fetches.all.get_mut(&heir) else { return };
+        fetch.owned.push(run);
+        fetch.owned.sort();
+        if let Some(known) = self.files.get_mut(&fetch.file) {
+            known.table.turn(run, State::Absent, State::InFlight);
+        }
+    }
+}
+
+/// Waits for its first byte, is small, and has no second yet.
+fn hedgeable(fetch: &Fetch) -> bool {
+    let small = fetch.pages.count() * PAGE_BYTES <= HEDGED_BYTES_MAX;
+    !fetch.cancelled
+        && fetch.waited
+        && !fetch.hedged
+        && !fetch.is_hedge
+        && !fetch.whole
+        && small
+        && fetch.phase != Phase::Body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_twentieth_of_what_is_fetched_may_be_hedged_and_a_mebibyte_at_first() {
+        let mut hedges = Hedges::new();
+        assert!(hedges.spend(1 << 20) && !hedges.spend(1));
+        hedges.earn(1000);
+        assert!(!hedges.spend(51) && hedges.spend(50) && !hedges.spend(1));
+        hedges.earn(1 << 40);
+        assert!(hedges.budget_bytes <= BUDGET_MAX_BYTES);
+        assert_eq!(hedges.issued, 2);
+    }
+}
