@@ -9,6 +9,7 @@
 //! | [`chunk`] [`clock`] [`metrics`] | identities and grid arithmetic; the one reading of the clock; counters | nothing |
 //! | [`namespace`] | what exists: inode tree, merged listings, versions. **Pure** | chunk clock |
 //! | [`scheduler`] | every decision: order, dedupe, mirror, window, readahead. **Pure** | chunk clock |
+//! | [`simulate`] | the true scheduler in virtual time, against simulated mirrors and readers. **Pure** | chunk clock scheduler |
 //! | [`sources`] | speak HTTP; read listings; classify every failure | chunk clock metrics |
 //! | [`cache`] | keep bytes: pool, then disk; never lie about what is held | chunk clock metrics |
 //! | [`fetch`] | run the scheduler's actions; wake the readers. The only place with tasks and channels | all above |
@@ -46,6 +47,7 @@ pub mod metrics;
 pub mod cache;
 pub mod namespace;
 pub mod scheduler;
+pub mod simulate;
 pub mod sources;
 
 pub mod fetch;

@@ -18,18 +18,19 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("namespace", &["chunk", "clock"]),
     ("scheduler", &["chunk", "clock"]),
+    ("simulate", &["chunk", "clock", "scheduler"]),
     ("sources", &["chunk", "clock", "metrics"]),
     ("cache", &["chunk", "clock", "metrics"]),
     ("fetch", &["chunk", "clock", "metrics", "namespace", "scheduler", "sources", "cache"]),
     ("fs", &["chunk", "clock", "namespace", "fetch"]),
     ("control", &["fetch", "namespace", "metrics"]),
-    ("config", &["chunk", "namespace", "scheduler", "sources", "cache", "fetch", "fs", "control"]),
+    ("config", &["chunk", "namespace", "scheduler", "simulate", "sources", "cache", "fetch", "fs", "control"]),
     ("mount", &["*"]),
     ("demo", &["*"]),
 ];
 
 /// Nothing in these folders may name I/O, locks, threads, clocks or unseeded chance.
-const PURE: &[&str] = &["namespace", "scheduler", "chunk"];
+const PURE: &[&str] = &["namespace", "scheduler", "simulate", "chunk"];
 const IMPURE_PATHS: &[&[&str]] = &[
     &["std", "fs"],
     &["std", "net"],

@@ -3,8 +3,5 @@
 //! Nothing here waits or reads a clock, so every figure that a test asserts is exact and the same on
 //! every machine.
 
-mod mirror;
-mod reader;
 mod scenarios;
 mod storm;
-mod world;

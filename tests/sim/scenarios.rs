@@ -1,10 +1,10 @@
 //! What the scheduler must reach, in figures.
 
-use super::mirror::{Change, Health, SimMirror};
-use super::reader::SimReader;
-use super::world::World;
 use braidfs::chunk::{Class, MirrorId, Pages, ReaderId};
 use braidfs::scheduler::{BreakerState, Event, Hopeless, Reason};
+use braidfs::simulate::mirror::{Change, Health, SimMirror};
+use braidfs::simulate::reader::SimReader;
+use braidfs::simulate::world::World;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::time::Duration;
@@ -241,7 +241,7 @@ fn sixty_four_readers_of_their_own_files_all_go_on() {
     world.check_every = 256;
     for id in 0..64 {
         let file = world.open(id + 1, size);
-        let reader = SimReader { read_pages: 256, ..SimReader::sequential(id + 1, file, size) };
+        let reader = SimReader::sequential(id + 1, file, size).reading(256);
         world.readers.push(reader);
     }
     world.run(60_000);
@@ -272,7 +272,7 @@ fn demand_does_not_queue_behind_a_prefetch() {
     let bulk = world.open(1, size);
     let file = world.open(2, size);
     world.want(bulk, Pages::of_file(size), Class::Prefetch, 99);
-    world.readers.push(SimReader { read_pages: 16, ..SimReader::random(1, file, size, 100) }.starting(1000));
+    world.readers.push(SimReader::random(1, file, size, 100).reading(16).starting(1000));
     world.run(60_000);
     let reader = &world.readers[0];
     let mean = reader.done_at.unwrap().seconds_since(reader.start_at) / 100.0;
