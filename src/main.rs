@@ -1,11 +1,11 @@
 //! The `braidfs` command: what was typed, and what that means.
 
-use braidfs::config::command_line::{Command, CommandLine, MountCommand};
+use braidfs::config::command_line::{Command, CommandLine, MountCommand, SimulateCommand};
 use braidfs::config::defaults::Surroundings;
 use braidfs::config::plan::{MountPlan, plan_mount};
 use braidfs::control::client::Desk;
 use braidfs::control::commands::{self, Screen};
-use braidfs::{demo, mount};
+use braidfs::{clock, demo, mount, simulate};
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -31,12 +31,13 @@ fn main() -> ExitCode {
         Command::Status(asked) => asked.json,
         Command::Prefetch(asked) => asked.json,
         Command::Umount(asked) => asked.json,
-        Command::Mount(_) | Command::Demo(_) => false,
+        Command::Mount(_) | Command::Demo(_) | Command::Simulate(_) => false,
     };
     let screen = &mut Screen { out: &mut out, err: &mut err, is_terminal, json };
     let done = match &line.command {
         Command::Mount(command) => mount(command, &words, &around, line.verbose),
         Command::Demo(command) => mount::log_to_stderr(line.verbose).and_then(|()| demo::run(command, &around)),
+        Command::Simulate(asked) => simulate(asked, screen.out),
         Command::Status(asked) => {
             return ExitCode::from(commands::status(&desk, asked.path.as_deref(), screen));
         }
@@ -61,6 +62,13 @@ fn mount(command: &MountCommand, words: &[OsString], around: &Surroundings, verb
         None => mount::log_to_stderr(verbose)?,
     }
     mount::run(&plan, around, || readiness.say())
+}
+
+fn simulate(command: &SimulateCommand, out: &mut dyn std::io::Write) -> anyhow::Result<()> {
+    let request = command.request()?;
+    // A closed stdout is nobody's loss.
+    simulate::command::run(&request, &mut || clock::now().0, &mut |text| drop(out.write_all(text.as_bytes())));
+    Ok(())
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {

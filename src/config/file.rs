@@ -172,18 +172,7 @@ pub struct ConfigFile {
 impl ConfigFile {
     /// Read and check `path`.
     pub fn read(path: &Path) -> Result<ConfigFile, FileError> {
-        let unreadable = |error| FileError::Unreadable { path: path.to_owned(), error };
-        let file = std::fs::File::open(path).map_err(unreadable)?;
-        let mut bytes = Vec::new();
-        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-        if bytes.len() as u64 > FILE_BYTES_MAX {
-            return Err(FileError::TooLarge(path.to_owned()));
-        }
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let before = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]).into_owned();
-            FileError::Wrong(wrong_at(path, &before, before.len()..before.len(), "it is not UTF-8 text".into()))
-        })?;
-        ConfigFile::parse(path, text).map_err(FileError::Wrong)
+        ConfigFile::parse(path, read_text(path)?).map_err(FileError::Wrong)
     }
 
     /// Check `text` as the contents of `path`.
@@ -203,7 +192,22 @@ impl ConfigFile {
     }
 }
 
-fn wrong_at(path: &Path, text: &str, span: Range<usize>, message: String) -> Wrong {
+/// The text of a file that a person wrote.
+pub(super) fn read_text(path: &Path) -> Result<String, FileError> {
+    let unreadable = |error| FileError::Unreadable { path: path.to_owned(), error };
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(FileError::TooLarge(path.to_owned()));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let before = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]).into_owned();
+        FileError::Wrong(wrong_at(path, &before, before.len()..before.len(), "it is not UTF-8 text".into()))
+    })
+}
+
+pub(super) fn wrong_at(path: &Path, text: &str, span: Range<usize>, message: String) -> Wrong {
     let start = char_start(text, span.start);
     let line_start = text[..start].rfind('\n').map_or(0, |at| at + 1);
     let line_end = text[start..].find('\n').map_or(text.len(), |at| start + at);
@@ -260,7 +264,7 @@ fn char_start(text: &str, at: usize) -> usize {
 }
 
 /// serde's words for an unknown key, with the nearest known one in front of the list.
-fn with_nearest(message: &str) -> String {
+pub(super) fn with_nearest(message: &str) -> String {
     let Some(rest) = message.strip_prefix("unknown field `") else {
         return message.replace("missing field", "missing key").replace("duplicate field", "duplicate key");
     };

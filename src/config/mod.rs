@@ -13,5 +13,6 @@ pub mod file;
 pub mod fuse_options;
 pub mod options;
 pub mod plan;
+pub mod scenario;
 pub mod size;
 pub mod source;

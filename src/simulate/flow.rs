@@ -103,14 +103,9 @@ impl Flow {
 
     /// Give it so many bytes at most. Returns what it took.
     pub(super) fn take(&mut self, bytes: f64) -> f64 {
-        let taken = bytes.min(self.left_bytes()).max(0.0);
+        let taken = if self.in_body() { bytes.min(self.left_bytes()).max(0.0) } else { 0.0 };
         self.sent_bytes += taken;
         taken
-    }
-
-    /// What the asker still has to reckon with.
-    pub(super) fn untold_bytes(&self) -> u64 {
-        self.length_bytes - (self.told_pages * PAGE_BYTES).min(self.length_bytes)
     }
 
     /// When it has something to say, if it gets `rate` from `updated_at` on.

@@ -85,6 +85,8 @@ pub struct SimMirror {
     pub requests: u64,
     /// How often it was asked for one byte.
     pub probes: u64,
+    /// How many of its answers were given to another mirror or given up.
+    pub cancelled: u64,
     /// Seconds with anything in flight.
     pub busy_seconds: f64,
     /// The background fetches that were in flight then, times the seconds.
@@ -121,6 +123,7 @@ impl SimMirror {
             wire_by_second: Vec::new(),
             requests: 0,
             probes: 0,
+            cancelled: 0,
             busy_seconds: 0.0,
             flow_seconds: 0.0,
             grain: Duration::from_millis(1),
@@ -163,11 +166,16 @@ impl SimMirror {
         self.flows.push(Flow::new(fetch, pages, class, length_bytes, fate, now + CONNECT, first_byte_at));
     }
 
-    /// Nobody wants this answer any more. Returns the bytes that it still owed.
-    pub fn cancel(&mut self, now: Time, fetch: FetchId) -> u64 {
+    /// Nobody wants this answer any more. What leaves it until it hears of that comes all the same: a round
+    /// trip's worth.
+    pub fn cancel(&mut self, now: Time, fetch: FetchId) {
         self.advance(now);
-        let Some(at) = self.flows.iter().position(|flow| flow.fetch == fetch) else { return 0 };
-        self.flows.remove(at).untold_bytes()
+        let Some(at) = self.flows.iter().position(|flow| flow.fetch == fetch) else { return };
+        self.cancelled += 1;
+        let rate = if self.health == Health::Up && now >= self.held_until { self.flow_rate() } else { 0.0 };
+        let on_the_way = self.flows[at].take(rate * self.latency.as_secs_f64());
+        self.wire_bytes += on_the_way;
+        self.flows.remove(at);
     }
 
     /// It is asked for one byte: after how long it answers what, if ever.

@@ -8,10 +8,27 @@
 //! | `mirror` `flow` | a link that its answers share, and what goes wrong with it |
 //! | `reader` `streak` | who reads what, in which order |
 //! | `world` `turn` | the driver's part: moments, events, actions |
+//! | `scenario` `strategy` | what is simulated, as plain data; by which strategy |
+//! | `ideal` | what nobody can beat: a fluid model, which knows nothing of the scheduler |
+//! | `outcome` `report` `table` | what came of it: figures, text, Markdown |
+//! | `random` | scenarios from a seed, and how strategies do on many |
+//! | `detection` | how well faults are noticed |
+//! | `cost` | what a decision costs, by a clock that is handed in |
+//! | `command` | `braidfs simulate` |
 
+pub mod command;
+pub mod cost;
+pub mod detection;
 mod flow;
+pub mod ideal;
 pub mod mirror;
+pub mod outcome;
+pub mod random;
 pub mod reader;
+mod report;
+pub mod scenario;
+pub mod strategy;
 mod streak;
+mod table;
 mod turn;
 pub mod world;

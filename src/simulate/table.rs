@@ -1,0 +1,45 @@
+//! Outcomes as tables in Markdown.
+
+use super::outcome::Outcome;
+use std::fmt::Write;
+
+/// Scenarios by strategies: a row each. `alone`: seconds by the best mirror alone, simulated.
+pub(super) fn scenarios(rows: &[(Outcome, Option<f64>)]) -> String {
+    let mut text = String::from(
+        "| scenario | strategy | share of the ideal | of the best alone | longest wait ms | waits over 300 ms | \
+         P50 / P99 ms | waste % | requests | probes |\n|---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for (outcome, alone) in rows {
+        let best = alone.map_or(outcome.share_of_best_alone, |alone| alone / outcome.seconds.max(1e-9));
+        let trouble = match (outcome.finished, outcome.errors) {
+            (false, _) => " not finished",
+            (true, 0) => "",
+            (true, _) => " with errors",
+        };
+        let _ = writeln!(
+            text,
+            "| {} | {} | {:.3}{trouble} | {best:.3} | {:.0} | {} | {:.1} / {:.1} | {:.2} | {} | {} |",
+            outcome.scenario,
+            outcome.strategy,
+            outcome.share_of_ideal,
+            outcome.longest_wait_ms,
+            outcome.pauses,
+            outcome.wait_p50_ms,
+            outcome.wait_p99_ms,
+            outcome.waste * 100.0,
+            outcome.requests,
+            outcome.probes
+        );
+    }
+    text
+}
+
+/// One line of Markdown, or of plain text with the same cells.
+pub(super) fn row(cells: &[String]) -> String {
+    format!("| {} |\n", cells.join(" | "))
+}
+
+/// A head of Markdown.
+pub(super) fn head(names: &[&str]) -> String {
+    format!("| {} |\n|{}\n", names.join(" | "), "---|".repeat(names.len()))
+}
