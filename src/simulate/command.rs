@@ -6,9 +6,6 @@ use super::{cost, detection, random, report, strategy, table};
 use serde::Serialize;
 use std::time::Duration;
 
-/// With more mirrors than this the best one alone is not simulated too: it would take for ever.
-const ALONE_MIRRORS_MAX: usize = 64;
-
 /// What is simulated.
 #[derive(Clone, Debug)]
 pub enum What {
@@ -80,13 +77,11 @@ fn run_scenarios(request: &Request, scenarios: &[Scenario], strategies: &[String
     for scenario in scenarios {
         let seed = request.seed.unwrap_or(scenario.seed);
         for name in strategies {
-            let outcome = Outcome::of(scenario, Some(name), seed);
-            let few = (2..=ALONE_MIRRORS_MAX).contains(&scenario.mirrors.len());
-            let alone = few.then(|| Outcome::of(&scenario.alone(outcome.best_mirror), Some(name), seed));
+            let outcome = Outcome::beside_alone(scenario, Some(name), seed);
             match request.format {
-                Format::Text => out(&report::text(&outcome, alone.as_ref())),
+                Format::Text => out(&report::text(&outcome)),
                 Format::Json => out(&json(&outcome)),
-                Format::Table => rows.push((outcome, alone.map(|alone| alone.seconds))),
+                Format::Table => rows.push(outcome),
             }
         }
     }
@@ -99,7 +94,7 @@ fn summaries(strategy: &str, count: u64, seed: u64) -> Vec<random::Summary> {
     let (mut streams, mut others) = (Vec::new(), Vec::new());
     for at in 0..count {
         let scenario = random::scenario(seed + at);
-        let outcome = Outcome::of(&scenario, Some(strategy), scenario.seed);
+        let outcome = Outcome::beside_alone(&scenario, Some(strategy), scenario.seed);
         if random::streams(&scenario) { &mut streams } else { &mut others }.push(outcome);
     }
     let all = [("streams", streams), ("single reads", others)];

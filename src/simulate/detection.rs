@@ -67,6 +67,10 @@ pub struct Quality {
     pub recall: f64,
     /// Their harmonic mean.
     pub f1: f64,
+    /// Hits over all silences.
+    pub recall_of_silence: f64,
+    /// Hits over all collapses.
+    pub recall_of_collapse: f64,
     /// Seconds to the alarm, where there was one: median.
     pub delay_p50: f64,
     /// 99th percentile.
@@ -180,22 +184,29 @@ pub(super) fn judge(strategy: &str, count: u64, seed: u64, hour: Duration) -> Ve
         for (name, alarm) in [("stall, breaker, alert", Alarm::Loud), ("the same or fetch moved", Alarm::Any)] {
             let delay = |trial: &Trial| if alarm == Alarm::Loud { trial.loud } else { trial.any };
             let wrong = |trial: &&Trial| if alarm == Alarm::Loud { trial.false_loud } else { trial.false_any };
-            let delays = faults.iter().map(delay).collect();
+            let delays: Vec<_> = faults.iter().map(|trial| (trial.silent, delay(trial))).collect();
             let false_alarms = faults.iter().chain(&hours).filter(wrong).count();
-            all.push(quality(format!("{strategy}: {name}"), allowed, delays, false_alarms));
+            all.push(quality(format!("{strategy}: {name}"), allowed, &delays, false_alarms));
         }
-        let delays = faults.iter().map(|trial| trial.silent.then_some(TIMEOUT_SECONDS)).collect();
-        all.push(quality("fixed timeout of 5 s".into(), allowed, delays, 0));
+        let timeout = |trial: &Trial| (trial.silent, trial.silent.then_some(TIMEOUT_SECONDS));
+        let delays: Vec<_> = faults.iter().map(timeout).collect();
+        all.push(quality("fixed timeout of 5 s".into(), allowed, &delays, 0));
     }
     all
 }
 
-fn quality(detector: String, allowed_seconds: f64, delays: Vec<Option<f64>>, false_alarms: usize) -> Quality {
-    let hits = delays.iter().flatten().filter(|&&delay| delay <= allowed_seconds).count();
-    let part = |of: usize| if of == 0 { 0.0 } else { hits as f64 / of as f64 };
-    let (precision, recall) = (part(hits + false_alarms), part(delays.len()));
+/// `delays`: of each fault, whether it was a silence, and after how long the alarm came.
+fn quality(detector: String, allowed_seconds: f64, delays: &[(bool, Option<f64>)], false_alarms: usize) -> Quality {
+    let hit = |&&(_, delay): &&(bool, Option<f64>)| delay.is_some_and(|delay| delay <= allowed_seconds);
+    let hits = delays.iter().filter(hit).count();
+    let share = |hits: usize, of: usize| if of == 0 { 0.0 } else { hits as f64 / of as f64 };
+    let (precision, recall) = (share(hits, hits + false_alarms), share(hits, delays.len()));
+    let of_kind = |silent: bool| {
+        let kind = || delays.iter().filter(move |&&(kind, _)| kind == silent);
+        share(kind().filter(hit).count(), kind().count())
+    };
     let f1 = if hits == 0 { 0.0 } else { 2.0 * precision * recall / (precision + recall) };
-    let mut noticed: Vec<f64> = delays.iter().copied().flatten().collect();
+    let mut noticed: Vec<f64> = delays.iter().filter_map(|&(_, delay)| delay).collect();
     noticed.sort_by(f64::total_cmp);
     Quality {
         detector,
@@ -206,6 +217,8 @@ fn quality(detector: String, allowed_seconds: f64, delays: Vec<Option<f64>>, fal
         precision,
         recall,
         f1,
+        recall_of_silence: of_kind(true),
+        recall_of_collapse: of_kind(false),
         delay_p50: percentile(&noticed, 0.5),
         delay_p99: percentile(&noticed, 0.99),
     }
@@ -222,6 +235,8 @@ pub(super) fn table(all: &[Quality]) -> String {
         "precision",
         "recall",
         "F1",
+        "recall of silence",
+        "of collapse",
         "delay s: median / 99 %",
     ]);
     for quality in all {
@@ -234,6 +249,8 @@ pub(super) fn table(all: &[Quality]) -> String {
             format!("{:.3}", quality.precision),
             format!("{:.3}", quality.recall),
             format!("{:.3}", quality.f1),
+            format!("{:.3}", quality.recall_of_silence),
+            format!("{:.3}", quality.recall_of_collapse),
             format!("{:.2} / {:.2}", quality.delay_p50, quality.delay_p99),
         ]);
     }
@@ -246,11 +263,13 @@ mod tests {
 
     #[test]
     fn precision_recall_and_f1_are_what_they_are_called() {
-        let judged = quality("x".into(), 1.0, vec![Some(0.2), Some(0.4), Some(3.0), None], 1);
+        let delays = [(true, Some(0.2)), (false, Some(0.4)), (true, Some(3.0)), (true, None)];
+        let judged = quality("x".into(), 1.0, &delays, 1);
         assert_eq!((judged.hits, judged.misses), (2, 2));
         assert!((judged.precision - 2.0 / 3.0).abs() < 1e-9 && (judged.recall - 0.5).abs() < 1e-9);
         assert!((judged.f1 - 4.0 / 7.0).abs() < 1e-9);
-        assert_eq!(quality("x".into(), 1.0, vec![None], 0).f1, 0.0);
+        assert_eq!((judged.recall_of_silence, judged.recall_of_collapse), (1.0 / 3.0, 1.0));
+        assert_eq!(quality("x".into(), 1.0, &[(true, None)], 0).f1, 0.0);
     }
 
     #[test]

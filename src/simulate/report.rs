@@ -9,8 +9,8 @@ const COLUMNS_MAX: usize = 60;
 const ROWS_MAX: usize = 16;
 const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// The figures of a run. `alone`: the same with the best mirror only, where that was run too.
-pub(super) fn text(outcome: &Outcome, alone: Option<&Outcome>) -> String {
+/// The figures of a run.
+pub(super) fn text(outcome: &Outcome) -> String {
     let mut text = String::new();
     let end = if outcome.finished { "" } else { " (NOT FINISHED)" };
     line(&mut text, &format!("{} · {} · seed {}{end}", outcome.scenario, outcome.strategy, outcome.seed), "");
@@ -20,12 +20,11 @@ pub(super) fn text(outcome: &Outcome, alone: Option<&Outcome>) -> String {
         "  share of the ideal",
         &format!("{:.3}  ({seconds:.2} s, ideal {ideal:.2} s)", outcome.share_of_ideal),
     );
-    let best = format!("{:.3}  (mirror {}, by the fluid model)", outcome.share_of_best_alone, outcome.best_mirror);
+    let best = format!(
+        "{:.3}  (mirror {} takes {:.2} s)",
+        outcome.share_of_best_alone, outcome.best_mirror, outcome.best_alone_seconds
+    );
     line(&mut text, "  of the best mirror alone", &best);
-    if let Some(alone) = alone {
-        let share = format!("{:.3}  (it takes {:.2} s)", alone.seconds / seconds.max(1e-9), alone.seconds);
-        line(&mut text, "  the same, simulated", &share);
-    }
     let waits = format!(
         "longest {:.0} ms, {} over 300 ms; P50 {:.1} ms, P99 {:.1} ms of {} waits in {} reads",
         outcome.longest_wait_ms, outcome.pauses, outcome.wait_p50_ms, outcome.wait_p99_ms, outcome.waits, outcome.reads
@@ -74,7 +73,7 @@ fn chart(text: &mut String, by_second: &[Vec<f64>]) {
                 share => LEVELS[((share * 8.0) as usize).min(7)],
             })
             .collect();
-        let share = row.iter().sum::<f64>() / all.max(1.0);
+        let share = row.iter().fold(0.0, |sum, bytes| sum + bytes) / all.max(1.0);
         let _ = writeln!(text, "  {mirror:>5} {:>5.1} %  {cells}", share * 100.0);
     }
     if hidden > 0 {

@@ -3,14 +3,18 @@
 use super::outcome::Outcome;
 use std::fmt::Write;
 
-/// Scenarios by strategies: a row each. `alone`: seconds by the best mirror alone, simulated.
-pub(super) fn scenarios(rows: &[(Outcome, Option<f64>)]) -> String {
+/// Scenarios by strategies: a row each.
+pub(super) fn scenarios(rows: &[Outcome]) -> String {
     let mut text = String::from(
         "| scenario | strategy | share of the ideal | of the best alone | longest wait ms | waits over 300 ms | \
          P50 / P99 ms | waste % | requests | probes |\n|---|---|---|---|---|---|---|---|---|---|\n",
     );
-    for (outcome, alone) in rows {
-        let best = alone.map_or(outcome.share_of_best_alone, |alone| alone / outcome.seconds.max(1e-9));
+    for outcome in rows {
+        // It was not run on when it took four times as long.
+        let best = match outcome.share_of_best_alone {
+            share if share > 3.99 => "> 4".to_owned(),
+            share => format!("{share:.3}"),
+        };
         let trouble = match (outcome.finished, outcome.errors) {
             (false, _) => " not finished",
             (true, 0) => "",
@@ -18,7 +22,7 @@ pub(super) fn scenarios(rows: &[(Outcome, Option<f64>)]) -> String {
         };
         let _ = writeln!(
             text,
-            "| {} | {} | {:.3}{trouble} | {best:.3} | {:.0} | {} | {:.1} / {:.1} | {:.2} | {} | {} |",
+            "| {} | {} | {:.3}{trouble} | {best} | {:.0} | {} | {:.1} / {:.1} | {:.2} | {} | {} |",
             outcome.scenario,
             outcome.strategy,
             outcome.share_of_ideal,

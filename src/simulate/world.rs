@@ -112,6 +112,8 @@ pub struct World {
     pub useful_bytes: u64,
     /// Distinct bytes that somebody asked for.
     pub wanted_bytes: u64,
+    /// By how much what is held unread and what is in flight were above the pool's limit at the most.
+    pub over_pool_max_bytes: u64,
     /// Fetches in flight at the most.
     pub in_flight_max: usize,
     /// Invariants are checked after every so many batches.
@@ -161,6 +163,7 @@ impl World {
             alerts: Vec::new(),
             useful_bytes: 0,
             wanted_bytes: 0,
+            over_pool_max_bytes: 0,
             in_flight_max: 0,
             check_every: 64,
             stopwatch: None,
@@ -366,6 +369,10 @@ impl World {
     /// Invariants hold, whenever it is their turn.
     pub(super) fn check(&mut self) {
         self.batches += 1;
+        if let Some(pool_bytes) = self.pool_bytes {
+            let over = (self.held_bytes + self.in_flight_bytes).saturating_sub(pool_bytes);
+            self.over_pool_max_bytes = self.over_pool_max_bytes.max(over);
+        }
         if self.check_every > 0 && self.batches.is_multiple_of(self.check_every) {
             let broken = self.scheduler.broken_invariant();
             assert!(broken.is_none(), "at {:?}: {}", self.now, broken.unwrap_or_default());

@@ -5,3 +5,4 @@ mod cache_folder;
 mod ending;
 mod mountpoint;
 mod options;
+mod simulate;

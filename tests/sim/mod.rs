@@ -3,5 +3,6 @@
 //! Nothing here waits or reads a clock, so every figure that a test asserts is exact and the same on
 //! every machine.
 
+mod properties;
 mod scenarios;
 mod storm;
