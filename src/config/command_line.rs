@@ -2,8 +2,9 @@
 
 use super::fuse_options::FuseOptions;
 use super::options::Given;
+use crate::scheduler::Strategy;
 use crate::simulate::command::{Format, Request, What};
-use crate::simulate::{detection, random, strategy};
+use crate::simulate::{detection, random};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -143,9 +144,10 @@ pub struct SimulateCommand {
     /// What a decision costs, by mirrors and fetches in flight
     #[arg(long, group = "what")]
     pub cost: bool,
-    /// How mirrors are chosen; may be given several times [default: every way there is]
-    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(strategy::names()))]
-    pub strategy: Vec<String>,
+    /// How mirrors are chosen: round-robin, weighted-random, response-time-first or adaptive; may be given several
+    /// times [default: each of them]
+    #[arg(long, value_name = "NAME")]
+    pub strategy: Vec<Strategy>,
     /// Where all chance comes from [default: the scenario's, or 1]
     #[arg(long)]
     pub seed: Option<u64>,

@@ -45,6 +45,7 @@ struct ScenarioTable {
     seed: Option<u64>,
     until: Option<Spanned<Length>>,
     memory: Option<Spanned<Size>>,
+    hedging: Option<bool>,
     #[serde(default)]
     mirror: Vec<Spanned<MirrorTable>>,
     #[serde(default)]
@@ -195,7 +196,8 @@ fn scenario(name: String, table: ScenarioTable) -> Result<Scenario, Wrong> {
     if let Some(given) = table.memory.as_ref().filter(|_| memory_bytes < 1 << 20) {
         return Err((given.span(), "memory is what the pool holds: 1MiB or more".into()));
     }
-    Ok(Scenario { name, mirrors, readers, prefetches, memory_bytes, until, seed: table.seed.unwrap_or(1) })
+    let hedging = table.hedging.unwrap_or(true);
+    Ok(Scenario { name, mirrors, readers, prefetches, memory_bytes, hedging, until, seed: table.seed.unwrap_or(1) })
 }
 
 fn count(given: Option<&Spanned<usize>>, left: usize, what: &str) -> Result<usize, Wrong> {

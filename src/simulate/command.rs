@@ -2,7 +2,8 @@
 
 use super::outcome::Outcome;
 use super::scenario::Scenario;
-use super::{cost, detection, random, report, strategy, table};
+use super::{cost, detection, random, report, table};
+use crate::scheduler::Strategy;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ pub struct Request {
     /// What.
     pub what: What,
     /// By which strategies; none: by all.
-    pub strategies: Vec<String>,
+    pub strategies: Vec<Strategy>,
     /// Where chance comes from; nothing: from the scenario, or 1.
     pub seed: Option<u64>,
     /// How.
@@ -47,37 +48,37 @@ pub struct Request {
 pub fn run(request: &Request, now_ns: &mut dyn FnMut() -> u64, out: &mut dyn FnMut(&str)) {
     let mut strategies = request.strategies.clone();
     if strategies.is_empty() {
-        strategies = strategy::names().into_iter().map(str::to_owned).collect();
+        strategies = Strategy::ALL.to_vec();
     }
     let seed = request.seed.unwrap_or(1);
     match &request.what {
         What::Scenarios(scenarios) => run_scenarios(request, scenarios, &strategies, out),
         What::Random(count) => {
-            let summaries: Vec<_> = strategies.iter().flat_map(|name| summaries(name, *count, seed)).collect();
+            let summaries: Vec<_> = strategies.iter().flat_map(|&strategy| summaries(strategy, *count, seed)).collect();
             tell(request.format, &summaries, random::table, out);
         }
         What::Detection(count, hour) => {
             let judged: Vec<_> =
-                strategies.iter().flat_map(|name| detection::judge(name, *count, seed, *hour)).collect();
+                strategies.iter().flat_map(|&strategy| detection::judge(strategy, *count, seed, *hour)).collect();
             tell(request.format, &judged, detection::table, out);
         }
         What::Cost => {
             let mut costs = Vec::new();
-            for name in &strategies {
+            for &strategy in &strategies {
                 let each = cost::SETTINGS.iter();
-                costs.extend(each.map(|&(mirrors, in_flight)| cost::measure(name, mirrors, in_flight, now_ns)));
+                costs.extend(each.map(|&(mirrors, in_flight)| cost::measure(strategy, mirrors, in_flight, now_ns)));
             }
             tell(request.format, &costs, cost::table, out);
         }
     }
 }
 
-fn run_scenarios(request: &Request, scenarios: &[Scenario], strategies: &[String], out: &mut dyn FnMut(&str)) {
+fn run_scenarios(request: &Request, scenarios: &[Scenario], strategies: &[Strategy], out: &mut dyn FnMut(&str)) {
     let mut rows = Vec::new();
     for scenario in scenarios {
         let seed = request.seed.unwrap_or(scenario.seed);
-        for name in strategies {
-            let outcome = Outcome::beside_alone(scenario, Some(name), seed);
+        for &strategy in strategies {
+            let outcome = Outcome::beside_alone(scenario, strategy, seed);
             match request.format {
                 Format::Text => out(&report::text(&outcome)),
                 Format::Json => out(&json(&outcome)),
@@ -90,11 +91,11 @@ fn run_scenarios(request: &Request, scenarios: &[Scenario], strategies: &[String
     }
 }
 
-fn summaries(strategy: &str, count: u64, seed: u64) -> Vec<random::Summary> {
+fn summaries(strategy: Strategy, count: u64, seed: u64) -> Vec<random::Summary> {
     let (mut streams, mut others) = (Vec::new(), Vec::new());
     for at in 0..count {
         let scenario = random::scenario(seed + at);
-        let outcome = Outcome::beside_alone(&scenario, Some(strategy), scenario.seed);
+        let outcome = Outcome::beside_alone(&scenario, strategy, scenario.seed);
         if random::streams(&scenario) { &mut streams } else { &mut others }.push(outcome);
     }
     let all = [("streams", streams), ("single reads", others)];

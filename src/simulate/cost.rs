@@ -3,11 +3,10 @@
 //! The clock is handed in; nothing here reads one.
 
 use super::outcome::percentile;
-use super::strategy::with_strategy;
 use super::table::{head, row};
 use crate::chunk::{Class, Inode, MirrorId, MirrorSet, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::Time;
-use crate::scheduler::{Action, Event, Scheduler, Settings};
+use crate::scheduler::{Action, Event, Scheduler, Settings, Strategy};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -44,8 +43,8 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(strategy: &str, mirrors: usize) -> Bench {
-        let settings = with_strategy(Settings { demand_fetches_max: 64, ..Settings::default() }, Some(strategy));
+    fn new(strategy: Strategy, mirrors: usize) -> Bench {
+        let settings = Settings { strategy, demand_fetches_max: 64, ..Settings::default() };
         let now = Time(1_000_000_000);
         let mut scheduler = Scheduler::new(settings, mirrors, 1, now);
         for at in 0..mirrors {
@@ -90,7 +89,7 @@ impl Bench {
 }
 
 /// Measure one setting by a clock of nanoseconds.
-pub(super) fn measure(strategy: &str, mirrors: usize, in_flight: usize, now_ns: &mut dyn FnMut() -> u64) -> Cost {
+pub(super) fn measure(strategy: Strategy, mirrors: usize, in_flight: usize, now_ns: &mut dyn FnMut() -> u64) -> Cost {
     let mut bench = Bench::new(strategy, mirrors);
     let mut taken = Vec::with_capacity(DECISIONS);
     for turn in 0..in_flight + 2 * DECISIONS {
@@ -105,7 +104,7 @@ pub(super) fn measure(strategy: &str, mirrors: usize, in_flight: usize, now_ns: 
     }
     taken.sort_unstable();
     let (p50_ns, p99_ns) = (percentile(&taken, 0.5), percentile(&taken, 0.99));
-    Cost { strategy: strategy.to_owned(), mirrors, in_flight, p50_ns, p99_ns }
+    Cost { strategy: strategy.to_string(), mirrors, in_flight, p50_ns, p99_ns }
 }
 
 /// Costs as a table.

@@ -14,7 +14,7 @@ use super::scenario::{MirrorPlan, Order, PlannedChange, ReaderPlan, Scenario};
 use super::table::{head, row};
 use super::world::World;
 use crate::clock::Time;
-use crate::scheduler::BreakerState;
+use crate::scheduler::{BreakerState, Strategy};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde::Serialize;
@@ -91,7 +91,7 @@ fn mirrors(rng: &mut StdRng) -> Vec<MirrorPlan> {
 
 fn scenario(mirrors: Vec<MirrorPlan>, readers: Vec<ReaderPlan>, until: Duration, seed: u64) -> Scenario {
     let (name, prefetches) = ("detection".to_owned(), Vec::new());
-    Scenario { name, mirrors, readers, prefetches, memory_bytes: 256 << 20, until, seed }
+    Scenario { name, mirrors, readers, prefetches, memory_bytes: 256 << 20, hedging: true, until, seed }
 }
 
 /// What was counted against each mirror so far: loud alarms, and fetches taken away.
@@ -106,7 +106,7 @@ fn alarms(world: &World) -> Vec<(u64, u64)> {
     seen.mirrors.iter().enumerate().map(one).collect()
 }
 
-fn fault(strategy: &str, seed: u64) -> Trial {
+fn fault(strategy: Strategy, seed: u64) -> Trial {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut plans = mirrors(&mut rng);
     let faulty = rng.random_range(0..plans.len());
@@ -122,7 +122,7 @@ fn fault(strategy: &str, seed: u64) -> Trial {
     let mut reader = ReaderPlan::new(Order::Sequential, 1 << 32, 128 << 10);
     reader.rate = rng.random_bool(0.5).then_some(total * 0.6);
     let until = at + Duration::from_secs_f64(ALLOWED_SECONDS[1]);
-    let mut world = scenario(plans, vec![reader], until, seed).world(Some(strategy), seed);
+    let mut world = scenario(plans, vec![reader], until, seed).world(strategy, seed);
     let begin_ms = at.as_millis() as u64;
     world.run_until(begin_ms);
     let before = alarms(&world);
@@ -150,7 +150,7 @@ fn fault(strategy: &str, seed: u64) -> Trial {
     trial
 }
 
-fn healthy(strategy: &str, seed: u64, length: Duration) -> Trial {
+fn healthy(strategy: Strategy, seed: u64, length: Duration) -> Trial {
     let mut rng = StdRng::seed_from_u64(seed);
     let plans = mirrors(&mut rng);
     let (rate, every) = (0.5e6, 5.0);
@@ -163,7 +163,7 @@ fn healthy(strategy: &str, seed: u64, length: Duration) -> Trial {
         arrivals_per_second: Some(1.0 / every),
         ..ReaderPlan::new(Order::Random(reads), 1 << 30, 64 << 10)
     };
-    let mut world = scenario(plans, vec![stream, here_and_there], length, seed).world(Some(strategy), seed);
+    let mut world = scenario(plans, vec![stream, here_and_there], length, seed).world(strategy, seed);
     world.mirrors.iter_mut().for_each(|mirror| mirror.grain = Duration::from_millis(LOOK_MS));
     world.run_until(length.as_millis() as u64);
     let seen = alarms(&world);
@@ -176,7 +176,7 @@ fn healthy(strategy: &str, seed: u64, length: Duration) -> Trial {
 }
 
 /// Judge a strategy on so many faults and healthy hours, and the timeout on the same.
-pub(super) fn judge(strategy: &str, count: u64, seed: u64, hour: Duration) -> Vec<Quality> {
+pub(super) fn judge(strategy: Strategy, count: u64, seed: u64, hour: Duration) -> Vec<Quality> {
     let faults: Vec<Trial> = (0..count).map(|at| fault(strategy, seed + at)).collect();
     let hours: Vec<Trial> = (0..count).map(|at| healthy(strategy, seed + at, hour)).collect();
     let mut all = Vec::new();
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_fault_is_noticed_sooner_than_by_a_timeout() {
-        let all = judge("adaptive", 3, 1, Duration::from_secs(20));
+        let all = judge(Strategy::Adaptive, 3, 1, Duration::from_secs(20));
         assert!(all[1].recall > all[2].recall, "{all:?}");
     }
 }

@@ -8,7 +8,7 @@
 //! | `mirror` `flow` | a link that its answers share, and what goes wrong with it |
 //! | `reader` `streak` | who reads what, in which order |
 //! | `world` `turn` | the driver's part: moments, events, actions |
-//! | `scenario` `strategy` | what is simulated, as plain data; by which strategy |
+//! | `scenario` | what is simulated, as plain data |
 //! | `ideal` | what nobody can beat: a fluid model, which knows nothing of the scheduler |
 //! | `outcome` `report` `table` | what came of it: figures, text, Markdown |
 //! | `random` | scenarios from a seed, and how strategies do on many |
@@ -27,7 +27,6 @@ pub mod random;
 pub mod reader;
 mod report;
 pub mod scenario;
-pub mod strategy;
 mod streak;
 mod table;
 mod turn;

@@ -4,6 +4,7 @@ use super::ideal;
 use super::reader::PAUSE;
 use super::scenario::Scenario;
 use super::world::World;
+use crate::scheduler::Strategy;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -70,7 +71,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// Run `scenario` once.
-    pub fn of(scenario: &Scenario, strategy: Option<&str>, seed: u64) -> Outcome {
+    pub fn of(scenario: &Scenario, strategy: Strategy, seed: u64) -> Outcome {
         let mut world = scenario.world(strategy, seed);
         world.run(scenario.until.as_millis() as u64);
         Outcome::read(scenario, strategy, seed, &world)
@@ -78,7 +79,7 @@ impl Outcome {
 
     /// The same, and beside it those mirrors alone that the fluid model finds the best. What takes four times
     /// as long alone is not run to its end.
-    pub fn beside_alone(scenario: &Scenario, strategy: Option<&str>, seed: u64) -> Outcome {
+    pub fn beside_alone(scenario: &Scenario, strategy: Strategy, seed: u64) -> Outcome {
         let mut outcome = Outcome::of(scenario, strategy, seed);
         let (links, demands) = (scenario.links(), scenario.demands());
         let mut fluid: Vec<(usize, f64)> = (0..links.len())
@@ -97,7 +98,7 @@ impl Outcome {
         outcome
     }
 
-    fn read(scenario: &Scenario, strategy: Option<&str>, seed: u64, world: &World) -> Outcome {
+    fn read(scenario: &Scenario, strategy: Strategy, seed: u64, world: &World) -> Outcome {
         let (links, demands) = (scenario.links(), scenario.demands());
         let seconds = world.now.0 as f64 / 1e9;
         let ideal_seconds = ideal::seconds(&links, &demands);
@@ -110,7 +111,7 @@ impl Outcome {
         let failed: usize = world.readers.iter().map(|reader| reader.errors.len() + reader.timed_out as usize).sum();
         Outcome {
             scenario: scenario.name.clone(),
-            strategy: strategy.unwrap_or("adaptive").to_owned(),
+            strategy: strategy.to_string(),
             seed,
             finished: world.now < crate::clock::Time(0) + scenario.until,
             seconds,
@@ -164,14 +165,15 @@ mod tests {
             readers: vec![ReaderPlan::new(Order::Sequential, (32 << 20) + 5, 128 << 10)],
             prefetches: Vec::new(),
             memory_bytes: 256 << 20,
+            hedging: true,
             until: Duration::from_secs(60),
             seed: 1,
         };
-        let outcome = Outcome::of(&scenario, None, 1);
+        let outcome = Outcome::of(&scenario, Strategy::Adaptive, 1);
         assert!(outcome.finished && outcome.errors == 0, "{outcome:?}");
         assert!((0.8..=1.0).contains(&outcome.share_of_ideal), "{outcome:?}");
         assert_eq!((outcome.wanted_bytes, outcome.best_mirror), ((32 << 20) + 5, 1));
         assert!(outcome.waste < 0.05 && outcome.wire_bytes >= outcome.wanted_bytes, "{outcome:?}");
-        assert_eq!(outcome.trace, Outcome::of(&scenario, None, 1).trace);
+        assert_eq!(outcome.trace, Outcome::of(&scenario, Strategy::Adaptive, 1).trace);
     }
 }

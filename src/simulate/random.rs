@@ -4,6 +4,7 @@ use super::mirror::{Change, Health};
 use super::outcome::{Outcome, percentile};
 use super::scenario::{MirrorPlan, Order, PlannedChange, ReaderPlan, Scenario};
 use super::table::{head, row};
+use crate::scheduler::Strategy;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde::Serialize;
@@ -35,6 +36,7 @@ pub fn scenario(seed: u64) -> Scenario {
         mirrors,
         prefetches: Vec::new(),
         memory_bytes: 256 << 20,
+        hedging: true,
         until: Duration::from_secs(600),
         seed,
     }
@@ -142,7 +144,7 @@ pub(super) fn streams(scenario: &Scenario) -> bool {
 }
 
 /// What many outcomes of one strategy say together.
-pub(super) fn summary(strategy: &str, readers: &'static str, outcomes: &[Outcome]) -> Summary {
+pub(super) fn summary(strategy: Strategy, readers: &'static str, outcomes: &[Outcome]) -> Summary {
     let sorted = |figure: fn(&Outcome) -> f64| {
         let mut all: Vec<f64> = outcomes.iter().map(figure).collect();
         all.sort_by(f64::total_cmp);
@@ -153,7 +155,7 @@ pub(super) fn summary(strategy: &str, readers: &'static str, outcomes: &[Outcome
     let mut worst: Vec<&Outcome> = outcomes.iter().collect();
     worst.sort_by(|one, other| one.share_of_ideal.total_cmp(&other.share_of_ideal));
     Summary {
-        strategy: strategy.to_owned(),
+        strategy: strategy.to_string(),
         readers,
         scenarios: outcomes.len(),
         share_of_ideal: least(sorted(|outcome| outcome.share_of_ideal)),

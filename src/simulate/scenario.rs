@@ -3,11 +3,10 @@
 use super::ideal::{Demand, Link, Phase};
 use super::mirror::{Change, Health, SimMirror};
 use super::reader::{Pattern, SimReader};
-use super::strategy::with_strategy;
 use super::world::World;
 use crate::chunk::{Inode, PAGE_BYTES, Pages};
 use crate::clock::Time;
-use crate::scheduler::Settings;
+use crate::scheduler::{Settings, Strategy};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::time::Duration;
@@ -228,6 +227,8 @@ pub struct Scenario {
     pub prefetches: Vec<PrefetchPlan>,
     /// What the pool holds.
     pub memory_bytes: u64,
+    /// Late demand is asked for twice.
+    pub hedging: bool,
     /// It ends then at the latest.
     pub until: Duration,
     /// Where its chance comes from.
@@ -236,13 +237,14 @@ pub struct Scenario {
 
 impl Scenario {
     /// The world in which it happens, not yet begun.
-    pub fn world(&self, strategy: Option<&str>, seed: u64) -> World {
+    pub fn world(&self, strategy: Strategy, seed: u64) -> World {
         let mut mirrors: Vec<SimMirror> = self.mirrors.iter().map(|plan| plan.simulated(self.until)).collect();
         if mirrors.len() > MANY_MIRRORS {
             mirrors.iter_mut().for_each(|mirror| mirror.grain = Duration::from_millis(4));
         }
-        let settings = Settings { pool_bytes: self.memory_bytes, ..Settings::default() };
-        let mut world = World::with(with_strategy(settings, strategy), mirrors, seed);
+        let settings =
+            Settings { strategy, hedging: self.hedging, pool_bytes: self.memory_bytes, ..Settings::default() };
+        let mut world = World::with(settings, mirrors, seed);
         world.pool_bytes = Some(self.memory_bytes);
         world.check_every = 0;
         world.listed();

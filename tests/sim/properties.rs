@@ -6,7 +6,7 @@
 
 use braidfs::chunk::ReaderId;
 use braidfs::clock;
-use braidfs::scheduler::Event;
+use braidfs::scheduler::{Event, Strategy};
 use braidfs::simulate::random;
 use braidfs::simulate::scenario::{PrefetchPlan, Scenario};
 use braidfs::simulate::world::{READ_TIMEOUT, World};
@@ -35,13 +35,18 @@ fn scenario(seed: u64) -> Scenario {
     scenario
 }
 
+/// The promises are those of every strategy; most seeds go to the default one.
+fn strategy(seed: u64) -> Strategy {
+    Strategy::ALL[(seed % 8).min(3) as usize]
+}
+
 fn environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
 }
 
 fn run(seed: u64, check_every: u64) -> (Scenario, World) {
     let scenario = scenario(seed);
-    let mut world = scenario.world(None, seed);
+    let mut world = scenario.world(strategy(seed), seed);
     world.check_every = check_every;
     world.run(scenario.until.as_millis() as u64);
     (scenario, world)
@@ -121,7 +126,7 @@ fn the_same_seed_gives_the_same_trace_in_any_scenario() {
 fn small_memory_bounds_what_is_fetched_ahead() {
     let mut scenario = scenario(3);
     scenario.memory_bytes = 4 << 20;
-    let mut world = scenario.world(None, 3);
+    let mut world = scenario.world(Strategy::Adaptive, 3);
     world.run(scenario.until.as_millis() as u64);
     all_delivered(&scenario, &world, 3);
     assert!(world.over_pool_max_bytes <= over_pool_allowed(&scenario), "{} over", world.over_pool_max_bytes);
