@@ -16,8 +16,9 @@ const BUDGET_PART: f64 = 0.05;
 /// … starts with this, and holds no more, so that a long quiet time does not pay for a storm.
 const BUDGET_START_BYTES: f64 = 1_048_576.0;
 const BUDGET_MAX_BYTES: f64 = 8.0 * BUDGET_START_BYTES;
-/// Late: after this many times the time to first byte that was to be expected, deviations included …
-const LATE_FACTOR: f64 = 1.0;
+/// Late: after this many times the time to first byte that was to be expected, deviations included: less would be
+/// what shares the link with it …
+const LATE_FACTOR: f64 = 1.25;
 /// … and not before this: a hedge sooner than a thread's wake would be chance.
 const LATE_MIN: Duration = Duration::from_millis(3);
 /// Larger ones move as late fetches do; hedging is for those whose time is the waiting.
