@@ -167,16 +167,18 @@ impl Scheduler {
         let tail = &mut self.tail;
         self.wants.arrived(now, file, pages, &known.table, |waited| tail.add(now, waited));
         self.on_progress(now, id, arrived_bytes);
-        if others {
-            self.disown_others(now, id, pages);
-        }
+        let idle = if others { self.disown_others(id, pages) } else { Vec::new() };
+        // A hedge that won says something of the mirror that lost, so that is settled before it is told to end.
         self.settle_hedge(now, id);
+        // One that has brought nothing yet is worth no waiting.
+        idle.into_iter().for_each(|(other, drain)| self.cancel(now, other, drain));
     }
 
-    /// A fetch that was told to end brought pages that another has been given since.
-    fn disown_others(&mut self, now: Time, id: FetchId, pages: Pages) {
-        let Some(file) = self.fetches.all.get(&id).map(|fetch| fetch.file) else { return };
+    /// A hedge, or a fetch that was told to end, brought pages that another has been given. Returns those that have
+    /// nothing left to bring, and whether their body has begun.
+    fn disown_others(&mut self, id: FetchId, pages: Pages) -> Vec<(FetchId, bool)> {
         let mut idle = Vec::new();
+        let Some(file) = self.fetches.all.get(&id).map(|fetch| fetch.file) else { return idle };
         for (&other, fetch) in &mut self.fetches.all {
             if other != id
                 && !fetch.cancelled
@@ -187,8 +189,7 @@ impl Scheduler {
                 idle.push((other, fetch.phase == Phase::Body));
             }
         }
-        // One that has brought nothing yet is worth no waiting.
-        idle.into_iter().for_each(|(other, drain)| self.cancel(now, other, drain));
+        idle
     }
 
     pub(super) fn on_finished(&mut self, now: Time, id: FetchId) {

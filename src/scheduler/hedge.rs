@@ -23,6 +23,11 @@ const LATE_FACTOR: f64 = 1.25;
 const LATE_MIN: Duration = Duration::from_millis(3);
 /// Larger ones move as late fetches do; hedging is for those whose time is the waiting.
 const HEDGED_BYTES_MAX: u64 = 1 << 20;
+/// One whose body has begun has all but arrived: it is late when nothing came for so long, which is more than a
+/// healthy link is ever silent …
+const SILENT_BODY: Duration = Duration::from_millis(60);
+/// … and larger than one read they are cheaper moved when they have stalled.
+const HEDGED_BODY_BYTES_MAX: u64 = 128 << 10;
 
 /// What hedging may cost, and what it did.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +69,7 @@ impl Scheduler {
         }
         let mut late = Vec::new();
         for (&id, fetch) in self.fetches.all.iter().filter(|(_, fetch)| hedgeable(fetch)) {
-            let due = fetch.started_at + self.patience_of(fetch);
+            let due = self.late_at(fetch);
             match due <= now {
                 true => late.push(id),
                 false => self.hedge_due = Some(self.hedge_due.map_or(due, |at| at.min(due))),
@@ -79,17 +84,20 @@ impl Scheduler {
     pub(super) fn note_hedge_due(&mut self, id: FetchId) {
         let Some(fetch) = self.fetches.all.get(&id).filter(|fetch| hedgeable(fetch)) else { return };
         if self.settings.hedging {
-            let due = fetch.started_at + self.patience_of(fetch);
+            let due = self.late_at(fetch);
             self.hedge_due = Some(self.hedge_due.map_or(due, |at| at.min(due)));
         }
     }
 
-    /// How long its first byte may take by what was to be expected when it started.
-    fn patience_of(&self, fetch: &Fetch) -> Duration {
+    /// When it is late: by what was to be expected for its first byte when it started; later by its silence.
+    fn late_at(&self, fetch: &Fetch) -> Time {
         let mirror = &self.mirrors[usize::from(fetch.mirror.0)];
+        if fetch.phase == Phase::Body {
+            return fetch.sign_at + SILENT_BODY.max(Duration::from_secs_f64(mirror.unusual_gap_seconds()));
+        }
         let usual = mirror.latency.unusual_seconds().unwrap_or(self.settings.first_byte.as_secs_f64());
         let before = fetch.queued_bytes as f64 / mirror.rate(fetch.started_at);
-        Duration::from_secs_f64(LATE_FACTOR * (usual + before)).max(LATE_MIN)
+        fetch.started_at + Duration::from_secs_f64(LATE_FACTOR * (usual + before)).max(LATE_MIN)
     }
 
     fn hedge(&mut self, now: Time, id: FetchId) {
@@ -178,16 +186,11 @@ impl Scheduler {
     }
 }
 
-/// Waits for its first byte, is small, and has no second yet.
+/// Somebody waits for it, it is small, and has no second yet.
 fn hedgeable(fetch: &Fetch) -> bool {
-    let small = fetch.pages.count() * PAGE_BYTES <= HEDGED_BYTES_MAX;
-    !fetch.cancelled
-        && fetch.waited
-        && !fetch.hedged
-        && !fetch.is_hedge
-        && !fetch.whole
-        && small
-        && fetch.phase != Phase::Body
+    let bytes_max = if fetch.phase == Phase::Body { HEDGED_BODY_BYTES_MAX } else { HEDGED_BYTES_MAX };
+    let small = fetch.pages.count() * PAGE_BYTES <= bytes_max;
+    !fetch.cancelled && fetch.waited && !fetch.hedged && !fetch.is_hedge && !fetch.whole && small
 }
 
 #[cfg(test)]

@@ -133,8 +133,7 @@ impl Lanes {
     ) -> Ranking {
         let soon = |lane: &Lane| {
             let stats = &lane.stats;
-            stats.known
-                && stats.latency_seconds + bytes as f64 * (stats.fetches + 1) as f64 / stats.rate < within_seconds
+            stats.latency_seconds + bytes as f64 * (stats.fetches + 1) as f64 / stats.rate < within_seconds
         };
         self.rank_those(now, file, bytes, true, |lane| lane.stats.id != first && lane.demand_room > 0 && soon(lane))
     }
@@ -181,7 +180,7 @@ impl Scheduler {
             }
         }
         let rate: f64 = all.iter().map(|lane| lane.stats.rate).sum();
-        let window_bytes = settings.readahead_bytes_max.min(settings.pool_bytes / 2);
+        let window_bytes = settings.readahead_bytes_max();
         let doubt_seconds = UNKNOWN_SECONDS.min(UNKNOWN_OF_WINDOW * window_bytes as f64 / rate.max(1.0));
         let draw = Draw { counter: self.ring.made, lot: self.lot, mirrors: self.mirrors.len(), ..Draw::default() };
         Lanes {

@@ -23,6 +23,9 @@ const NEXT_BYTES: u64 = 128 << 10;
 /// A mirror of which nothing is known has so long to bring what a reader waits for, and twice the time of
 /// the mirror that would do it instead.
 const TRIAL_SECONDS: f64 = 0.03;
+/// A mirror of which nothing is known is taken for so much later than what is supposed of it: what is known to be
+/// slow is left for it, and what is good enough is not.
+const UNKNOWN_SECONDS: f64 = 0.3;
 /// Fetches that are moved at a time because they are late. The next look is 25 ms later.
 const MOVES_MAX: usize = 4;
 
@@ -214,21 +217,18 @@ impl Scheduler {
             .min_by(f64::total_cmp)
     }
 
-    /// The mirror, of those that are known, that would bring so many bytes first.
+    /// The mirror that would bring so many bytes first.
     fn soonest_other(&self, now: Time, fetch: &Fetch, rest: u64, moved_bytes: &[f64]) -> Option<(f64, usize)> {
         let known = self.files.get(&fetch.file)?;
         let others = self.mirrors.iter().enumerate().filter(|&(at, mirror)| {
             let id = MirrorId(at as u16);
-            id != fetch.mirror
-                && mirror.meter.known()
-                && mirror.ranges
-                && mirror.breaker.usable(now)
-                && known.serves(id, now)
+            id != fetch.mirror && mirror.ranges && mirror.breaker.usable(now) && known.serves(id, now)
         });
         others
             .map(|(at, mirror)| {
                 let before = mirror.remaining_bytes as f64 + moved_bytes[at];
-                (mirror.latency_seconds() + (before + rest as f64) / mirror.rate(now), at)
+                let doubt = if mirror.meter.known() { 0.0 } else { UNKNOWN_SECONDS };
+                (doubt + mirror.latency_seconds() + (before + rest as f64) / mirror.rate(now), at)
             })
             .min_by(|a, b| a.0.total_cmp(&b.0))
     }

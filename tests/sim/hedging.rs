@@ -1,0 +1,67 @@
+//! What hedging is for: a reader whose answer does not come waits about as long as if it had been asked elsewhere.
+
+use braidfs::scheduler::Settings;
+use braidfs::simulate::mirror::{Change, Health, SimMirror};
+use braidfs::simulate::reader::SimReader;
+use braidfs::simulate::world::World;
+use std::time::Duration;
+
+const SIZE: u64 = 1 << 30;
+const READS: u64 = 250;
+
+/// Eight readers of 64 KiB here and there.
+fn world(mirrors: Vec<SimMirror>, hedging: bool) -> World {
+    let mut world = World::with(Settings { hedging, ..Settings::default() }, mirrors, 1);
+    world.listed();
+    let file = world.open(1, SIZE);
+    world.readers.extend((1..=8).map(|id| SimReader::random(id, file, SIZE, READS).reading(16)));
+    world.run(120_000);
+    assert!(world.readers.iter().all(|reader| reader.done_at.is_some()));
+    world
+}
+
+fn longest_wait(world: &World) -> Duration {
+    world.readers.iter().map(|reader| reader.longest_wait).max().unwrap()
+}
+
+fn healthy() -> SimMirror {
+    SimMirror::new(20e6, 10)
+}
+
+fn stalling() -> SimMirror {
+    let mut mirror = healthy();
+    mirror.stall_every = 2;
+    mirror
+}
+
+#[test]
+fn a_mirror_that_dies_costs_each_reader_one_short_wait() {
+    let mirrors = || vec![healthy(), healthy(), healthy().at(700, Change::Health(Health::BlackHole))];
+    let with = world(mirrors(), true);
+    let hedges = with.scheduler.snapshot(with.now).hedges;
+    // 60 ms of silence are unusual in mid-body; then a round trip and what it shares the link with.
+    assert!(longest_wait(&with) < Duration::from_millis(100), "{:?}", longest_wait(&with));
+    assert!(hedges.won > 0 && hedges.issued < 20, "{hedges:?}");
+    let without = world(mirrors(), false);
+    assert!(longest_wait(&without) > Duration::from_millis(200), "{:?}", longest_wait(&without));
+}
+
+#[test]
+fn one_that_stalls_every_second_answer_is_waited_for_no_longer_than_silence_is_unusual() {
+    let mirrors = || vec![healthy(), healthy(), stalling()];
+    let with = world(mirrors(), true);
+    assert!(longest_wait(&with) < Duration::from_millis(110), "{:?}", longest_wait(&with));
+    let asked = (8 * READS * 64) << 10;
+    let waste = with.wire_bytes() / asked as f64 - 1.0;
+    assert!(waste < 0.05, "{waste}");
+    assert!(longest_wait(&world(mirrors(), false)) > Duration::from_millis(200));
+}
+
+#[test]
+fn what_all_mirrors_are_slow_at_is_not_asked_for_twice() {
+    let slow =
+        || (0..3).map(|_| SimMirror::new(20e6, 10).at(300, Change::Latency(Duration::from_millis(400)))).collect();
+    let all = world(slow(), true);
+    let hedges = all.scheduler.snapshot(all.now).hedges;
+    assert!(hedges.issued < 40, "{hedges:?}");
+}
