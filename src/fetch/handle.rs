@@ -7,6 +7,7 @@ use crate::chunk::{Inode, Pages, ReaderId};
 use crate::fetch::inbox::Inbox;
 use crate::fetch::opened::OpenFile;
 use crate::scheduler::Event;
+use crate::scheduler::streak::{SLACK_PAGES, Streak};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,27 +16,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Streams of one handle that are told apart. Two threads that read one file through one handle, or a
 /// table of contents read between rows, are common; more than four are rarely in order at all.
 const STREAKS: usize = 4;
-/// How far from its place a read may be and still belong to a streak, in pages: the kernel sends its
-/// readahead, at most 1 MiB a request, on several threads, and they overtake one another.
-const SLACK_PAGES: u64 = 256;
-/// A streak this long, in pages, is worth reading ahead of. One `read` of 256 KiB at a random place
-/// reaches us as two requests of 128 KiB, which look like a streak and are none.
-const STREAK_PAGES_MIN: u64 = 65;
 
 /// One `open` of a file.
 pub struct Handle {
     /// The version that it is pinned to.
     pub file: Arc<OpenFile>,
-    streaks: Mutex<[Streak; STREAKS]>,
+    streaks: Mutex<[Followed; STREAKS]>,
 }
 
+/// A streak, and what the scheduler knows of it.
 #[derive(Default)]
-struct Streak {
+struct Followed {
+    streak: Streak,
     reader: Option<ReaderId>,
-    begin: u64,
-    next: u64,
-    reads: u64,
-    read_pages: u64,
     age: u64,
     mark: Option<Arc<AtomicU64>>,
 }
@@ -80,47 +73,46 @@ impl Handle {
     pub fn reads(&self, pages: Pages, readers: &Readers, inbox: &Inbox) -> Place {
         let mut streaks = self.streaks.lock();
         let age = streaks.iter().map(|streak| streak.age).max().unwrap_or(0) + 1;
-        let near = |streak: &Streak| streak.reader.is_some() && pages.start.abs_diff(streak.next) <= SLACK_PAGES;
-        let known = streaks.iter().position(near);
+        let known = streaks.iter().position(|it| it.reader.is_some() && it.streak.goes_on(pages));
         let at = known.unwrap_or_else(|| oldest(&streaks[..]));
-        let streak = &mut streaks[at];
+        let followed = &mut streaks[at];
         if known.is_none() {
-            streak.end(readers, inbox);
-            *streak = Streak { reader: Some(readers.new_id()), begin: pages.start, ..Streak::default() };
+            followed.begin(readers, inbox);
         }
-        streak.age = age;
-        streak.reads += 1;
-        streak.read_pages += pages.count();
-        streak.next = streak.next.max(pages.end);
-        streak.tell(self.file.inode, readers, inbox);
-        Place {
-            reader: streak.reader.expect("set above or known"),
-            in_order: streak.length_pages() >= STREAK_PAGES_MIN,
+        followed.age = age;
+        followed.streak.read(pages);
+        if followed.mark.is_some() && !followed.streak.in_order() {
+            // It strides by now: nothing is read ahead for it until it is in order again.
+            followed.begin(readers, inbox);
+            followed.age = age;
+            followed.streak.read(pages);
         }
+        followed.tell(self.file.inode, readers, inbox);
+        Place { reader: followed.reader.expect("set above or known"), in_order: followed.streak.in_order() }
     }
 
     /// The handle is closed: nothing is read ahead for it any more.
     pub fn close(&self, readers: &Readers, inbox: &Inbox) {
-        for streak in self.streaks.lock().iter_mut() {
-            streak.end(readers, inbox);
+        for followed in self.streaks.lock().iter_mut() {
+            followed.end(readers, inbox);
         }
     }
 }
 
-fn oldest(streaks: &[Streak]) -> usize {
+fn oldest(streaks: &[Followed]) -> usize {
     (0..streaks.len()).min_by_key(|&at| streaks[at].age).expect("there is at least one")
 }
 
-impl Streak {
-    /// Pages read in order. Two random reads that happen to be near each other span many pages and have
-    /// read few of them: that is no streak.
-    fn length_pages(&self) -> u64 {
-        self.read_pages.min(self.next - self.begin)
+impl Followed {
+    /// Another streak takes its place.
+    fn begin(&mut self, readers: &Readers, inbox: &Inbox) {
+        self.end(readers, inbox);
+        *self = Followed { reader: Some(readers.new_id()), ..Followed::default() };
     }
 
     /// Tell the scheduler where the reader is, where that is news.
     fn tell(&mut self, file: Inode, readers: &Readers, inbox: &Inbox) {
-        if self.reads < 2 || self.length_pages() < STREAK_PAGES_MIN {
+        if !self.streak.in_order() {
             return;
         }
         let reader = self.reader.expect("a streak that is read has an id");
@@ -129,13 +121,13 @@ impl Streak {
             readers.marks.lock().insert(reader, mark.clone());
             mark
         });
-        if self.next < mark.load(Ordering::Relaxed) {
+        let (position, length_pages) = (self.streak.next(), self.streak.length_pages());
+        if position < mark.load(Ordering::Relaxed) {
             return;
         }
         // Until the scheduler sets the next mark there is nothing more to say.
-        mark.store(self.next + SLACK_PAGES, Ordering::Relaxed);
-        let length_pages = self.length_pages();
-        inbox.tell(Event::Streak { reader, file, position: self.next, length_pages });
+        mark.store(position + SLACK_PAGES, Ordering::Relaxed);
+        inbox.tell(Event::Streak { reader, file, position, length_pages });
     }
 
     fn end(&mut self, readers: &Readers, inbox: &Inbox) {

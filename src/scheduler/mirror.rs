@@ -29,7 +29,7 @@ const WINDOW_SECONDS: f64 = 0.2;
 /// another that the figure may be wrong by.
 const FILLED_ROUND_TRIPS: f64 = 2.0;
 /// The first fetch of a mirror of which nothing is known.
-const FIRST_FETCH_BYTES: u64 = 128 << 10;
+pub(super) const FIRST_FETCH_BYTES: u64 = 128 << 10;
 
 /// How often a mirror failed in each way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `event` `action` | the seam |
 //! | `table` `files` | each page's state; what is known of a file |
-//! | `wants` `readahead` | who wants what, and what readers will want soon |
+//! | `wants` `streak` `readahead` | who wants what, who reads in order, and what readers will want soon |
 //! | `meter` `mirror` `breaker` `connections` | what is known of a mirror, whether it is asked, and how many fetches at a time |
 //! | `strategy` `pick` `plan` | the strategies; who may be asked and what is known of each; what to start now |
 //! | `weight` `trouble` `drift` | how load and failures count against a mirror; is it still what it was |
@@ -42,6 +42,7 @@ mod settings;
 mod snapshot;
 mod stall;
 pub mod strategy;
+pub mod streak;
 mod table;
 mod tail;
 mod trouble;
@@ -346,7 +347,9 @@ impl Scheduler {
         let held = known.table.first_missing(pages).is_none();
         known.table.turn(pages, State::Absent, State::Queued);
         let expires = if held { deadline.min(now + SETTLING) } else { deadline };
-        self.wants.add(Want::new(now, file, pages, class, reader, deadline), expires);
+        let mut want = Want::new(now, file, pages, class, reader, deadline);
+        want.in_order = self.streams.contains_key(&reader);
+        self.wants.add(want, expires);
         self.dirty |= !held;
         if class == Class::Demand {
             self.moved(now, reader, file, pages.start);

@@ -5,6 +5,7 @@
 
 use super::Scheduler;
 use super::action::Action;
+use super::mirror::FIRST_FETCH_BYTES;
 use super::table::State;
 use crate::chunk::{CHUNK_PAGES, Inode, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::Time;
@@ -122,7 +123,7 @@ impl Scheduler {
         let growth = if length_pages >= LONG_PAGES { GROWTH_LONG } else { GROWTH };
         let grown = length_pages.saturating_mul(growth * PAGE_BYTES);
         let active = self.streams.values().filter(|stream| now <= stream.moved_at + IDLE).count().max(1);
-        let share = self.settings.pool_bytes / 2 / active as u64;
+        let share = (self.settings.pool_bytes / 2 / active as u64).min(self.settings.readahead_bytes_max());
         let (mut rate, mut latency, mut trip_bytes) = (0.0, 0.0f64, 0.0);
         if let Some(file) = self.files.get(&file) {
             for mirror in file.mirrors.iter().filter(|&mirror| file.serves(mirror, now)) {
@@ -130,17 +131,18 @@ impl Scheduler {
                 if mirror.breaker.usable(now) {
                     rate += mirror.rate(now);
                     latency = latency.max(mirror.latency_seconds());
-                    if mirror.meter.known() {
-                        trip_bytes += mirror.rate(now) * mirror.latency_seconds();
-                    }
+                    trip_bytes += match mirror.meter.known() {
+                        true => mirror.rate(now) * mirror.latency_seconds(),
+                        false => FIRST_FETCH_BYTES as f64,
+                    };
                 }
             }
         }
-        // Less than a round trip holds would leave the link idle from the first reads on.
+        // Less than a round trip holds would leave the link idle from the first reads on, and unknown mirrors unknown.
         let trip = (trip_bytes as u64).clamp(WINDOW_MIN_BYTES, WINDOW_FIRST_BYTES);
         let grown = grown.max(trip);
         let useful = ((rate * (WINDOW_SECONDS + 2.0 * latency)) as u64).max(WINDOW_KNOWN_BYTES);
-        let bytes = grown.min(useful).min(share).min(self.settings.readahead_bytes_max);
+        let bytes = grown.min(useful).min(share);
         // A share under a chunk would be all request and no bytes; nothing ahead is better.
         if bytes < crate::chunk::CHUNK_BYTES { 0 } else { bytes / PAGE_BYTES }
     }

@@ -27,8 +27,6 @@ pub struct Settings {
     /// Demand fetches of one mirror at a time. Random readers need depth more than bytes; many public
     /// mirrors refuse more than some tens of connections from one address.
     pub demand_fetches_max: usize,
-    /// The furthest that readahead goes before one reader, in bytes.
-    pub readahead_bytes_max: u64,
     /// What the pool holds in all, in bytes. Half of it is shared out to the readers' windows; the other
     /// half is for reads under way and what was read lately.
     pub pool_bytes: u64,
@@ -79,7 +77,6 @@ impl Default for Settings {
             window_bytes_max: 32 << 20,
             background_fetches_max: 8,
             demand_fetches_max: 16,
-            readahead_bytes_max: 96 << 20,
             pool_bytes: 256 << 20,
             stall: Duration::from_millis(250),
             first_byte: Duration::from_millis(300),
@@ -125,6 +122,12 @@ pub enum SettingsError {
 }
 
 impl Settings {
+    /// The furthest that readahead goes before one reader, in bytes: of the half of the pool that windows have,
+    /// three quarters, so that another reader finds some.
+    pub fn readahead_bytes_max(&self) -> u64 {
+        self.pool_bytes / 8 * 3
+    }
+
     /// Are they of use together?
     ///
     /// # Errors

@@ -1,6 +1,9 @@
 //! Tail control: when demand misses take too long, the background classes and the mirrors' windows are cut
 //! (spec 2.6).
 //!
+//! Only readers that go here and there count. One that goes in order waits for its own readahead: to cut that
+//! because it is late would make it later.
+//!
 //! Additive increase and multiplicative decrease, with a memory: the share at which it last went wrong is not
 //! tried again for a minute. Plain AIMD would go to and fro for ever; this settles.
 

@@ -20,6 +20,8 @@ pub(super) struct Want {
     patience: Duration,
     /// When it came.
     since: Time,
+    /// Its reader goes in order: what it waits for is its own readahead.
+    pub(super) in_order: bool,
     /// No queued page is before this one.
     pub(super) from: u64,
     /// Every page before this one is held.
@@ -29,7 +31,8 @@ pub(super) struct Want {
 impl Want {
     pub(super) fn new(now: Time, file: Inode, pages: Pages, class: Class, reader: ReaderId, deadline: Time) -> Want {
         let (from, done) = (pages.start, pages.start);
-        Want { file, pages, class, reader, expires: deadline, patience: deadline.since(now), since: now, from, done }
+        let patience = deadline.since(now);
+        Want { file, pages, class, reader, expires: deadline, patience, since: now, in_order: false, from, done }
     }
 }
 
@@ -138,7 +141,7 @@ impl Wants {
     }
 
     /// `pages` are held now: those who waited for them live longer, or are served and go. `served` is told how
-    /// long each reader waited.
+    /// long each reader waited that does not go in order.
     pub(super) fn arrived(
         &mut self,
         now: Time,
@@ -158,7 +161,7 @@ impl Wants {
             match table.first_missing(Pages::new(want.done, want.pages.end)) {
                 Some(page) => want.done = page,
                 None => {
-                    if want.class == Class::Demand {
+                    if want.class == Class::Demand && !want.in_order {
                         served(now.since(want.since));
                     }
                     all.remove(key);

@@ -6,7 +6,7 @@
 //! | file | one idea |
 //! |---|---|
 //! | `mirror` `flow` | a link that its answers share, and what goes wrong with it |
-//! | `reader` `streak` | who reads what, in which order |
+//! | `reader` | who reads what, in which order |
 //! | `world` `turn` | the driver's part: moments, events, actions |
 //! | `scenario` | what is simulated, as plain data |
 //! | `ideal` | what nobody can beat: a fluid model, which knows nothing of the scheduler |
@@ -27,7 +27,6 @@ pub mod random;
 pub mod reader;
 mod report;
 pub mod scenario;
-mod streak;
 mod table;
 mod turn;
 pub mod world;

@@ -1,9 +1,9 @@
 //! Simulated readers: through a file in order, backward, in strides, here and there, or file after file.
 
-use super::streak::Streak;
 use crate::chunk::{Inode, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::Time;
 use crate::scheduler::Hopeless;
+use crate::scheduler::streak::Streak;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::time::Duration;
@@ -77,6 +77,8 @@ pub struct SimReader {
     /// Its reads that failed.
     pub errors: Vec<(Time, Hopeless)>,
     pub(super) streak: Streak,
+    /// The scheduler knows of that, and wants to hear when the reader is past this page.
+    pub(super) mark: Option<u64>,
     /// When a look at its deadlines is due.
     pub(super) watched: Option<Time>,
 }
@@ -104,6 +106,7 @@ impl SimReader {
             done_at: None,
             errors: Vec::new(),
             streak: Streak::default(),
+            mark: None,
             watched: None,
         }
     }

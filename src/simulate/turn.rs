@@ -4,6 +4,7 @@ use super::reader::{Pattern, SimReader};
 use super::world::{Due, READ_TIMEOUT, Running, World};
 use crate::chunk::{Class, FetchId, Inode, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::Time;
+use crate::scheduler::streak::{SLACK_PAGES, Streak};
 use crate::scheduler::{Action, Event, Failure, Hopeless};
 use std::time::Duration;
 
@@ -103,7 +104,7 @@ impl World {
             Action::Fail { file, pages, why } => self.give_up(file, pages, why),
             Action::Mark { reader, page, .. } => {
                 for sim in self.readers.iter_mut().filter(|sim| sim.id == reader) {
-                    sim.streak.mark = Some(page);
+                    sim.mark = Some(page);
                 }
             }
             Action::Alert { mirror, what, .. } => self.alerts.push((self.now, mirror, what)),
@@ -284,18 +285,28 @@ impl World {
     }
 
     fn note_streak(&mut self, at: usize, pages: Pages, events: &mut Vec<Event>) {
-        if self.readers[at].streak.ends_with(pages) {
+        if !self.readers[at].streak.goes_on(pages) {
             self.end_streak(at, events);
         }
+        self.readers[at].streak.read(pages);
+        if self.readers[at].mark.is_some() && !self.readers[at].streak.in_order() {
+            self.end_streak(at, events);
+            self.readers[at].streak.read(pages);
+        }
         let reader = &mut self.readers[at];
-        events.extend(reader.streak.read(reader.id, reader.file, pages));
+        let (position, length_pages) = (reader.streak.next(), reader.streak.length_pages());
+        if reader.streak.in_order() && reader.mark.is_none_or(|mark| position >= mark) {
+            // Until the scheduler sets the next mark there is nothing more to say.
+            reader.mark = Some(position + SLACK_PAGES);
+            events.push(Event::Streak { reader: reader.id, file: reader.file, position, length_pages });
+        }
     }
 
     /// Only a streak that the scheduler heard of has an end; reads here and there keep their id.
     fn end_streak(&mut self, at: usize, events: &mut Vec<Event>) {
         let reader = &mut self.readers[at];
-        let old = std::mem::take(&mut reader.streak);
-        if old.told() {
+        reader.streak = Streak::default();
+        if reader.mark.take().is_some() {
             events.push(Event::Closed { reader: reader.id });
             self.readers[at].id = ReaderId(self.own_id());
         }

@@ -491,3 +491,19 @@ fn at_rest_all_gauges_are_zero() {
     assert_eq!((seen.in_flight_bytes, seen.queued_bytes, seen.in_flight_fetches, seen.wants), (0, [0; 3], [0; 3], 0));
     assert_eq!(world.scheduler.poll_timeout(), None, "an idle mount is quiet");
 }
+
+#[test]
+fn readers_in_order_that_outrun_their_readahead_do_not_throttle_it() {
+    let size = 24 * MIB;
+    let mirrors = [(0.7, 2), (0.9, 8), (8.5, 158), (2.0, 121)];
+    let mut world = World::new(mirrors.map(|(rate, latency)| SimMirror::new(mb(rate), latency)).into(), 1);
+    world.listed();
+    for id in 1..=4 {
+        let file = world.open(id, size);
+        world.readers.push(SimReader::sequential(id, file, size));
+    }
+    world.run(60_000);
+    assert_eq!(world.scheduler.snapshot(world.now).background_share, 1.0);
+    let rate = finish(&world, 4 * size);
+    assert!(rate > 0.85 * mb(12.1), "{rate}: {}", summary(&world));
+}
