@@ -294,6 +294,10 @@ mod tests {
                 "for '--read-timeout <DURATION>': \"30\" is not a duration: its unit",
             ),
             ("braidfs mount a b --umask 99", "\"99\" is not a umask"),
+            (
+                "braidfs mount a b --strategy fastest",
+                "invalid value 'fastest' for '--strategy <NAME>': \"fastest\" is not a strategy: give round-robin",
+            ),
             ("braidfs mount a b --memroy 1G", "unexpected argument '--memroy'"),
             ("braidfs mount a b --memory 1G --memory 2G", "cannot be used multiple times"),
             ("braidfs prefetch", "required arguments were not provided"),

@@ -25,6 +25,11 @@ pub const READ_DEADLINE: Duration = Duration::from_secs(600);
 pub const ENTRY_LIFETIME: Duration = Duration::from_secs(60);
 /// What is longer than a year is forever, and larger numbers overflow in the kernel's arithmetic.
 pub const ENTRY_LIFETIME_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+/// A mirror's weight where none is given: all alike.
+pub const WEIGHT: f64 = 1.0;
+/// Only how weights compare counts, and less than a tenth of the largest counts as a tenth (spec 2.5): a wider
+/// range would promise what is not so.
+pub const WEIGHTS: std::ops::RangeInclusive<f64> = 0.1..=100.0;
 /// Everybody reads, nobody writes.
 pub const UMASK: u16 = 0o022;
 /// What `df` shows.

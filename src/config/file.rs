@@ -55,6 +55,8 @@ pub struct MirrorTable {
     pub ca_file: Option<Spanned<PathBuf>>,
     /// How long a connection to it may take to be made.
     pub connect_timeout: Option<Length>,
+    /// How much it is to be used beside the others, for the strategies that go by it.
+    pub weight: Option<Spanned<f64>>,
 }
 
 /// Headers, name (lower case) to value. Their values are secrets: `Debug` leaves them out.

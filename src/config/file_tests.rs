@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::size::Size;
+use crate::scheduler::Strategy;
 
 fn parse(text: &str) -> Result<ConfigFile, Wrong> {
     ConfigFile::parse(Path::new("dataset.toml"), text.to_owned())
@@ -16,6 +17,7 @@ memory = 67108864
 read-timeout = "30s"
 read-deadline = "10min"
 entry-lifetime = "1h"
+strategy = "weighted-random"
 allow-other = true
 uid = 1000
 gid = 1000
@@ -29,6 +31,7 @@ headers = { X-Key = "secret" }
 user-agent = "reader/1"
 ca-file = "ca.pem"
 connect-timeout = "5s"
+weight = 2
 
 [[mirror]]
 url = "http://two.example.org/"
@@ -39,6 +42,7 @@ url = "http://two.example.org/"
     assert_eq!(given.memory, Some(Size(64 << 20)));
     assert_eq!(given.cache_size, Some(Size(10 << 30)));
     assert_eq!(given.umask.unwrap().0, 0o027);
+    assert_eq!(given.strategy, Some(Strategy::WeightedRandom));
     assert_eq!(given.mirror.len(), 2);
     let first = &given.mirror[0];
     assert_eq!(first.url.get_ref().0.as_str(), "https://one.example.org/genomes/");
@@ -46,6 +50,7 @@ url = "http://two.example.org/"
     assert!(!format!("{:?}", given).contains("secret"), "secrets stay out of Debug");
     assert_eq!(first.ca_file.as_ref().unwrap().get_ref(), Path::new("ca.pem"));
     assert_eq!(first.connect_timeout.unwrap().0.as_secs(), 5);
+    assert_eq!((*first.weight.as_ref().unwrap().get_ref(), given.mirror[1].weight.is_none()), (2.0, true));
 }
 
 /// Text, line, column, and what the message says.
@@ -54,6 +59,9 @@ const WRONG: &[(&str, usize, usize, &str)] = &[
     ("cache_dir = \"/x\"\n", 1, 1, "did you mean \"cache-dir\"?"),
     ("name = \"a\"\ncolour = 1\n", 2, 1, "unknown key \"colour\" (known: "),
     ("\n  memory = \"lots\"\n", 2, 12, "\"lots\" is not a size: it does not start with a number; write 10GiB"),
+    ("strategy = \"fastest\"\n", 1, 12, "\"fastest\" is not a strategy: give round-robin, weighted-random,"),
+    ("strategy = 3\n", 1, 12, "invalid type: integer `3`, expected a string"),
+    ("[[mirror]]\nurl = \"https://a/\"\nweight = \"much\"\n", 3, 10, "invalid type: string"),
     ("memory = true\n", 1, 10, "invalid type: boolean `true`, expected a size such as \"10GiB\""),
     ("memory = -5\n", 1, 10, "a size is not negative"),
     ("read-timeout = 30\n", 1, 16, "expected a duration with its unit, such as \"30s\""),

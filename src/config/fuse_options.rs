@@ -177,14 +177,17 @@ mod tests {
 
     #[test]
     fn options_of_the_mount_are_read_with_either_dash() {
-        let options =
-            read("allow_other,uid=1000,gid=100,umask=027,fsname=data,cache_dir=/var/c,cache-size=1G,read-timeout=5s")
-                .unwrap();
+        let options = read(
+            "allow_other,uid=1000,gid=100,umask=027,fsname=data,cache_dir=/var/c,cache-size=1G,read-timeout=5s,\
+              strategy=round-robin",
+        )
+        .unwrap();
         let given = options.given;
         assert_eq!(given.allow_other, Some(true));
         assert_eq!((given.uid, given.gid, given.umask), (Some(1000), Some(100), Some(Umask(0o027))));
         assert_eq!(given.cache_dir, Some(CacheDirGiven::At("/var/c".into())));
         assert_eq!(given.cache_size, Some(Size(1 << 30)));
+        assert_eq!(given.strategy, Some(crate::scheduler::Strategy::RoundRobin));
         assert_eq!(given.fsname.as_deref(), Some("data"));
         assert_eq!(read("config=/etc/b.toml,noexec").unwrap().config, Some("/etc/b.toml".into()));
         assert_eq!(read("allow_other=false").unwrap().given.allow_other, Some(false));
@@ -213,6 +216,7 @@ mod tests {
             ("ro,zzz=1", "-o zzz: unknown option (known: "),
             ("memory=lots", "-o memory=lots: \"lots\" is not a size: it does not start with a number"),
             ("memory", "-o memory: give a value: memory=…"),
+            ("strategy=fastest", "-o strategy=fastest: \"fastest\" is not a strategy: give round-robin"),
             ("umask=9", "-o umask=9: \"9\" is not a umask"),
             ("uid=joe", "-o uid=joe: invalid digit"),
             ("allow_other=perhaps", "-o allow_other=perhaps: "),

@@ -4,6 +4,7 @@
 use super::duration::Length;
 use super::file::MirrorTable;
 use super::size::Size;
+use crate::scheduler::Strategy;
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 use std::convert::Infallible;
@@ -35,6 +36,10 @@ pub struct Given {
     /// How long names, sizes and dates are believed before mirrors are asked again [default: 1min]
     #[arg(long, value_name = "DURATION")]
     pub entry_lifetime: Option<Length>,
+    /// How mirrors are chosen: adaptive, round-robin, weighted-random or response-time-first [default: adaptive]
+    #[arg(long, value_name = "NAME")]
+    #[serde(deserialize_with = "strategy")]
+    pub strategy: Option<Strategy>,
     /// Let other users read the mount (needs user_allow_other in /etc/fuse.conf unless root)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     pub allow_other: Option<bool>,
@@ -79,6 +84,7 @@ impl Given {
             read_timeout: self.read_timeout.or(below.read_timeout),
             read_deadline: self.read_deadline.or(below.read_deadline),
             entry_lifetime: self.entry_lifetime.or(below.entry_lifetime),
+            strategy: self.strategy.or(below.strategy),
             allow_other: self.allow_other.or(below.allow_other),
             uid: self.uid.or(below.uid),
             gid: self.gid.or(below.gid),
@@ -91,6 +97,12 @@ impl Given {
             mirror: self.mirror,
         }
     }
+}
+
+/// The scheduler knows its strategies by name and nothing of files.
+fn strategy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Strategy>, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    name.parse().map(Some).map_err(de::Error::custom)
 }
 
 /// What stands after `--cache-dir`.

@@ -9,6 +9,7 @@ use super::options::{CacheDirGiven, Given};
 use super::size::Size;
 use super::source::{BadSource, MirrorUrl, Source, read_source};
 use crate::chunk::MIRRORS_MAX;
+use crate::scheduler::Strategy;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub struct MountPlan {
     pub read_deadline: Duration,
     /// How long names and attributes are believed.
     pub entry_lifetime: Duration,
+    /// How mirrors are chosen.
+    pub strategy: Strategy,
     /// Go to the background once the mount can be used.
     pub background: bool,
     /// Let other users in.
@@ -57,7 +60,7 @@ pub struct MountPlan {
 }
 
 /// One mirror, as told.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct MirrorPlan {
     /// Its base URL.
     pub url: MirrorUrl,
@@ -69,6 +72,8 @@ pub struct MirrorPlan {
     pub ca_file: Option<PathBuf>,
     /// How long a connection may take to be made; `None`: as built in.
     pub connect_timeout: Option<Duration>,
+    /// Its weight beside the others.
+    pub weight: f64,
 }
 
 /// Where fetched bytes are kept.
@@ -162,7 +167,14 @@ pub fn plan_mount(command: &MountCommand, around: &Surroundings) -> Result<Mount
 
 impl MirrorPlan {
     fn of_url(url: MirrorUrl) -> MirrorPlan {
-        MirrorPlan { url, headers: Headers::default(), user_agent: None, ca_file: None, connect_timeout: None }
+        MirrorPlan {
+            url,
+            headers: Headers::default(),
+            user_agent: None,
+            ca_file: None,
+            connect_timeout: None,
+            weight: defaults::WEIGHT,
+        }
     }
 
     fn of_table(table: &MirrorTable, file: &ConfigFile, around: &Surroundings) -> Result<MirrorPlan, FileError> {
@@ -180,7 +192,22 @@ impl MirrorPlan {
             user_agent: table.user_agent.clone().map(|text| text.0),
             ca_file,
             connect_timeout: table.connect_timeout.map(|length| length.0),
+            weight: weight(table, file)?,
         })
+    }
+}
+
+fn weight(table: &MirrorTable, file: &ConfigFile) -> Result<f64, FileError> {
+    let Some(given) = &table.weight else { return Ok(defaults::WEIGHT) };
+    let weight = *given.get_ref();
+    match defaults::WEIGHTS.contains(&weight) {
+        true => Ok(weight),
+        false => {
+            let (least, most) = (defaults::WEIGHTS.start(), defaults::WEIGHTS.end());
+            let message =
+                format!("weight {weight} is not from {least} to {most}; give more to a mirror to use it more");
+            Err(file.wrong(given.span(), message))
+        }
     }
 }
 
@@ -280,6 +307,7 @@ fn lay_out(
         read_timeout,
         read_deadline,
         entry_lifetime: entry_lifetime(given.entry_lifetime)?,
+        strategy: given.strategy.unwrap_or_default(),
         background: given.background.unwrap_or(false),
         allow_other: given.allow_other.unwrap_or(false),
         uid: given.uid.unwrap_or(around.uid),

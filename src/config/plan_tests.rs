@@ -50,6 +50,7 @@ fn what_is_built_in() {
     assert_eq!((plan.uid, plan.gid, plan.umask), (1000, 100, 0o022));
     assert_eq!((plan.background, plan.allow_other, plan.noexec), (false, false, false));
     assert_eq!((plan.fsname.as_str(), plan.entry_lifetime), ("braidfs", Duration::from_secs(60)));
+    assert_eq!((plan.strategy, plan.mirrors[1].weight), (Strategy::Adaptive, 1.0));
     assert!(plan.warnings.is_empty());
 }
 
@@ -59,12 +60,14 @@ memory = "32MiB"
 uid = 5
 gid = 6
 cache-dir = "cache"
+strategy = "round-robin"
 mountpoint = "here"
 [[mirror]]
 url = "https://a.example/"
 headers = { X-Key = "k" }
 ca-file = "ca.pem"
 connect-timeout = "3s"
+weight = 0.5
 "#;
 
 #[test]
@@ -82,6 +85,12 @@ fn command_line_over_o_over_file_over_built_in() {
     assert_eq!(plan.mirrors[0].ca_file, Some(desk.folder.path().join("ca.pem")));
     assert_eq!(plan.mirrors[0].connect_timeout, Some(Duration::from_secs(3)));
     assert_eq!(plan.config_file, Some(desk.folder.path().join("d.toml")));
+    assert_eq!((plan.mirrors[0].weight, plan.mirrors[1].weight), (0.5, 1.0));
+    assert_eq!(plan.strategy, Strategy::RoundRobin);
+    let o = "braidfs mount d.toml mnt -o strategy=weighted-random";
+    assert_eq!(desk.plan(o).unwrap().strategy, Strategy::WeightedRandom);
+    let typed = format!("{o} --strategy response-time-first");
+    assert_eq!(desk.plan(&typed).unwrap().strategy, Strategy::ResponseTimeFirst);
 }
 
 #[test]
@@ -126,7 +135,7 @@ fn what_cannot_be_is_refused_with_the_way_out() {
         ("braidfs mount none.toml mnt", "none.toml has no [[mirror]] table and no SOURCE is given"),
         ("braidfs mount e.toml --config none.toml mnt", "two configuration files"),
         ("braidfs mount https://a.example https://a.example/ mnt", "the mirror https://a.example/ is given twice"),
-        ("braidfs mount d.toml mnt", "d.toml:11:11: cannot read ca-file"),
+        ("braidfs mount d.toml mnt", "d.toml:12:11: cannot read ca-file"),
         ("braidfs mount https://a/ mnt --memory 8M", "memory 8MiB is less than 16MiB"),
         ("braidfs mount https://a/ mnt --cache-size 1M", "cache-size 1MiB is less than 16MiB"),
         ("braidfs mount https://a/ mnt --read-timeout 0s", "read-timeout 0s is shorter than 100ms"),
@@ -144,6 +153,18 @@ fn what_cannot_be_is_refused_with_the_way_out() {
     ] {
         let error = desk.refusal(line);
         assert!(error.contains(said), "{line}: {error}");
+    }
+}
+
+#[test]
+fn a_weight_is_from_a_tenth_to_a_hundred() {
+    let desk = Desk::new();
+    for (weight, ok) in [("0.1", true), ("100", true), ("0.09", false), ("101", false), ("nan", false), ("-1", false)] {
+        desk.write("w.toml", &format!("[[mirror]]\nurl = \"https://a.example/\"\nweight = {weight}\n"));
+        match desk.plan("braidfs mount w.toml mnt") {
+            Ok(plan) => assert!(ok && plan.mirrors[0].weight.to_string() == weight, "{weight} is taken"),
+            Err(error) => assert!(!ok && error.to_string().contains("w.toml:3:10: weight "), "{weight}: {error}"),
+        }
     }
 }
 

@@ -272,6 +272,18 @@ impl Scheduler {
         }
     }
 
+    /// What configuration gives a mirror beside the others. Only what is above 0 counts.
+    pub fn set_base_weight(&mut self, mirror: MirrorId, weight: f64) {
+        if let Some(mirror) = self.mirrors.get_mut(usize::from(mirror.0))
+            && weight.is_finite()
+            && weight > 0.0
+        {
+            mirror.base_weight = weight;
+            self.base_weight_max = self.mirrors.iter().map(|mirror| mirror.base_weight).fold(0.0, f64::max);
+            self.dirty = true;
+        }
+    }
+
     /// What an earlier mount measured, in bytes per second. Only counts until something is measured.
     pub fn suppose_rate(&mut self, mirror: MirrorId, bytes_per_second: f64) {
         if let Some(mirror) = self.mirrors.get_mut(usize::from(mirror.0))

@@ -146,6 +146,23 @@ mod tests {
     }
 
     #[test]
+    fn configured_weights_are_scaled_so_that_the_largest_is_1() {
+        use crate::chunk::MirrorId;
+        use crate::scheduler::{Scheduler, Settings};
+        let mut scheduler = Scheduler::new(Settings::default(), 3, 1, at(0.0));
+        let weights = |scheduler: &Scheduler| -> Vec<f64> {
+            scheduler.snapshot(at(0.0)).mirrors.iter().map(|mirror| mirror.weight).collect()
+        };
+        assert_eq!(weights(&scheduler), [1.0; 3]);
+        for (mirror, weight) in [(0, 4.0), (1, 2.0), (2, 0.1), (2, f64::NAN), (9, 100.0)] {
+            scheduler.set_base_weight(MirrorId(mirror), weight);
+        }
+        assert_eq!(weights(&scheduler), [1.0, 0.5, WEIGHT_MIN]);
+        scheduler.set_base_weight(MirrorId(0), 1.0);
+        assert_eq!(weights(&scheduler), [0.5, 1.0, WEIGHT_MIN]);
+    }
+
+    #[test]
     fn a_tenth_is_always_left() {
         let weight = Weight { decay: Decay::Aggressive, ..Weight::new() };
         assert_eq!(weight.live(1.0, 1.0), WEIGHT_MIN);

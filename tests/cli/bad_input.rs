@@ -100,6 +100,7 @@ fn sizes_and_durations_that_do_not_parse() {
         ("--cache-size", "10 GoB"),
         ("--read-timeout", "soon"),
         ("--umask", "99"),
+        ("--strategy", "fastest"),
     ] {
         refused(&place, &[&mirror.url(), &format!("{option}={value}")], &[value, option]);
     }
