@@ -58,6 +58,12 @@ pub fn unix_seconds() -> i64 {
     rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec
 }
 
+/// Milliseconds since 1970, alike.
+pub fn unix_millis() -> i64 {
+    let read = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    read.tv_sec * 1000 + read.tv_nsec / 1_000_000
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -141,6 +141,7 @@ impl Driver {
             }
             Command::NotOnDisk { file, pages } => self.disk_failed(time, &file, pages),
             Command::Keep { file, pages, reader } => self.keep(time, file, pages, reader),
+            Command::Ask(question) => question(time, &mut self.scheduler),
             Command::MemoryFreed => {
                 self.plane.memory_freed.notify_waiters();
                 self.unpark(time);

@@ -2,9 +2,10 @@
 //!
 //! A plain queue that is taken whole: the driver drains in batches, so that a burst of a hundred
 //! reads costs one wake. It is bounded by what can be said at all: a command per read that waits,
-//! per fetch in flight and per open handle.
+//! per fetch in flight, per open handle and per control command.
 
 use crate::chunk::{Inode, Pages};
+use crate::fetch::asking::Question;
 use crate::fetch::opened::OpenFile;
 use crate::fetch::waiting::Waiter;
 use crate::scheduler::Event;
@@ -41,6 +42,8 @@ pub enum Command {
         /// The job.
         reader: crate::chunk::ReaderId,
     },
+    /// Somebody wants to know, or to set, something of the scheduler.
+    Ask(Question),
     /// The pool has memory again.
     MemoryFreed,
     /// End: fail what waits, stop what runs.

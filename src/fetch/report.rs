@@ -6,6 +6,8 @@ use crate::clock::now;
 use crate::fetch::engine::{Engine, walk};
 use crate::fetch::error::Trouble;
 use crate::fetch::opened::OpenFile;
+use crate::fetch::plane::Plane;
+use crate::scheduler::MirrorSnapshot;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,12 +98,19 @@ impl Engine {
             disk_bytes: plane.disk.as_ref().map_or(0, |disk| disk.used_bytes()),
             disk_limit: plane.disk.as_ref().map_or(0, |disk| disk.limit_bytes()),
             oldest_read: plane.waiting.oldest().map(|since| time.since(since)),
-            mirrors: (0..plane.sources.len()).map(|at| self.mirror_report(MirrorId(at as u16))).collect(),
+            mirrors: self.mirror_reports(),
             counters: plane.metrics.snapshot(),
         }
     }
 
-    fn mirror_report(&self, mirror: MirrorId) -> MirrorReport {
+    fn mirror_reports(&self) -> Vec<MirrorReport> {
+        let snapshot = self.plane.snapshot.load_full();
+        let seen = |at: usize| snapshot.as_ref().and_then(|snapshot| snapshot.mirrors.get(at));
+        (0..self.plane.sources.len()).map(|at| self.mirror_report(MirrorId(at as u16), seen(at))).collect()
+    }
+
+    /// One mirror, as `seen` by the scheduler, if it was.
+    pub(in crate::fetch) fn mirror_report(&self, mirror: MirrorId, seen: Option<&MirrorSnapshot>) -> MirrorReport {
         let words = self.plane.words(mirror);
         let mut report = MirrorReport {
             url: self.plane.sources[mirror.0 as usize].redacted_url(),
@@ -112,9 +121,7 @@ impl Engine {
             lies: words.lies,
             ..MirrorReport::default()
         };
-        if let Some(snapshot) = self.plane.snapshot.load_full()
-            && let Some(seen) = snapshot.mirrors.get(mirror.0 as usize)
-        {
+        if let Some(seen) = seen {
             report.state = seen.state.name().to_owned();
             report.reason = seen.reason.map(|reason| reason.name().to_owned());
             report.next_try = seen.next_try.map(|at| at.since(now()));
@@ -144,22 +151,47 @@ impl Engine {
         let open = move || super::engine::open_file(&plane, &tree, found.inode);
         let file = tokio::task::spawn_blocking(open).await.unwrap_or(Err(Trouble::Ending))?;
         let url = |mirror: MirrorId| self.plane.sources[mirror.0 as usize].redacted_url();
-        let on_disk = file.disk.as_ref().map(|disk| disk.held_runs()).unwrap_or_default();
-        let missing = self.plane.pool.missing(file.inode, file.pages());
-        let bytes = |runs: &[Pages]| runs.iter().map(|run| run.len_bytes(file.size_bytes)).sum::<u64>();
-        let nowhere: Vec<_> = missing.iter().flat_map(|&run| off_disk(&file, run)).collect();
+        let held = HeldBytes::of(&self.plane, &file, file.pages());
         let report = FileReport {
             size_bytes: file.size_bytes,
             folder: false,
-            disk_bytes: bytes(&on_disk),
-            memory_bytes: file.size_bytes - bytes(&missing),
-            held_bytes: file.size_bytes - bytes(&nowhere),
+            disk_bytes: held.disk_bytes,
+            memory_bytes: held.memory_bytes,
+            held_bytes: held.either_bytes,
             version: named(version.modified_unix_s, version.generation),
             mirrors: version.mirrors.iter().map(url).collect(),
             dissenters: version.dissenters.into_iter().map(|other| (url(other.mirror), other.why)).collect(),
         };
         super::engine::close_file(&self.plane, &file);
         Ok(report)
+    }
+}
+
+/// How much of some pages of a file is held, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldBytes {
+    /// All of them.
+    pub asked_bytes: u64,
+    /// In memory.
+    pub memory_bytes: u64,
+    /// On disk.
+    pub disk_bytes: u64,
+    /// In either, each counted once.
+    pub either_bytes: u64,
+}
+
+impl HeldBytes {
+    pub(in crate::fetch) fn of(plane: &Plane, file: &OpenFile, pages: Pages) -> HeldBytes {
+        let bytes = |runs: &[Pages]| runs.iter().map(|run| run.len_bytes(file.size_bytes)).sum::<u64>();
+        let missing = plane.pool.missing(file.inode, pages);
+        let nowhere: Vec<_> = missing.iter().flat_map(|&run| off_disk(file, run)).collect();
+        let asked_bytes = bytes(&[pages]);
+        HeldBytes {
+            asked_bytes,
+            memory_bytes: asked_bytes - bytes(&missing),
+            disk_bytes: asked_bytes - bytes(&off_disk(file, pages)),
+            either_bytes: asked_bytes - bytes(&nowhere),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::fetches::{Fetch, Phase};
 use super::meter::{Latency, Meter};
+use super::origins::Origin;
 use super::plan::Decision;
 use super::table::State;
 use super::{Action, Failure, Scheduler, TICK};
@@ -156,8 +157,10 @@ impl Scheduler {
     pub(super) fn on_arrived(&mut self, now: Time, id: FetchId, pages: Pages) {
         let Some(fetch) = self.fetches.all.get_mut(&id) else { return };
         let file = fetch.file;
+        let pages = pages.intersect(fetch.pages);
+        self.origins.add(Origin { file, pages, mirror: fetch.mirror, fetch: id, at: now });
         let Some(known) = self.files.get_mut(&file) else { return };
-        let pages = pages.intersect(known.table.pages()).intersect(fetch.pages);
+        let pages = pages.intersect(known.table.pages());
         let own: u64 = fetch.disown(pages).iter().map(|run| run.count()).sum();
         fetch.arrived_bytes += pages.len_bytes(known.size_bytes);
         let arrived_bytes = fetch.arrived_bytes;

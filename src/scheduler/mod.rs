@@ -13,7 +13,7 @@
 //! | `strategy` `pick` `plan` | the strategies; who may be asked and what is known of each; what to start now |
 //! | `weight` `trouble` `drift` | how load and failures count against a mirror; is it still what it was |
 //! | `tail` `hedge` | when the background yields to demand; a second fetch for a late one |
-//! | `explain` | why it was decided so |
+//! | `explain` `origins` | why it was decided so; who brought which pages |
 //! | `fetches` `arrive` | what is in flight, and what comes of it |
 //! | `stall` `failing` | silence, lateness, failures, being offline |
 //! | `settings` `snapshot` `invariants` | what can be set, seen, and relied on |
@@ -35,6 +35,7 @@ mod hedge;
 mod invariants;
 mod meter;
 mod mirror;
+pub mod origins;
 mod pick;
 mod plan;
 mod readahead;
@@ -59,13 +60,14 @@ pub use strategy::Strategy;
 pub use tail::TailSettings;
 pub use weight::Decay;
 
-use crate::chunk::{Class, Inode, MIRRORS_MAX, MirrorId, MirrorSet, Pages, ReaderId};
+use crate::chunk::{Class, FetchId, Inode, MIRRORS_MAX, MirrorId, MirrorSet, Pages, ReaderId};
 use crate::clock::Time;
 use explain::{Decided, Ring};
 use fetches::Fetches;
 use files::File;
 use hedge::Hedges;
 use mirror::Mirror;
+use origins::{Origin, Origins};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use readahead::Stream;
@@ -105,6 +107,8 @@ pub struct Scheduler {
     served: [f64; 2],
     /// The last decisions.
     ring: Ring,
+    /// Who brought the last pages.
+    origins: Origins,
     /// What was drawn for the next one, where lots are drawn.
     lot: f64,
     tail: Tail,
@@ -153,6 +157,7 @@ impl Scheduler {
             dirty: false,
             served: [0.0; 2],
             ring: Ring::new(),
+            origins: Origins::new(),
             lot: 0.5,
             hedges: Hedges::new(),
             hedge_due: None,
@@ -246,6 +251,21 @@ impl Scheduler {
     /// The last decisions, oldest first.
     pub fn decisions(&self) -> impl Iterator<Item = &Decided> {
         self.ring.iter()
+    }
+
+    /// How many decisions there were, those too that are not kept any more.
+    pub fn decisions_made(&self) -> u64 {
+        self.ring.made
+    }
+
+    /// Who brought this page last, where that is still known.
+    pub fn origin(&self, file: Inode, page: u64) -> Option<Origin> {
+        self.origins.of(file, page)
+    }
+
+    /// Is this fetch on its way still?
+    pub fn is_in_flight(&self, fetch: FetchId) -> bool {
+        self.fetches.all.get(&fetch).is_some_and(|fetch| !fetch.cancelled)
     }
 
     fn on_settings(&mut self, settings: Settings) {
