@@ -5,6 +5,7 @@ use braidfs::config::defaults::Surroundings;
 use braidfs::config::plan::{MountPlan, plan_mount};
 use braidfs::control::client::Desk;
 use braidfs::control::commands::{self, Screen};
+use braidfs::scheduler::Strategy;
 use braidfs::{clock, demo, mount, simulate};
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -29,6 +30,8 @@ fn main() -> ExitCode {
     let is_terminal = err.is_terminal();
     let json = match &line.command {
         Command::Status(asked) => asked.json,
+        Command::Mirrors(asked) => asked.json,
+        Command::Explain(asked) => asked.json,
         Command::Prefetch(asked) => asked.json,
         Command::Umount(asked) => asked.json,
         Command::Mount(_) | Command::Demo(_) | Command::Simulate(_) => false,
@@ -40,6 +43,13 @@ fn main() -> ExitCode {
         Command::Simulate(asked) => simulate(asked, screen.out),
         Command::Status(asked) => {
             return ExitCode::from(commands::status(&desk, asked.path.as_deref(), screen));
+        }
+        Command::Mirrors(asked) => {
+            let strategy = asked.strategy.map(Strategy::name);
+            return ExitCode::from(commands::mirrors(&desk, asked.path.as_deref(), strategy, screen));
+        }
+        Command::Explain(asked) => {
+            return ExitCode::from(commands::explain(&desk, asked.path.as_deref(), asked.last, screen));
         }
         Command::Prefetch(asked) => {
             return ExitCode::from(commands::prefetch(&desk, &asked.paths, asked.no_wait, screen));

@@ -3,6 +3,7 @@
 use super::fuse_options::FuseOptions;
 use super::options::Given;
 use crate::scheduler::Strategy;
+use crate::scheduler::explain::DECISIONS_KEPT;
 use crate::simulate::command::{Format, Request, What};
 use crate::simulate::{detection, random};
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -31,6 +32,10 @@ pub enum Command {
     Mount(Box<MountCommand>),
     /// Show what a mount, or a file in it, is doing
     Status(StatusCommand),
+    /// Show every mirror and how they are chosen, or choose them otherwise from now on
+    Mirrors(MirrorsCommand),
+    /// Show why mirrors were chosen, for a mount, a file, or a page of it
+    Explain(ExplainCommand),
     /// Fetch files and folders into the cache ahead of their use
     Prefetch(PrefetchCommand),
     /// End a mount
@@ -75,9 +80,43 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage.";
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Exit codes: 0 shown, 1 no such mount or file, 2 the daemon does not answer.")]
 pub struct StatusCommand {
-    /// A mountpoint, or a file in a mount [default: the only mount there is]
+    /// A mountpoint, or a file in a mount [default: the mount of the working folder, else the only one]
     pub path: Option<PathBuf>,
     /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `braidfs mirrors`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Exit codes: 0 shown, 1 no such mount, 2 the daemon does not answer, or wrong usage.")]
+pub struct MirrorsCommand {
+    /// A path in a mount [default: the mount of the working folder, else the only one]
+    pub path: Option<PathBuf>,
+    /// Choose mirrors so until it is unmounted: round-robin, weighted-random, response-time-first or adaptive
+    #[arg(long, value_name = "NAME")]
+    pub strategy: Option<Strategy>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `braidfs explain`.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "The least score wins. A score is the sum of its terms, so the terms in which a mirror differs from \
+                        the winner add up to what it lost by.\nExit codes: 0 shown, 1 no such mount, file or byte, \
+                        2 the daemon does not answer, or wrong usage."
+)]
+pub struct ExplainCommand {
+    /// A file in a mount; with an offset in bytes the page there; a mountpoint: all files
+    /// [default: the mount of the working folder, else the only one]
+    #[arg(value_name = "PATH[:OFFSET]")]
+    pub path: Option<PathBuf>,
+    /// The last so many decisions; 4096 are kept [default: 10, or of a page those back to the one that brought it]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=DECISIONS_KEPT as u64))]
+    pub last: Option<u64>,
+    /// Print JSON lines: each decision, then the result
     #[arg(long)]
     pub json: bool,
 }
@@ -300,6 +339,14 @@ mod tests {
             ),
             ("braidfs mount a b --memroy 1G", "unexpected argument '--memroy'"),
             ("braidfs mount a b --memory 1G --memory 2G", "cannot be used multiple times"),
+            (
+                "braidfs mirrors --strategy fastest",
+                "invalid value 'fastest' for '--strategy <NAME>': \"fastest\" is not a strategy: give round-robin",
+            ),
+            ("braidfs explain a --last 0", "invalid value '0' for '--last <N>': 0 is not in 1..=4096"),
+            ("braidfs explain a --last 5000", "5000 is not in 1..=4096"),
+            ("braidfs explain a --last all", "invalid value 'all' for '--last <N>'"),
+            ("braidfs explain a b", "unexpected argument 'b'"),
             ("braidfs prefetch", "required arguments were not provided"),
             ("braidfs umount", "required arguments were not provided"),
         ] {
@@ -314,6 +361,12 @@ mod tests {
             read("braidfs status").unwrap().command,
             Command::Status(StatusCommand { path: None, json: false })
         ));
+        let Command::Mirrors(mirrors) = read("braidfs mirrors /mnt --strategy round-robin").unwrap().command else {
+            panic!()
+        };
+        assert_eq!((mirrors.path, mirrors.strategy), (Some("/mnt".into()), Some(Strategy::RoundRobin)));
+        let Command::Explain(explain) = read("braidfs explain a:5 --last 3 --json").unwrap().command else { panic!() };
+        assert_eq!((explain.path, explain.last, explain.json), (Some("a:5".into()), Some(3), true));
         let Command::Prefetch(prefetch) = read("braidfs prefetch a b --no-wait --json").unwrap().command else {
             panic!()
         };

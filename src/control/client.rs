@@ -138,6 +138,18 @@ impl Desk {
         }
     }
 
+    /// The mount that the working folder is on, else the only one of ours.
+    ///
+    /// # Errors
+    /// It is on none of ours, and there is none, or there are several.
+    pub fn here(&self) -> Result<Target, ClientError> {
+        let mounts = self.mounts()?;
+        match braidfs_of(&mounts, &self.cwd, &self.cwd) {
+            Some((mount, _)) => Ok(Target { mount: mount.clone(), relative: Vec::new() }),
+            None => self.only(),
+        }
+    }
+
     /// The only mount of ours.
     ///
     /// # Errors

@@ -30,19 +30,23 @@ pub fn plain(text: &str) -> String {
 /// Columns below their heads, two blanks between, none at the end of a line. Columns in `right` are
 /// set to the right, as numbers are.
 pub fn table<const N: usize>(head: [&str; N], right: [bool; N], rows: &[[String; N]]) -> String {
+    lines(&head, &right, rows)
+}
+
+/// The same where the number of columns is found out late.
+pub fn lines<R: AsRef<[String]>>(head: &[&str], right: &[bool], rows: &[R]) -> String {
     let letters = |text: &str| text.chars().count();
-    let widths: [usize; N] = std::array::from_fn(|at| {
-        rows.iter().map(|row| letters(&row[at])).chain([letters(head[at])]).max().unwrap_or(0)
-    });
-    let line = |cells: [&str; N]| {
-        let set = std::array::from_fn::<String, N, _>(|at| match right[at] {
-            true => format!("{:>1$}", cells[at], widths[at]),
-            false => format!("{:<1$}", cells[at], widths[at]),
+    let width = |at: usize| rows.iter().map(|row| letters(&row.as_ref()[at])).chain([letters(head[at])]).max();
+    let widths: Vec<usize> = (0..head.len()).map(|at| width(at).unwrap_or(0)).collect();
+    let line = |cell: &dyn Fn(usize) -> String| {
+        let set = (0..head.len()).map(|at| match right[at] {
+            true => format!("{:>1$}", cell(at), widths[at]),
+            false => format!("{:<1$}", cell(at), widths[at]),
         });
-        format!("{}\n", set.join("  ").trim_end())
+        format!("{}\n", set.collect::<Vec<_>>().join("  ").trim_end())
     };
-    let body = rows.iter().map(|row| line(std::array::from_fn(|at| row[at].as_str())));
-    std::iter::once(line(head)).chain(body).collect()
+    let body = rows.iter().map(|row| line(&|at| row.as_ref()[at].clone()));
+    std::iter::once(line(&|at| head[at].to_owned())).chain(body).collect()
 }
 
 #[cfg(test)]

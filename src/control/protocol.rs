@@ -1,9 +1,10 @@
 //! What goes over the socket: one request, then replies, each a line of JSON.
 //!
 //! Request: `{"v":1,"command":"status","args":{"path":null}}`. Replies: any number of `"alive"`,
-//! `{"progress":…}` and `{"failed":…}`, then one `{"result":…}` or `{"error":…}`, which is the last.
+//! `{"progress":…}`, `{"failed":…}` and `{"decision":…}`, then one `{"result":…}` or `{"error":…}`, which is the last.
 
-use super::report::{FailedFile, FileReport, PrefetchReport, Progress, StatusReport};
+use super::report::{DecisionReport, ExplainReport, FailedFile, FileReport};
+use super::report::{MirrorsReport, PrefetchReport, Progress, StatusReport};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The version of the protocol. A daemon of another one refuses.
@@ -24,6 +25,19 @@ pub enum Command {
         /// Relative to the mountpoint.
         path: Option<PathText>,
     },
+    /// Every mirror, and how they are chosen.
+    Mirrors {
+        /// Choose them so from now on.
+        strategy: Option<String>,
+    },
+    /// Why mirrors were chosen.
+    Explain {
+        /// `FILE` or `FILE:OFFSET`, relative to the mountpoint; none: all files.
+        target: Option<PathText>,
+        /// At most so many decisions, the newest; none: 10, or with an offset those back to the one that brought
+        /// the page.
+        last: Option<u64>,
+    },
     /// Fetch these ahead of their use.
     Prefetch {
         /// Relative to the mountpoint; folders with all that is below them.
@@ -39,7 +53,7 @@ pub enum Command {
 }
 
 /// The names of the commands, for the error about others.
-const COMMANDS: &str = "ping, status, prefetch, umount";
+const COMMANDS: &str = "ping, status, mirrors, explain, prefetch, umount";
 
 #[derive(Serialize)]
 struct Request<'a> {
@@ -58,6 +72,8 @@ pub enum Reply {
     Progress(Progress),
     /// One file was given up.
     Failed(FailedFile),
+    /// Why a mirror was chosen.
+    Decision(Box<DecisionReport>),
     /// Done; the last line.
     Result(Answer),
     /// Not done; the last line.
@@ -74,6 +90,10 @@ pub enum Answer {
     Status(Box<StatusReport>),
     /// To `status` of a file.
     File(Box<FileReport>),
+    /// To `mirrors`.
+    Mirrors(Box<MirrorsReport>),
+    /// To `explain`, after its decisions.
+    Explain(Box<ExplainReport>),
     /// To `prefetch`.
     Prefetch(PrefetchReport),
     /// To `umount`: the mount is gone or going, and soon the daemon's process too.
@@ -224,7 +244,13 @@ mod tests {
         assert_eq!(request_line(&status), b"{\"v\":1,\"command\":\"status\",\"args\":{\"path\":null}}\n");
         assert_eq!(request_line(&Command::Ping), b"{\"v\":1,\"command\":\"ping\"}\n");
         assert_eq!(reply_line(&Reply::Alive), b"\"alive\"\n");
-        for command in [status, Command::Ping, Command::Umount { lazy: true }] {
+        let mirrors = Command::Mirrors { strategy: Some("adaptive".into()) };
+        let line = b"{\"v\":1,\"command\":\"mirrors\",\"args\":{\"strategy\":\"adaptive\"}}\n";
+        assert_eq!(request_line(&mirrors), line);
+        let explain = Command::Explain { target: Some(PathText(b"a:5".into())), last: None };
+        let line = b"{\"v\":1,\"command\":\"explain\",\"args\":{\"target\":\"a:5\",\"last\":null}}\n";
+        assert_eq!(request_line(&explain), line);
+        for command in [status, mirrors, explain, Command::Ping, Command::Umount { lazy: true }] {
             assert_eq!(parse_request(&request_line(&command)), Ok(command));
         }
     }

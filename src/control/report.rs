@@ -85,6 +85,167 @@ pub struct MirrorReport {
     pub lies: Vec<String>,
 }
 
+/// `braidfs mirrors`.
+#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[serde(default)]
+pub struct MirrorsReport {
+    /// Where it is mounted.
+    pub mountpoint: String,
+    /// The dataset's name.
+    pub name: String,
+    /// How mirrors are chosen.
+    pub strategy: String,
+    /// How they were chosen before this command switched it; none where it did not.
+    pub strategy_before: Option<String>,
+    /// Decisions since the mount.
+    pub decisions: u64,
+    /// Late demand fetches that were sent to a second mirror.
+    pub hedges_issued: u64,
+    /// Those where the second was first.
+    pub hedges_won: u64,
+    /// Bytes that the losers had brought.
+    pub hedges_wasted_bytes: u64,
+    /// The P99 of demand misses of late, in milliseconds; none where too few are known.
+    pub demand_p99_ms: Option<f64>,
+    /// What it should be.
+    pub demand_objective_ms: f64,
+    /// The part of the windows that readahead and prefetch may use, 0.1 to 1.
+    pub background_share: f64,
+    /// Every mirror, in the order given.
+    pub mirrors: Vec<MirrorDetail>,
+}
+
+/// One mirror in `mirrors`.
+#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[serde(default)]
+pub struct MirrorDetail {
+    /// What `status` says of it, under the same names.
+    #[serde(flatten)]
+    pub status: MirrorReport,
+    /// Its part of all body bytes since the mount, 0 to 1; none before the first byte.
+    pub bytes_share: Option<f64>,
+    /// Requests on their way.
+    pub in_flight_fetches: u64,
+    /// What it may have in flight for the background, in bytes.
+    pub window_bytes: u64,
+    /// Background fetches that it may have at a time.
+    pub connections: u64,
+    /// It serves ranges, as far as is known.
+    pub ranges: bool,
+    /// Its live weight, 0.1 to 1.
+    pub weight: f64,
+    /// How its weight decays with load: `none`, `mild`, `standard` or `aggressive`.
+    pub decay: String,
+    /// How overloaded it is, 0 to 1.
+    pub load: f64,
+    /// The part of its fetches that came to nothing of late, 0 to 1.
+    pub trouble: f64,
+    /// How far its latency is from its own baseline; none until 500 samples of each are known.
+    pub stability_index: Option<f64>,
+    /// Failures since the mount, by kind.
+    pub failures_by_kind: BTreeMap<String, u64>,
+}
+
+/// `braidfs explain`, after its decisions.
+#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[serde(default)]
+pub struct ExplainReport {
+    /// The file or page that it is about; none: all files.
+    pub about: Option<AboutReport>,
+    /// How many of those that are kept are about it.
+    pub decisions_matching: u64,
+    /// How many are kept at all.
+    pub decisions_kept: u64,
+    /// How many there were since the mount.
+    pub decisions_made: u64,
+    /// How long ago the oldest that is kept was made, in milliseconds.
+    pub oldest_ago_ms: Option<f64>,
+}
+
+/// What a report of `explain` is about.
+#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[serde(default)]
+pub struct AboutReport {
+    /// Relative to the mountpoint.
+    pub path: PathText,
+    /// In bytes.
+    pub size: u64,
+    /// The offset that was asked about; none: the whole file.
+    pub offset_bytes: Option<u64>,
+    /// Bytes of what is asked about: of the page at the offset, or of the file.
+    pub asked_bytes: u64,
+    /// Bytes of that which are held, in memory or on disk, each counted once.
+    pub cached_bytes: u64,
+    /// In memory.
+    pub in_memory_bytes: u64,
+    /// On disk.
+    pub on_disk_bytes: u64,
+    /// A page that is held: who brought it. None where that is not known: before this mount, or too long ago.
+    pub came_from: Option<String>,
+    /// How long ago, in milliseconds.
+    pub came_ago_ms: Option<f64>,
+}
+
+/// One decision: which mirror gets these pages.
+#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[serde(default)]
+pub struct DecisionReport {
+    /// Its number: from 1 on since the mount, without gaps.
+    pub number: u64,
+    /// When, in milliseconds since 1970.
+    pub at_unix_ms: i64,
+    /// How long ago, in milliseconds.
+    pub ago_ms: f64,
+    /// Relative to the mountpoint; none where the file is not known any more.
+    pub path: Option<PathText>,
+    /// Where in it.
+    pub offset_bytes: u64,
+    /// How much.
+    pub bytes: u64,
+    /// The same in pages of 4 KiB: the first, and how many.
+    pub first_page: u64,
+    /// How many.
+    pub pages: u64,
+    /// `demand`, `readahead` or `prefetch`.
+    pub class: String,
+    /// How mirrors were chosen then.
+    pub strategy: String,
+    /// `wanted`, or `hedge`: an earlier fetch for it was late.
+    pub cause: String,
+    /// The number of the fetch; neighbours may share one.
+    pub fetch: u64,
+    /// It has not ended yet.
+    pub in_flight: bool,
+    /// How many mirrors could have been asked.
+    pub considered: u64,
+    /// What scores and terms are counted in: `ms`, `places` (round-robin) or `lots` (weighted-random).
+    pub unit: String,
+    /// The best of them, at most 8, the least score first: the first got it.
+    pub mirrors: Vec<RatedReport>,
+}
+
+/// One mirror in a decision.
+#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[serde(default)]
+pub struct RatedReport {
+    /// Which.
+    pub url: String,
+    /// The sum of its terms: the least wins.
+    pub score: f64,
+    /// The parts of its score by name.
+    pub terms: BTreeMap<String, f64>,
+    /// What was taken to be its rate.
+    pub throughput_bytes_per_second: f64,
+    /// And its time to first byte, in milliseconds.
+    pub time_to_first_byte_ms: f64,
+    /// Bytes that were in flight on it or meant for it.
+    pub load_bytes: u64,
+    /// Fetches that were in flight on it.
+    pub in_flight_fetches: u64,
+    /// Its live weight.
+    pub weight: f64,
+}
+
 /// One prefetch job in `status`.
 #[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
 #[serde(default)]

@@ -5,7 +5,8 @@ use super::mountinfo::Device;
 use super::place::{PlaceError, Places, socket_name};
 use super::protocol::{Answer, Command, PathText, Refusal, RefusalKind, Reply};
 use super::protocol::{REQUEST_BYTES_MAX, parse_request, reply_line};
-use super::report::{FailedFile, FileReport, PrefetchReport, Progress, StatusReport};
+use super::report::{DecisionReport, ExplainReport, FailedFile, FileReport};
+use super::report::{MirrorsReport, PrefetchReport, Progress, StatusReport};
 use futures_util::future::BoxFuture;
 use std::future::Future;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -42,6 +43,10 @@ const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 pub type StatusDoor = Arc<dyn Fn() -> StatusReport + Send + Sync>;
 /// Makes the report of one file (bytes of its path, relative to the mountpoint).
 pub type FileDoor = Arc<dyn Fn(Vec<u8>) -> BoxFuture<'static, Result<FileReport, Refusal>> + Send + Sync>;
+/// Shows the mirrors, after switching to the strategy of this name where one is given.
+pub type MirrorsDoor = Arc<dyn Fn(Option<String>) -> BoxFuture<'static, Result<MirrorsReport, Refusal>> + Send + Sync>;
+/// Explains decisions.
+pub type ExplainDoor = Arc<dyn Fn(ExplainRequest) -> BoxFuture<'static, Result<Explained, Refusal>> + Send + Sync>;
 /// Runs a prefetch. With `wait`, the future ends when everything is durable or given up, and dropping
 /// it (the client went away) ends the job; without, it ends when the job has begun.
 pub type PrefetchDoor =
@@ -56,10 +61,32 @@ pub struct Doors {
     pub status: StatusDoor,
     /// To `status PATH`.
     pub file: FileDoor,
+    /// To `mirrors`.
+    pub mirrors: MirrorsDoor,
+    /// To `explain`.
+    pub explain: ExplainDoor,
     /// To `prefetch`.
     pub prefetch: PrefetchDoor,
     /// To `umount`.
     pub umount: UmountDoor,
+}
+
+/// What an explanation is asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExplainRequest {
+    /// `FILE` or `FILE:OFFSET`: bytes, relative to the mountpoint; empty: all files.
+    pub target: Vec<u8>,
+    /// At most so many decisions, the newest; none: 10, or with an offset those back to the one that brought
+    /// the page.
+    pub last: Option<u64>,
+}
+
+/// An explanation. Each decision is put into words when its turn comes: thousands at once would be tens of MB.
+pub struct Explained {
+    /// The newest first.
+    pub decisions: Box<dyn Iterator<Item = DecisionReport> + Send>,
+    /// What comes after them.
+    pub report: ExplainReport,
 }
 
 /// What a prefetch is asked for.
@@ -261,6 +288,14 @@ impl Client {
                 let report = (doors.file)(path.0);
                 Box::pin(async { within(FILE_WITHIN, report).await?.map(|report| Answer::File(Box::new(report))) })
             }
+            Command::Mirrors { strategy } => {
+                let report = (doors.mirrors)(strategy);
+                Box::pin(async { within(STATUS_WITHIN, report).await?.map(|report| Answer::Mirrors(Box::new(report))) })
+            }
+            Command::Explain { target, last } => {
+                let target = target.map(|target| target.0).unwrap_or_default();
+                Box::pin(explain((doors.explain)(ExplainRequest { target, last }), sender))
+            }
             Command::Prefetch { paths, wait } => {
                 let paths = paths.into_iter().map(|path| path.0).collect();
                 let outcome = (doors.prefetch)(PrefetchRequest { paths, wait }, ProgressSender::new(sender));
@@ -322,6 +357,18 @@ async fn status(door: StatusDoor) -> Result<Answer, Refusal> {
         Ok(report) => Ok(Answer::Status(Box::new(report))),
         Err(error) => Err(Refusal::new(RefusalKind::Failed, format!("the status could not be put together: {error}"))),
     }
+}
+
+async fn explain(
+    work: BoxFuture<'static, Result<Explained, Refusal>>,
+    replies: mpsc::Sender<Reply>,
+) -> Result<Answer, Refusal> {
+    let Explained { decisions, report } = within(FILE_WITHIN, work).await??;
+    for decision in decisions {
+        // Waits for a slow client. One that is gone ends this from outside.
+        let _ = replies.send(Reply::Decision(Box::new(decision))).await;
+    }
+    Ok(Answer::Explain(Box::new(report)))
 }
 
 async fn within<T>(length: Duration, work: impl Future<Output = T>) -> Result<T, Refusal> {

@@ -5,19 +5,23 @@ use super::commands::{Screen, prefetch, status, umount};
 use super::mountinfo::Device;
 use super::place::{Places, socket_name};
 use super::protocol::{REQUEST_BYTES_MAX, Refusal, RefusalKind};
-use super::report::{FileReport, MirrorReport, PrefetchReport, Progress, StatusReport};
-use super::server::{Doors, PrefetchRequest, ProgressSender, Server, ServerError};
+use super::report::{DecisionReport, ExplainReport, FileReport, MirrorReport, MirrorsReport};
+use super::report::{PrefetchReport, Progress, StatusReport};
+use super::server::{Doors, ExplainRequest, Explained, PrefetchRequest, ProgressSender, Server, ServerError};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, oneshot};
 
+mod questions;
+
 const DEVICE: Device = Device { major: 0, minor: 77 };
 
 /// What the doors were asked.
 #[derive(Default)]
 struct Seen {
+    explained: Mutex<Vec<ExplainRequest>>,
     prefetched: Mutex<Vec<PrefetchRequest>>,
     dropped: Notify,
     unmounted: Mutex<Vec<bool>>,
@@ -130,7 +134,7 @@ fn me() -> u32 {
 }
 
 fn doors(seen: Arc<Seen>, mountinfo: PathBuf) -> Doors {
-    let unmounting = seen.clone();
+    let (unmounting, explaining) = (seen.clone(), seen.clone());
     Doors {
         status: Arc::new(|| StatusReport {
             mountpoint: "/mnt/data".into(),
@@ -145,6 +149,23 @@ fn doors(seen: Arc<Seen>, mountinfo: PathBuf) -> Doors {
                     return Err(Refusal::new(RefusalKind::Missing, "there is no such file"));
                 }
                 Ok(FileReport { path: super::protocol::PathText(path), size: 5, ..FileReport::default() })
+            })
+        }),
+        mirrors: Arc::new(|strategy| {
+            Box::pin(async {
+                let strategy_before = strategy.is_some().then(|| "adaptive".to_owned());
+                let strategy = strategy.unwrap_or("adaptive".into());
+                Ok(MirrorsReport { strategy, strategy_before, ..MirrorsReport::default() })
+            })
+        }),
+        explain: Arc::new(move |request| {
+            explaining.explained.lock().unwrap().push(request.clone());
+            Box::pin(async move {
+                let decisions_matching = request.last.unwrap_or(0);
+                let numbers = (1..=decisions_matching).rev();
+                let decisions = numbers.map(|number| DecisionReport { number, ..DecisionReport::default() });
+                let report = ExplainReport { decisions_matching, ..ExplainReport::default() };
+                Ok(Explained { decisions: Box::new(decisions), report })
             })
         }),
         prefetch: Arc::new(move |request, sender| Box::pin(fake_prefetch(seen.clone(), request, sender))),
@@ -307,7 +328,10 @@ fn paths_on_two_mounts_are_refused() {
         (code, err.as_str()),
         (1, "braidfs: a and /mnt/other/b are on different mounts; use a command for each\n")
     );
-    let (_, _, err) = house.run(false, |desk, screen| status(desk, None, screen));
+    let (code, out, _) = house.run(false, |desk, screen| status(desk, None, screen));
+    assert!(code == 0 && out.starts_with("/mnt/data: "), "the working folder is on it: {out}");
+    let elsewhere = |desk: &Desk| Desk { cwd: "/home".into(), ..desk.clone() };
+    let (_, _, err) = house.run(false, |desk, screen| status(&elsewhere(desk), None, screen));
     assert!(err.contains("there are: /mnt/data, /mnt/other"), "{err}");
 }
 

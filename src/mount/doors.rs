@@ -1,14 +1,17 @@
-//! What the control command may do: the engine's reports in the words of `--json`, and its jobs.
+//! What the control command may do.
 
 use crate::config::plan::MountPlan;
-use crate::control::protocol::{PathText, Refusal, RefusalKind};
-use crate::control::report::{Dissenter, FileReport, MirrorReport, StatusReport};
-use crate::control::server::Doors;
+use crate::control::protocol::{Refusal, RefusalKind};
+use crate::control::report::MirrorsReport;
+use crate::control::server::{Doors, ExplainRequest, Explained};
 use crate::control::unmount;
-use crate::fetch::{Engine, Trouble, report};
-use crate::mount::Stop;
+use crate::fetch::asking::{NotExplained, WhyAsked};
+use crate::fetch::{Engine, Trouble};
 use crate::mount::jobs::Jobs;
-use std::path::Path;
+use crate::mount::{Stop, reports};
+use crate::scheduler::Strategy;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -17,13 +20,14 @@ pub fn doors(engine: &Arc<Engine>, plan: &MountPlan, mountpoint: &Path, stop: wa
     let jobs = Arc::new(Jobs::default());
     let (status_engine, status_jobs) = (engine.clone(), jobs.clone());
     let (name, place) = (plan.name.clone(), mountpoint.display().to_string());
+    let (mirrors_name, mirrors_place) = (name.clone(), place.clone());
     let cache_dir = plan.cache.path().map(|dir| dir.display().to_string());
-    let file_engine = engine.clone();
-    let prefetch_engine = engine.clone();
+    let [file_engine, mirrors_engine, explain_engine, prefetch_engine] = std::array::from_fn(|_| engine.clone());
     let mountpoint = mountpoint.to_owned();
+    let explain_mountpoint = mountpoint.clone();
     Doors {
         status: Arc::new(move || {
-            let mut status = status(status_engine.report());
+            let mut status = reports::status(status_engine.report());
             status.mountpoint = place.clone();
             status.name = name.clone();
             status.cache_dir = cache_dir.clone();
@@ -34,8 +38,18 @@ pub fn doors(engine: &Arc<Engine>, plan: &MountPlan, mountpoint: &Path, stop: wa
             let engine = file_engine.clone();
             Box::pin(async move {
                 let found = engine.file_report(&path).await;
-                found.map(|found| file(&path, found)).map_err(|trouble| refusal(&path, trouble))
+                found.map(|found| reports::file(&path, found)).map_err(|trouble| refusal(&path, trouble))
             })
+        }),
+        mirrors: Arc::new(move |strategy| {
+            let (engine, mountpoint, name) = (mirrors_engine.clone(), mirrors_place.clone(), mirrors_name.clone());
+            Box::pin(async move {
+                let report = mirrors(&engine, strategy).await?;
+                Ok(MirrorsReport { mountpoint, name, ..report })
+            })
+        }),
+        explain: Arc::new(move |request| {
+            Box::pin(explain(explain_engine.clone(), explain_mountpoint.clone(), request))
         }),
         prefetch: Arc::new(move |request, sender| Box::pin(jobs.clone().run(prefetch_engine.clone(), request, sender))),
         umount: Arc::new(move |lazy| {
@@ -51,6 +65,34 @@ pub fn doors(engine: &Arc<Engine>, plan: &MountPlan, mountpoint: &Path, stop: wa
     }
 }
 
+async fn mirrors(engine: &Engine, strategy: Option<String>) -> Result<MirrorsReport, Refusal> {
+    let strategy: Option<Strategy> = strategy
+        .map(|name| name.parse())
+        .transpose()
+        .map_err(|error| Refusal::new(RefusalKind::Request, format!("{error}")))?;
+    let seen = engine.mirrors(strategy).await;
+    seen.map(reports::mirrors).map_err(|trouble| Refusal::new(RefusalKind::Failed, trouble.to_string()))
+}
+
+async fn explain(engine: Arc<Engine>, mountpoint: PathBuf, request: ExplainRequest) -> Result<Explained, Refusal> {
+    let ExplainRequest { target, last } = request;
+    let last = last.map(|last| usize::try_from(last).unwrap_or(usize::MAX));
+    let seen = engine.explain(WhyAsked { target: target.clone(), last }).await;
+    let (decisions, report) = reports::explanation(seen.map_err(|why| not_explained(&mountpoint, &target, &why))?);
+    Ok(Explained { decisions: Box::new(decisions), report })
+}
+
+fn not_explained(mountpoint: &Path, target: &[u8], why: &NotExplained) -> Refusal {
+    let kind = match why {
+        NotExplained::Absent | NotExplained::NoOffset => RefusalKind::Missing,
+        NotExplained::Folder | NotExplained::PastTheEnd { .. } => RefusalKind::Request,
+        NotExplained::Trouble(_) => RefusalKind::Failed,
+    };
+    // Whole: it names what was typed, from whatever folder.
+    let path = mountpoint.join(std::ffi::OsStr::from_bytes(target));
+    Refusal::new(kind, format!("{}: {why}", path.display()))
+}
+
 fn refusal(path: &[u8], trouble: Trouble) -> Refusal {
     let path = String::from_utf8_lossy(path);
     let kind = match trouble {
@@ -58,68 +100,4 @@ fn refusal(path: &[u8], trouble: Trouble) -> Refusal {
         _ => RefusalKind::Failed,
     };
     Refusal::new(kind, format!("{path}: {trouble}"))
-}
-
-fn status(seen: report::Report) -> StatusReport {
-    let count = |name: &str| seen.counters.iter().find(|(known, _)| *known == name).map_or(0, |(_, value)| *value);
-    let (reads, bytes_read, bytes_fetched) = (count("reads"), count("read_bytes"), count("fetched_bytes"));
-    let state = match (&seen.disk_trouble, seen.offline) {
-        (_, true) => "offline",
-        (Some(_), false) => "reading-through",
-        (None, false) => "online",
-    };
-    let disk_state = match (&seen.disk_trouble, seen.disk_limit) {
-        (_, 0) => "none",
-        (Some(_), _) => "failing",
-        (None, _) => "ok",
-    };
-    StatusReport {
-        pid: std::process::id(),
-        uptime_s: seen.uptime.as_secs_f64(),
-        state: state.into(),
-        bytes_read,
-        bytes_fetched,
-        read_amplification: (bytes_read > 0).then(|| bytes_fetched as f64 / bytes_read as f64),
-        reads,
-        read_errors: count("read_errors"),
-        hit_ratio: (reads > 0).then(|| 1.0 - count("read_misses") as f64 / reads as f64),
-        memory_bytes: seen.memory_bytes,
-        memory_limit: seen.memory_limit,
-        disk_bytes: seen.disk_bytes,
-        disk_limit: seen.disk_limit,
-        disk_state: disk_state.into(),
-        oldest_operation_ms: seen.oldest_read.map(|age| age.as_millis() as u64),
-        mirrors: seen.mirrors.into_iter().map(mirror).collect(),
-        counters: seen.counters.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
-        ..StatusReport::default()
-    }
-}
-
-fn mirror(seen: report::MirrorReport) -> MirrorReport {
-    MirrorReport {
-        url: seen.url,
-        state: seen.state,
-        reason: seen.reason,
-        next_try_s: seen.next_try.map(|length| length.as_secs_f64()),
-        bytes_fetched: seen.fetched_bytes,
-        throughput_bytes_per_second: seen.bytes_per_second,
-        time_to_first_byte_ms: seen.first_byte.map(|length| length.as_secs_f64() * 1e3),
-        in_flight_bytes: seen.in_flight_bytes,
-        failures: seen.failures,
-        last_failure: seen.last_failure,
-        lies: seen.lies,
-    }
-}
-
-fn file(path: &[u8], seen: report::FileReport) -> FileReport {
-    FileReport {
-        path: PathText(path.to_vec()),
-        size: seen.size_bytes,
-        cached_bytes: seen.held_bytes,
-        in_memory_bytes: seen.memory_bytes,
-        on_disk_bytes: seen.disk_bytes,
-        version: seen.version,
-        mirrors: seen.mirrors,
-        dissenters: seen.dissenters.into_iter().map(|(url, why)| Dissenter { url, why }).collect(),
-    }
 }

@@ -8,6 +8,7 @@ mod doors;
 mod jobs;
 mod log;
 mod mountpoint;
+mod reports;
 
 pub use background::{Readiness, go_to_background};
 pub use log::{log_to_file, log_to_stderr};

@@ -135,7 +135,7 @@ fn nothing_at_all_shows_how_to() {
     let help = place.braidfs(["--help"]);
     let said = String::from_utf8_lossy(&help.stdout).into_owned();
     assert!(help.status.success());
-    for command in ["mount", "status", "prefetch", "umount", "simulate", "demo"] {
+    for command in ["mount", "status", "mirrors", "explain", "prefetch", "umount", "simulate", "demo"] {
         assert!(said.contains(command), "{said}");
     }
 }

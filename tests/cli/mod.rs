@@ -1,6 +1,7 @@
 //! The command line: bad input gets a clear error and loses nothing; commands end as they should.
 
 mod bad_input;
+mod bad_questions;
 mod cache_folder;
 mod ending;
 mod mountpoint;

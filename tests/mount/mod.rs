@@ -4,6 +4,7 @@ mod amplification;
 mod changed;
 mod concurrency;
 mod examples;
+mod explain;
 mod lies;
 mod listing;
 mod memory;

@@ -2,17 +2,23 @@
 //!
 //! Exit codes: 0 done; 1 refused, failed, or the input was wrong; 2 the daemon did not answer or went away.
 
+mod explain;
+mod mirrors;
 mod prefetch;
 mod status;
 mod umount;
+mod why;
 
+pub use explain::explain;
+pub use mirrors::mirrors;
 pub use prefetch::prefetch;
 pub use status::status;
 pub use umount::umount;
 
 use super::client::ClientError;
+use super::human::{length, plain};
 use super::protocol::Answer;
-use super::report::{FileReport, PrefetchReport, StatusReport};
+use super::report::{ExplainReport, FileReport, MirrorReport, MirrorsReport, PrefetchReport, StatusReport};
 use std::io::Write;
 
 /// Where a command shows things.
@@ -73,9 +79,41 @@ fn file_of(answer: Answer) -> Result<FileReport, ClientError> {
     }
 }
 
+fn mirrors_of(answer: Answer) -> Result<MirrorsReport, ClientError> {
+    match answer {
+        Answer::Mirrors(report) => Ok(*report),
+        _ => Err(unexpected()),
+    }
+}
+
+fn explain_of(answer: Answer) -> Result<ExplainReport, ClientError> {
+    match answer {
+        Answer::Explain(report) => Ok(*report),
+        _ => Err(unexpected()),
+    }
+}
+
 fn prefetch_of(answer: Answer) -> Result<PrefetchReport, ClientError> {
     match answer {
         Answer::Prefetch(report) => Ok(report),
         _ => Err(unexpected()),
     }
+}
+
+/// What does not fit a table: why mirrors are out of use, how they failed, what they lied about.
+fn remarks_text<'a>(mirrors: impl Iterator<Item = &'a MirrorReport>) -> String {
+    let mut lines = String::new();
+    for mirror in mirrors {
+        let mut remark = |text: String| lines.push_str(&format!("{}: {}\n", plain(&mirror.url), plain(&text)));
+        if let Some(reason) = &mirror.reason {
+            let next =
+                mirror.next_try_s.map_or(String::new(), |s| format!("; next try in {}", length((s * 1e3) as u64)));
+            remark(format!("{}: {reason}{next}", mirror.state));
+        }
+        if let Some(failure) = &mirror.last_failure {
+            remark(format!("last failure: {failure}"));
+        }
+        mirror.lies.iter().for_each(|lie| remark(format!("lied: {lie}")));
+    }
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
 }

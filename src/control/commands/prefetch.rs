@@ -124,7 +124,7 @@ impl<'s, 'a> Show<'s, 'a> {
                 None if !self.screen.json => self.line(progress),
                 None => {}
             },
-            Reply::Alive | Reply::Result(_) | Reply::Error(_) => {}
+            Reply::Alive | Reply::Decision(_) | Reply::Result(_) | Reply::Error(_) => {}
         }
     }
 

@@ -1,16 +1,17 @@
 //! `braidfs status [PATH] [--json]`.
 
-use super::{Screen, file_of, status_of};
+use super::{Screen, file_of, remarks_text, status_of};
 use crate::control::client::{ClientError, Desk, Target};
 use crate::control::human::{bytes, length, plain, rate, table};
 use crate::control::protocol::{Command, PathText};
 use crate::control::report::{FileReport, MirrorReport, StatusReport};
 use std::path::Path;
 
-/// Show what the mount of `path` does (no path: the only mount there is), or what is known of a file
+/// Show what the mount of `path` does (no path: the one that the working folder is on, else
+/// the only one there is), or what is known of a file
 /// in it. Returns the exit code.
 pub fn status(desk: &Desk, path: Option<&Path>, screen: &mut Screen<'_>) -> u8 {
-    let target = path.map_or_else(|| desk.only(), |path| desk.find(path));
+    let target = path.map_or_else(|| desk.here(), |path| desk.find(path));
     match target.and_then(|target| show(desk, target, screen)) {
         Ok(()) => 0,
         Err(error) => screen.fail(&error),
@@ -78,7 +79,7 @@ fn mount_text(report: &StatusReport) -> String {
             progress.files_failed
         ));
     }
-    format!("{}\n\n{}{}", lines.join("\n"), mirrors_text(&report.mirrors), remarks_text(&report.mirrors))
+    format!("{}\n\n{}{}", lines.join("\n"), mirrors_text(&report.mirrors), remarks_text(report.mirrors.iter()))
 }
 
 fn mirrors_text(mirrors: &[MirrorReport]) -> String {
@@ -98,24 +99,6 @@ fn mirrors_text(mirrors: &[MirrorReport]) -> String {
         .collect();
     let head = ["MIRROR", "STATE", "RATE", "FIRST BYTE", "IN FLIGHT", "FETCHED", "FAILURES"];
     table(head, [false, false, true, true, true, true, true], &rows)
-}
-
-/// What does not fit a table: why mirrors are out of use, how they failed, what they lied about.
-fn remarks_text(mirrors: &[MirrorReport]) -> String {
-    let mut lines = String::new();
-    for mirror in mirrors {
-        let mut remark = |text: String| lines.push_str(&format!("{}: {}\n", plain(&mirror.url), plain(&text)));
-        if let Some(reason) = &mirror.reason {
-            let next =
-                mirror.next_try_s.map_or(String::new(), |s| format!("; next try in {}", length((s * 1e3) as u64)));
-            remark(format!("{}: {reason}{next}", mirror.state));
-        }
-        if let Some(failure) = &mirror.last_failure {
-            remark(format!("last failure: {failure}"));
-        }
-        mirror.lies.iter().for_each(|lie| remark(format!("lied: {lie}")));
-    }
-    if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
 fn file_text(report: &FileReport) -> String {
