@@ -130,7 +130,7 @@ fn what_cannot_be_is_refused_with_the_way_out() {
         ("braidfs mount https://a.example/ https://b.example/", "but \"https://b.example/\" is a URL; add a folder"),
         ("braidfs mount a.example/data mnt", "write https://a.example/data for a mirror"),
         ("braidfs mount missing.toml mnt", "missing.toml: no such file"),
-        ("braidfs mount --config missing.toml mnt", "cannot read missing.toml"),
+        ("braidfs mount --config missing.toml mnt", "/missing.toml: No such file or directory"),
         ("braidfs mount mnt mnt", "is a folder"),
         ("braidfs mount none.toml mnt", "none.toml has no [[mirror]] table and no SOURCE is given"),
         ("braidfs mount e.toml --config none.toml mnt", "two configuration files"),

@@ -19,8 +19,8 @@ const BUDGET_MAX_BYTES: f64 = 8.0 * BUDGET_START_BYTES;
 /// Late: after this many times the time to first byte that was to be expected, deviations included: less would be
 /// what shares the link with it …
 const LATE_FACTOR: f64 = 1.25;
-/// … and not before this: a hedge sooner than a thread's wake would be chance.
-const LATE_MIN: Duration = Duration::from_millis(3);
+/// … and not before this: on a busy machine an answer waits so long for its thread, and a hedge would be chance.
+const LATE_MIN: Duration = Duration::from_millis(10);
 /// Larger ones move as late fetches do; hedging is for those whose time is the waiting.
 const HEDGED_BYTES_MAX: u64 = 1 << 20;
 /// One whose body has begun has all but arrived: it is late when nothing came for so long, which is more than a
@@ -186,7 +186,8 @@ impl Scheduler {
     }
 }
 
-/// Somebody waits for it, it is small, and has no second yet.
+/// It is demand, small, and has no second yet. Readahead that a reader has come up to is moved when it is late: in a
+/// stream that is every other fetch, and to ask for each twice would cost more than it brings.
 fn hedgeable(fetch: &Fetch) -> bool {
     let bytes_max = if fetch.phase == Phase::Body { HEDGED_BODY_BYTES_MAX } else { HEDGED_BYTES_MAX };
     let small = fetch.pages.count() * PAGE_BYTES <= bytes_max;
