@@ -18,10 +18,12 @@ use rand::RngExt;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Ranges are dealt out in units of so much time of all mirrors together …
+/// Ranges are dealt out in units of so much time of all mirrors together, of so many at most: among a thousand slow
+/// ones a unit of them all would keep each busy for long …
 const UNIT_SECONDS: f64 = 0.0125;
+const UNIT_MIRRORS: f64 = 4.0;
 /// … between what a request is worth and what one mirror should hold up.
-const UNIT_BYTES_MIN: f64 = 256.0 * 1024.0;
+const UNIT_BYTES_MIN: f64 = 128.0 * 1024.0;
 const UNIT_BYTES_MAX: f64 = 1024.0 * 1024.0;
 /// A pass looks at so many units: at 1 MiB more than any window is long.
 const UNITS_MAX: usize = 512;
@@ -93,7 +95,7 @@ impl Scheduler {
         if self.demand_paused_until.is_some_and(|until| now < until) {
             return;
         }
-        let unit_pages = unit_pages(lanes.rate);
+        let unit_pages = unit_pages(lanes);
         let keys: Vec<Key> = self.wants.pending(Class::Demand).take(UNITS_MAX).collect();
         for key in keys {
             while let Some((file, run)) = self.next_of_want(&key, unit_pages) {
@@ -146,7 +148,7 @@ impl Scheduler {
             let class = usize::from(second);
             let Some(Reverse((_, source, from))) = queues[class].pop() else { break };
             let Some((file, window)) = self.window_of(source, from) else { continue };
-            let unit_pages = unit_pages(lanes.rate);
+            let unit_pages = unit_pages(lanes);
             let Some(table) = self.files.get(&file).map(|known| &known.table) else { continue };
             let Some(run) = table.next_run(window, State::Queued, unit_pages) else { continue };
             let position =
@@ -351,7 +353,9 @@ impl Scheduler {
     }
 }
 
-fn unit_pages(rate: f64) -> u64 {
+fn unit_pages(lanes: &Lanes) -> u64 {
+    let squares: f64 = lanes.all.iter().map(|lane| lane.stats.rate * lane.stats.rate).sum();
+    let rate = lanes.rate.min(UNIT_MIRRORS * squares / lanes.rate.max(1.0));
     (rate * UNIT_SECONDS).clamp(UNIT_BYTES_MIN, UNIT_BYTES_MAX) as u64 / PAGE_BYTES
 }
 
