@@ -81,7 +81,7 @@ impl Scheduler {
     pub(super) fn on_first_byte(&mut self, now: Time, id: FetchId) {
         let Some(fetch) = self.live_mut(id) else { return };
         let asked_at = match fetch.phase {
-            Phase::Body => return,
+            Phase::Body | Phase::Ended => return,
             Phase::Asked(at) => Some(at),
             Phase::Connecting => None,
         };
@@ -124,7 +124,7 @@ impl Scheduler {
 
     pub(super) fn on_progress(&mut self, now: Time, id: FetchId, total_bytes: u64) {
         let Some(fetch) = self.live_mut(id) else { return };
-        if fetch.phase != Phase::Body {
+        if matches!(fetch.phase, Phase::Connecting | Phase::Asked(_)) {
             self.on_first_byte(now, id);
         }
         let Some(fetch) = self.live_mut(id) else { return };
@@ -151,6 +151,22 @@ impl Scheduler {
         if room && !mirror.had_room {
             mirror.had_room = true;
             self.dirty = true;
+        }
+        self.end_body(now, id);
+    }
+
+    /// The link is idle from its last byte on, not from the moment that its end is told.
+    fn end_body(&mut self, now: Time, id: FetchId) {
+        let Some(fetch) = self.live_mut(id) else { return };
+        if fetch.phase != Phase::Body || fetch.remaining_bytes() > 0 {
+            return;
+        }
+        fetch.phase = Phase::Ended;
+        let mirror = usize::from(fetch.mirror.0);
+        let mirror = &mut self.mirrors[mirror];
+        mirror.bodies -= 1;
+        if mirror.bodies == 0 {
+            mirror.meter.stop(now);
         }
     }
 
@@ -189,7 +205,7 @@ impl Scheduler {
                 && !fetch.disown(pages).is_empty()
                 && fetch.owned.is_empty()
             {
-                idle.push((other, fetch.phase == Phase::Body));
+                idle.push((other, matches!(fetch.phase, Phase::Body | Phase::Ended)));
             }
         }
         idle

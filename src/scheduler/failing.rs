@@ -247,6 +247,10 @@ impl Scheduler {
         if self.hedge_due.is_some_and(|due| due <= now) {
             self.hedge_late(now);
         }
+        if self.headroom.due.is_some_and(|due| due <= now) {
+            self.headroom.due = None;
+            self.dirty = true;
+        }
         self.look_at_tail(now);
         if self.offline_due.is_some_and(|due| due <= now) {
             self.offline_due = None;

@@ -14,6 +14,8 @@ pub(super) enum Phase {
     Asked(Time),
     /// Bytes are coming.
     Body,
+    /// All bytes are here. Its pages may still wait for the disk, which is not the mirror's silence.
+    Ended,
 }
 
 #[derive(Debug)]

@@ -13,10 +13,19 @@ const FETCH_MEMORY_SECONDS: f64 = 0.1;
 const SUPPOSED_SECONDS: f64 = 0.03;
 /// A rate is known after so many bytes: one first fetch.
 const KNOWN_BYTES: u64 = 128 << 10;
+/// Small bodies that were here so soon after their headers had waited in a socket or came in the burst with which a shaped
+/// link begins; what is left of them to time is how soon we looked.
+const SHORT_SECONDS: f64 = 0.005;
+/// And so are those of which most was here at once, unless the rest took so long that it must be the link.
+const FLOW_SECONDS: f64 = 0.05;
 /// A slow rate that was last measured so long ago is doubted more and more.
 const DOUBT_AFTER_SECONDS: f64 = 10.0;
 /// And after this much longer two thirds of it are doubt.
 const DOUBT_SECONDS: f64 = 30.0;
+
+/// What an answer behind our own bytes says of the queue of a busy link: the last few make up most of it, since it
+/// fills and drains within some of them.
+const BUSY_GAIN: f64 = 0.25;
 
 /// The rate of a link, or of one fetch on it: bytes over busy time, older ones counting less.
 ///
@@ -26,6 +35,11 @@ pub(super) struct Meter {
     memory_seconds: f64,
     bytes: f64,
     seconds: f64,
+    /// Both of them when bytes began to flow.
+    before: (f64, f64),
+    /// Since then: what was here at once, and what came after that.
+    burst_bytes: u64,
+    flowed_bytes: u64,
     at: Time,
     busy_since: Option<Time>,
     total_bytes: u64,
@@ -38,6 +52,9 @@ impl Meter {
             memory_seconds: MEMORY_SECONDS,
             bytes: supposed * SUPPOSED_SECONDS,
             seconds: SUPPOSED_SECONDS,
+            before: (supposed * SUPPOSED_SECONDS, SUPPOSED_SECONDS),
+            burst_bytes: 0,
+            flowed_bytes: 0,
             at: Time(0),
             busy_since: None,
             total_bytes: 0,
@@ -53,14 +70,30 @@ impl Meter {
     pub(super) fn start(&mut self, now: Time) {
         if self.busy_since.is_none() {
             self.busy_since = Some(now);
+            self.before = (self.bytes, self.seconds);
+            (self.burst_bytes, self.flowed_bytes) = (0, 0);
             self.at = now;
         }
     }
 
-    /// Nothing flows any more.
+    /// Nothing flows any more. What flowed too shortly says nothing of the link.
     pub(super) fn stop(&mut self, now: Time) {
-        self.add(now, 0);
+        let Some(since) = self.busy_since else { return };
+        if self.says_nothing(since) && now.seconds_since(self.at) < SHORT_SECONDS {
+            (self.bytes, self.seconds) = self.before;
+            self.total_bytes -= self.flowed_bytes;
+        } else {
+            self.add(now, 0);
+        }
         self.busy_since = None;
+    }
+
+    fn says_nothing(&self, since: Time) -> bool {
+        if self.burst_bytes + self.flowed_bytes >= KNOWN_BYTES {
+            return false;
+        }
+        let seconds = self.at.seconds_since(since);
+        seconds < SHORT_SECONDS || seconds < FLOW_SECONDS && self.flowed_bytes < self.burst_bytes
     }
 
     /// So many bytes came since the last call.
@@ -68,8 +101,10 @@ impl Meter {
         let Some(since) = self.busy_since else { return };
         // What came with the headers waited in a socket: it took no time that we saw.
         if since == now {
+            self.burst_bytes += bytes;
             return;
         }
+        self.flowed_bytes += bytes;
         let passed = now.seconds_since(self.at);
         let keep = (-passed / self.memory_seconds).exp();
         self.bytes = self.bytes * keep + bytes as f64;
@@ -108,6 +143,8 @@ impl Meter {
 pub(super) struct Latency {
     mean_seconds: Option<f64>,
     deviation_seconds: f64,
+    /// Of answers that had bytes of ours before them.
+    busy_seconds: Option<f64>,
     /// When the last sample came.
     pub(super) at: Option<Time>,
 }
@@ -117,6 +154,10 @@ impl Latency {
     pub(super) fn add(&mut self, now: Time, sample: Duration, queued: bool) {
         let sample = sample.as_secs_f64();
         self.at = Some(now);
+        if queued {
+            let busy = self.busy_seconds.unwrap_or(sample);
+            self.busy_seconds = Some(busy + BUSY_GAIN * (sample - busy));
+        }
         let Some(mean) = self.mean_seconds else {
             self.mean_seconds = Some(sample);
             self.deviation_seconds = sample / 2.0;
@@ -138,6 +179,11 @@ impl Latency {
     /// The usual time, where one is known.
     pub(super) fn seconds(&self) -> Option<f64> {
         self.mean_seconds
+    }
+
+    /// The usual time while it has bytes of ours to send before: at least the usual one.
+    pub(super) fn busy_seconds(&self) -> Option<f64> {
+        self.busy_seconds.map(|busy| busy.max(self.mean_seconds.unwrap_or_default()))
     }
 
     /// The usual and four deviations: later than that is unusual.
@@ -183,6 +229,18 @@ mod tests {
         meter.start(Time(0));
         feed(&mut meter, 0, 1000, 20_000);
         assert!(meter.rate(Time(1500 * MS), 1e6) < 5e6);
+    }
+
+    #[test]
+    fn small_bodies_that_come_with_their_headers_do_not_make_a_slow_link() {
+        let mut meter = Meter::new(10e6);
+        for at in 0..1000 {
+            meter.start(Time(at * 10 * MS));
+            meter.add(Time(at * 10 * MS), 61440);
+            meter.add(Time(at * 10 * MS + 4 * MS), 4096);
+            meter.stop(Time(at * 10 * MS + 4 * MS + MS / 10));
+        }
+        assert!((meter.rate(Time(10_000 * MS), 10e6) - 10e6).abs() < 1.0);
     }
 
     #[test]

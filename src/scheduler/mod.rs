@@ -12,7 +12,7 @@
 //! | `meter` `mirror` `breaker` `connections` | what is known of a mirror, whether it is asked, and how many fetches at a time |
 //! | `strategy` `pick` `plan` | the strategies; who may be asked and what is known of each; what to start now |
 //! | `weight` `trouble` `drift` | how load and failures count against a mirror; is it still what it was |
-//! | `tail` `hedge` | when the background yields to demand; a second fetch for a late one |
+//! | `tail` `headroom` `hedge` | when the background yields to demand; what prefetch leaves free; a second fetch for a late one |
 //! | `explain` `origins` | why it was decided so; who brought which pages |
 //! | `fetches` `arrive` | what is in flight, and what comes of it |
 //! | `stall` `failing` | silence, lateness, failures, being offline |
@@ -31,6 +31,7 @@ pub mod explain;
 mod failing;
 mod fetches;
 mod files;
+mod headroom;
 mod hedge;
 mod invariants;
 mod meter;
@@ -65,6 +66,7 @@ use crate::clock::Time;
 use explain::{Decided, Ring};
 use fetches::Fetches;
 use files::File;
+use headroom::Headroom;
 use hedge::Hedges;
 use mirror::Mirror;
 use origins::{Origin, Origins};
@@ -113,6 +115,7 @@ pub struct Scheduler {
     lot: f64,
     tail: Tail,
     hedges: Hedges,
+    headroom: Headroom,
     /// When the first fetch is late enough for a hedge.
     hedge_due: Option<Time>,
     /// The largest weight that configuration gives a mirror.
@@ -160,6 +163,7 @@ impl Scheduler {
             origins: Origins::new(),
             lot: 0.5,
             hedges: Hedges::new(),
+            headroom: Headroom::default(),
             hedge_due: None,
             base_weight_max: 1.0,
             rotation,
@@ -231,6 +235,7 @@ impl Scheduler {
         at(self.background_paused_until);
         at(self.rest_due);
         at(self.hedge_due);
+        at(self.headroom.due);
         if self.fetches.live > 0 {
             at(Some(self.next_tick));
         }
@@ -381,6 +386,9 @@ impl Scheduler {
         let expires = if held { deadline.min(now + SETTLING) } else { deadline };
         let mut want = Want::new(now, file, pages, class, reader, deadline);
         want.in_order = self.streams.contains_key(&reader);
+        if class == Class::Demand && !want.in_order {
+            self.headroom.asked(now);
+        }
         self.wants.add(want, expires);
         self.dirty |= !held;
         if class == Class::Demand {
@@ -393,9 +401,13 @@ impl Scheduler {
     fn promote(&mut self, file: Inode, pages: Pages) {
         let in_flight = self.files.get(&file).is_some_and(|known| known.table.count(pages, State::InFlight) > 0);
         if in_flight {
-            for fetch in self.fetches.all.values_mut().filter(|fetch| !fetch.cancelled && fetch.file == file) {
-                fetch.waited |= fetch.owns_any(pages);
+            let mut promoted = Vec::new();
+            let live = self.fetches.all.iter_mut().filter(|(_, fetch)| !fetch.cancelled && fetch.file == file);
+            for (&id, fetch) in live.filter(|(_, fetch)| !fetch.waited && fetch.owns_any(pages)) {
+                fetch.waited = true;
+                promoted.push(id);
             }
+            promoted.into_iter().for_each(|id| self.note_hedge_due(id));
         }
     }
 

@@ -5,7 +5,7 @@ use super::explain::{RATED_KEPT, Rated};
 use super::files::File;
 use super::mirror::Mirror;
 use super::strategy::{self, Ask, Draw, MirrorStats, Score, Strategy};
-use crate::chunk::MirrorId;
+use crate::chunk::{Class, MirrorId};
 use crate::clock::Time;
 
 /// A mirror of which nothing is known gets its first background fetch this far, and two of its round trips,
@@ -52,6 +52,8 @@ pub(super) struct Lanes {
     rotation: usize,
     whole_bytes_max: u64,
     doubt_seconds: f64,
+    /// The place of the mirror that prefetch must leave idle.
+    pub(super) not_for_prefetch: Option<usize>,
 }
 
 /// The best mirrors for a range, the winner first: places among the lanes, and scores.
@@ -107,18 +109,30 @@ impl Ranking {
 impl Lanes {
     /// The lanes for `bytes` of `file`, best first. Mirrors whose weight is 0 get background work only where
     /// nobody else can do it.
-    pub(super) fn rank(&self, now: Time, file: &File, bytes: u64, demand: bool) -> Ranking {
-        if demand {
+    pub(super) fn rank(&self, now: Time, file: &File, bytes: u64, class: Class) -> Ranking {
+        if class == Class::Demand {
             return self.rank_those(now, file, bytes, true, |lane| lane.demand_room > 0);
         }
+        let kept = self.not_for_prefetch.filter(|_| class == Class::Prefetch).map(|at| self.all[at].stats.id);
         // Adaptive may mean a range for a mirror that is full and leave it queued; the others only see who has room.
         let adaptive = self.strategy == Strategy::Adaptive;
-        let ranking =
-            self.rank_those(now, file, bytes, false, |lane| lane.background && (adaptive || lane.room_bytes > 0));
+        let may = |lane: &Lane| lane.background && (adaptive || lane.room_bytes > 0) && Some(lane.stats.id) != kept;
+        let ranking = self.rank_those(now, file, bytes, false, may);
         match ranking.kept {
+            // Where it is the only one that has the file, what is left idle serves it all the same.
             0 => self.rank_those(now, file, bytes, false, |_| true),
             _ => ranking,
         }
+    }
+
+    /// This lane alone, which was chosen otherwise.
+    pub(super) fn rank_only(&self, file: &File, bytes: u64, at: usize) -> Ranking {
+        let lane = &self.all[at];
+        let bytes = if lane.ranges { bytes } else { file.size_bytes };
+        let ask = Ask { bytes: bytes as f64, demand: false, doubt_seconds: self.doubt_seconds };
+        let mut ranking = Ranking::new();
+        ranking.add(at, strategy::score(self.strategy, &lane.stats, &ask, &self.draw));
+        ranking
     }
 
     /// The same for a range that is asked of `first` already and is late: whoever else would bring it within
@@ -191,6 +205,7 @@ impl Scheduler {
             rotation: self.rotation,
             whole_bytes_max: settings.whole_bytes_max,
             doubt_seconds,
+            not_for_prefetch: None,
         }
     }
 
@@ -219,6 +234,7 @@ impl Scheduler {
             id,
             rate,
             latency_seconds: mirror.latency_seconds(),
+            busy_latency_seconds: mirror.latency.busy_seconds().unwrap_or(mirror.latency_seconds()),
             known: mirror.meter.known(),
             load_bytes: mirror.remaining_bytes as f64,
             fetches: mirror.fetches,
@@ -265,6 +281,7 @@ mod tests {
             rotation: 0,
             whole_bytes_max: 1 << 20,
             doubt_seconds: 0.2,
+            not_for_prefetch: None,
         }
     }
 
@@ -273,10 +290,10 @@ mod tests {
         let (large, small) = (File::new(1 << 30, MirrorSet::first(2)), File::new(1000, MirrorSet::first(2)));
         let mut both = lanes(vec![plain(0, 40e6, 0.01, 0.0), plain(1, 10e6, 0.05, 0.0)]);
         both.all[0].ranges = false;
-        assert_eq!(both.rank(Time(0), &large, 1 << 20, false).winner(), Some(1));
-        assert_eq!(both.rank(Time(0), &small, 1000, true).winner(), Some(0));
+        assert_eq!(both.rank(Time(0), &large, 1 << 20, Class::Readahead).winner(), Some(1));
+        assert_eq!(both.rank(Time(0), &small, 1000, Class::Demand).winner(), Some(0));
         both.all.truncate(1);
-        assert_eq!(both.rank(Time(0), &large, 1 << 20, false).winner(), Some(0));
+        assert_eq!(both.rank(Time(0), &large, 1 << 20, Class::Readahead).winner(), Some(0));
     }
 
     #[test]
@@ -286,7 +303,7 @@ mod tests {
         for rotation in 0..20 {
             let mut all = lanes(mirrors.clone());
             all.rotation = rotation;
-            let ranking = all.rank(Time(0), &file, 1 << 20, false);
+            let ranking = all.rank(Time(0), &file, 1 << 20, Class::Readahead);
             let rated = ranking.rated(&all).map(|rated| rated.unwrap());
             assert!(rated.is_sorted_by(|a, b| a.score.total() <= b.score.total()));
             assert_eq!((rated[0].bytes_per_second, ranking.considered), (20e6, 20));

@@ -8,6 +8,7 @@
 use super::Scheduler;
 use super::action::Action;
 use super::explain::{Cause, Decided};
+use super::headroom::Kept;
 use super::pick::{Lanes, Ranking};
 use super::strategy::Strategy;
 use super::table::State;
@@ -101,7 +102,7 @@ impl Scheduler {
             while let Some((file, run)) = self.next_of_want(&key, unit_pages) {
                 let Some(known) = self.files.get(&file) else { break };
                 let bytes = run.len_bytes(known.size_bytes);
-                let ranking = lanes.rank(now, known, bytes, true);
+                let ranking = lanes.rank(now, known, bytes, Class::Demand);
                 let Some(at) = ranking.winner() else {
                     if let Some(why) = known.hopeless(now) {
                         self.give_up(file, why);
@@ -137,10 +138,21 @@ impl Scheduler {
 
     fn plan_background(&mut self, now: Time, lanes: &mut Lanes, decided: &mut Vec<Decision>) {
         let paused = self.background_paused_until.is_some_and(|until| now < until);
-        if paused || !lanes.any_room() || self.offline_since.is_some() {
+        let prefetched = self.wants.pending(Class::Prefetch).next().is_some();
+        let kept = if prefetched { self.headroom(now, lanes) } else { None };
+        let gap = kept.is_some_and(|kept| kept.pages.is_some());
+        if paused || !(lanes.any_room() || gap) || self.offline_since.is_some() {
             return;
         }
         let mut queues = [self.readahead_queue(), self.prefetch_queue()];
+        if let Some(kept) = kept {
+            self.fill_gap(now, &kept, lanes, &mut queues[1], decided);
+            lanes.not_for_prefetch = Some(kept.at);
+            if queues[0].is_empty() {
+                // There is nobody else that it could have room for.
+                lanes.all[kept.at].room_bytes = 0;
+            }
+        }
         let mut served = self.served;
         for _ in 0..UNITS_MAX {
             // Weighted fair: whoever got less for its weight is next; who has nothing to do saves nothing up.
@@ -169,6 +181,38 @@ impl Scheduler {
         }
         let least = if queues[0].is_empty() == queues[1].is_empty() { 0.0 } else { self.served[0].max(self.served[1]) };
         self.served = self.served.map(|value| value.max(least));
+    }
+
+    /// A small fetch of prefetch to the mirror that is left idle for readers, where its time has come.
+    fn fill_gap(
+        &mut self,
+        now: Time,
+        kept: &Kept,
+        lanes: &mut Lanes,
+        queue: &mut BinaryHeap<Cursor>,
+        decided: &mut Vec<Decision>,
+    ) {
+        let Some(pages) = kept.pages else { return };
+        let Some(&Reverse((_, source, from))) = queue.peek() else { return };
+        let Some((file, window)) = self.window_of(source, from) else { return };
+        let Some(known) = self.files.get(&file) else { return };
+        let (lane, large) = (&lanes.all[kept.at], known.size_bytes > self.settings.whole_bytes_max);
+        let Some(run) = known.table.next_run(window, State::Queued, pages) else { return };
+        let bytes = run.len_bytes(known.size_bytes);
+        if !known.serves(lane.stats.id, now) || (large && !lane.ranges) || bytes > self.budget_bytes {
+            return;
+        }
+        let ranking = lanes.rank_only(known, bytes, kept.at);
+        let chosen = Chosen { at: kept.at, file, pages: run, class: Class::Prefetch, whole: !lane.ranges };
+        self.decide(now, chosen, lanes, &ranking, decided);
+        self.headroom.gave(now, kept, run.count());
+        let lane = &mut lanes.all[kept.at];
+        lane.stats.load_bytes += bytes as f64;
+        lane.stats.fetches += 1;
+        lane.background_fetches += 1;
+        self.budget_bytes = self.budget_bytes.saturating_sub(bytes);
+        queue.pop();
+        queue.push(Reverse((u64::MAX, source, run.end)));
     }
 
     /// The readers whose window has queued pages, the one that runs dry soonest first; then what was
@@ -228,7 +272,8 @@ impl Scheduler {
         let Some(known) = self.files.get(&file) else { return Outcome::Nobody };
         let size_bytes = known.size_bytes;
         let bytes = unit.len_bytes(size_bytes);
-        let ranking = lanes.rank(now, known, bytes, false);
+        let wanted = [Class::Readahead, Class::Prefetch][class];
+        let ranking = lanes.rank(now, known, bytes, wanted);
         let Some(at) = ranking.winner() else {
             if let Some(why) = known.hopeless(now) {
                 self.give_up(file, why);
@@ -261,8 +306,7 @@ impl Scheduler {
         };
         let run = on_grid(run, window.end);
         let started_bytes = run.len_bytes(size_bytes);
-        let class = [Class::Readahead, Class::Prefetch][class];
-        self.decide(now, Chosen { at, file, pages: run, class, whole }, lanes, &ranking, decided);
+        self.decide(now, Chosen { at, file, pages: run, class: wanted, whole }, lanes, &ranking, decided);
         let lane = &mut lanes.all[at];
         lane.stats.load_bytes += started_bytes as f64;
         lane.stats.fetches += 1;

@@ -50,7 +50,7 @@ impl Scheduler {
             let patience = self.settings.patience * 2u32.pow(level);
             // A connection whose first packet was lost takes a second to try again; the mirror itself talks, so
             // somebody who waits asks it once more by another, twice as late each time.
-            let unanswered = alive && fetch.waited && fetch.phase != Phase::Body;
+            let unanswered = alive && fetch.waited && matches!(fetch.phase, Phase::Connecting | Phase::Asked(_));
             let again = unanswered && silence >= borne * self.patience(now, fetch);
             if !alone || again || silence >= patience.as_secs_f64().max(borne) {
                 stalled.push((id, fetch.mirror, fetch.waited, alive, alone));
@@ -93,6 +93,9 @@ impl Scheduler {
     fn borne_seconds(&self, now: Time, fetch: &Fetch) -> f64 {
         let mirror = &self.mirrors[usize::from(fetch.mirror.0)];
         let settings = &self.settings;
+        if fetch.phase == Phase::Ended {
+            return settings.patience.as_secs_f64();
+        }
         if fetch.phase == Phase::Body {
             return settings.stall.as_secs_f64().max(mirror.unusual_gap_seconds());
         }

@@ -70,6 +70,8 @@ pub struct MirrorStats {
     pub rate: f64,
     /// Its usual time to first byte, in seconds.
     pub latency_seconds: f64,
+    /// The same while it has something of ours in flight: behind what waits in the queues of its link.
+    pub busy_latency_seconds: f64,
     /// The rate is measured, not supposed.
     pub known: bool,
     /// Bytes in flight on it or meant for it.
@@ -197,6 +199,7 @@ pub(super) fn plain(id: u16, rate: f64, latency_seconds: f64, load_bytes: f64) -
         id: MirrorId(id),
         rate,
         latency_seconds,
+        busy_latency_seconds: latency_seconds,
         known: true,
         load_bytes,
         fetches: usize::from(load_bytes > 0.0),
