@@ -220,6 +220,7 @@ impl Scheduler {
             rate,
             latency_seconds: mirror.latency_seconds(),
             known: mirror.meter.known(),
+            doubt: mirror.doubt(now),
             load_bytes: mirror.remaining_bytes as f64,
             fetches: mirror.fetches,
             silence_seconds: self.silence_seconds(now, mirror),

@@ -13,7 +13,8 @@ pub(super) fn score(mirror: &MirrorStats, ask: &Ask) -> Score {
     // Demand does not queue behind what is in flight but shares the link with it.
     let queue = if ask.demand { queued.min(transfer * mirror.fetches as f64) } else { queued };
     // Of an unknown one the first answer may take a connection more than was seen.
-    let doubt = if mirror.known || ask.demand { 0.0 } else { ask.doubt_seconds + 2.0 * mirror.latency_seconds };
+    let unknown_seconds = ask.doubt_seconds + 2.0 * mirror.latency_seconds;
+    let doubt = if ask.demand { 0.0 } else { mirror.doubt * unknown_seconds };
     let seconds = mirror.latency_seconds + queue + transfer + mirror.silence_seconds + mirror.trouble_seconds + doubt;
     Score::default()
         .with(Term::Latency, mirror.latency_seconds)
