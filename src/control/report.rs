@@ -144,6 +144,26 @@ pub struct MirrorDetail {
     pub stability_index: Option<f64>,
     /// Failures since the mount, by kind.
     pub failures_by_kind: BTreeMap<String, u64>,
+    /// What an earlier mount measured and this one has not yet; none once it has.
+    pub supposed: Option<SupposedReport>,
+}
+
+/// What an earlier mount measured of a mirror.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SupposedReport {
+    /// What it delivered then.
+    pub throughput_bytes_per_second: Option<f64>,
+    /// What its first byte took.
+    pub time_to_first_byte_ms: Option<f64>,
+    /// Background fetches at a time that filled its link, where others were tried.
+    pub connections: Option<u64>,
+    /// It had no ranges.
+    pub no_ranges: bool,
+    /// The age of the youngest of these.
+    pub age_s: f64,
+    /// How much that counts, 0 to 1: half after a day.
+    pub trust: f64,
 }
 
 /// `braidfs explain`, after its decisions.

@@ -446,6 +446,7 @@ impl Driver {
 
     /// Fail what waits. Fetches end with their tasks, when the runtime does.
     fn end(mut self) {
+        self.plane.histories.ended(self.scheduler.history(now()));
         let mut left: Vec<_> = self.parked.drain(..).collect();
         self.plane.metrics.waiting_reads.sub(left.len() as u64);
         left.extend(self.plane.waiting.expired(|_| true, &self.plane.metrics));

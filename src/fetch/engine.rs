@@ -10,6 +10,7 @@ use crate::fetch::driver::Driver;
 use crate::fetch::error::Trouble;
 use crate::fetch::from_disk;
 use crate::fetch::handle::Handle;
+use crate::fetch::history;
 use crate::fetch::inbox::Command;
 use crate::fetch::listing::FirstLook;
 use crate::fetch::opened::{OpenFile, Opening};
@@ -51,10 +52,11 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Start the threads. Nothing is asked of any mirror yet.
-    pub fn start(parts: Parts, namespace: Namespace, scheduler: Scheduler) -> io::Result<Arc<Engine>> {
+    /// Start the threads, with what earlier mounts measured. Nothing is asked of any mirror yet.
+    pub fn start(parts: Parts, namespace: Namespace, mut scheduler: Scheduler) -> io::Result<Arc<Engine>> {
         let (doubts, doubted) = mpsc::unbounded_channel();
         let plane = Arc::new(Plane::new(parts, doubts));
+        history::recall(&plane, &mut scheduler);
         let meta = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(META_THREADS)
             .max_blocking_threads(BLOCKING_THREADS)
@@ -67,6 +69,7 @@ impl Engine {
         plane.pool.on_freed(Box::new(move || inbox.push(Command::MemoryFreed)));
         let data = spawn_data_plane(plane.clone(), scheduler)?;
         meta.spawn(follow_doubts(tree.clone(), doubted));
+        meta.spawn(history::keep(Arc::downgrade(&plane)));
         let started = crate::clock::now();
         Ok(Arc::new(Engine { plane, tree, started, meta: Some(meta), data: Mutex::new(Some(data)) }))
     }
@@ -236,6 +239,7 @@ impl Engine {
             // A panic of the data plane has been printed by its own thread.
             let _ = data.join();
         }
+        history::write_last(&self.plane);
         if let Some(disk) = &self.plane.disk
             && !disk.sync(crate::clock::now() + SYNC_MAX)
         {

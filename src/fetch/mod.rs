@@ -4,7 +4,8 @@
 //! In the order of a read: [`engine`] is what `fs` and `control` call · [`handle`] which version, which
 //! streak · [`waiting`] reads that wait · [`inbox`] to the driver · [`driver`] owns the scheduler ·
 //! [`transfer`] one fetch · [`keeper`] pool to disk · [`from_disk`] disk to pool · [`tree`] what exists · [`listing`] asking the mirrors for it ·
-//! [`prefetch`] jobs · [`report`] what `status` shows · [`asking`] what `mirrors` and `explain` ask the scheduler.
+//! [`prefetch`] jobs · [`report`] what `status` shows · [`asking`] what `mirrors` and `explain` ask the scheduler ·
+//! [`history`] what the next mount is to know of the mirrors.
 
 pub mod asking;
 pub mod engine;
@@ -17,6 +18,7 @@ pub mod tree;
 
 mod driver;
 mod from_disk;
+mod history;
 mod inbox;
 mod keeper;
 mod listing;

@@ -5,6 +5,7 @@ use crate::cache::pool::Pool;
 use crate::chunk::{Inode, MirrorId};
 use crate::clock::{Time, now};
 use crate::fetch::handle::Readers;
+use crate::fetch::history::Histories;
 use crate::fetch::inbox::Inbox;
 use crate::fetch::opened::{Labels, OpenFile, Opened};
 use crate::fetch::settings::Settings;
@@ -47,6 +48,8 @@ pub struct Plane {
     pub readers: Readers,
     /// What the scheduler knows of each mirror, published by the driver.
     pub snapshot: ArcSwapOption<Snapshot>,
+    /// What earlier mounts measured of the mirrors, and what the next one is told.
+    pub histories: Histories,
     /// No mirror answers, and that is known.
     pub offline: AtomicBool,
     /// A write of the disk cache ended: there is room in its queue.
@@ -133,6 +136,7 @@ impl Plane {
             opened: Opened::default(),
             readers: Readers::default(),
             snapshot: ArcSwapOption::empty(),
+            histories: Histories::default(),
             offline: AtomicBool::new(false),
             disk_room: Notify::new(),
             memory_freed: Notify::new(),

@@ -4,12 +4,12 @@ use crate::chunk::{Class, MirrorId, PAGE_BYTES};
 use crate::clock::{self, Time};
 use crate::control::protocol::PathText;
 use crate::control::report::{AboutReport, DecisionReport, Dissenter, ExplainReport, FileReport};
-use crate::control::report::{MirrorDetail, MirrorReport, MirrorsReport, RatedReport, StatusReport};
+use crate::control::report::{MirrorDetail, MirrorReport, MirrorsReport, RatedReport, StatusReport, SupposedReport};
 use crate::fetch::asking::{About, Explained, Explanation, Mirrors};
 use crate::fetch::report;
 use crate::scheduler::explain::{Cause, Rated};
 use crate::scheduler::strategy::Term;
-use crate::scheduler::{Failures, MirrorSnapshot, Strategy};
+use crate::scheduler::{Failures, MirrorSnapshot, Strategy, Supposition};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -112,7 +112,19 @@ fn detail(report: report::MirrorReport, seen: &MirrorSnapshot, sum_bytes: u64) -
         trouble: seen.trouble,
         stability_index: seen.stability_index,
         failures_by_kind: by_kind(&seen.failures),
+        supposed: seen.supposed.as_ref().map(supposed),
         status: mirror(report),
+    }
+}
+
+fn supposed(seen: &Supposition) -> SupposedReport {
+    SupposedReport {
+        throughput_bytes_per_second: seen.bytes_per_second,
+        time_to_first_byte_ms: seen.first_byte.map(millis),
+        connections: seen.connections.map(|number| number as u64),
+        no_ranges: seen.no_ranges,
+        age_s: seen.age.as_secs_f64(),
+        trust: seen.trust,
     }
 }
 

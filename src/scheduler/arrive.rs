@@ -12,12 +12,13 @@ use crate::clock::Time;
 impl Scheduler {
     /// Its pages are in flight already; count it in.
     pub(super) fn launch(&mut self, now: Time, decision: Decision) -> FetchId {
+        self.begin_doubt(now);
         let Decision { fetch: fetch_id, mirror: id, file, pages, owned, class, whole } = decision;
         let size_bytes = self.files.get(&file).map_or(0, |known| known.size_bytes);
         let length_bytes = pages.len_bytes(size_bytes);
         let waited = class == Class::Demand || owned.iter().any(|&run| self.wants.waited(file, run));
         let mirror = &mut self.mirrors[usize::from(id.0)];
-        let meter = Meter::of_fetch(mirror.rate(now) / (mirror.fetches + 1) as f64);
+        let meter = Meter::of_fetch(mirror.fetch_rate(now) / (mirror.fetches + 1) as f64);
         let queued_bytes = mirror.remaining_bytes;
         let queued = queued_bytes > 0;
         mirror.fetches += 1;

@@ -96,6 +96,7 @@ impl Scheduler {
         self.dirty = true;
         match failure {
             Failure::Unreachable => {
+                mirror.disappoint();
                 if mirror.breaker.failure(now, settings, &mut self.rng, longest) {
                     self.alert(Some(id), None, "does not answer: not asked until a probe succeeds".into());
                 }

@@ -11,6 +11,8 @@ const FETCH_MEMORY_SECONDS: f64 = 0.1;
 /// What is supposed before anything is known counts like so much busy time, so that the burst with which
 /// shaped links begin does not pass for their rate.
 const SUPPOSED_SECONDS: f64 = 0.03;
+/// But no more than so many bytes do, or a mirror that was fast once and is slow now would be believed for long.
+const SUPPOSED_BYTES: f64 = 300e3;
 /// A rate is known after so many bytes: one first fetch.
 const KNOWN_BYTES: u64 = 128 << 10;
 /// Small bodies that were here so soon after their headers had waited in a socket or came in the burst with which a shaped
@@ -120,9 +122,15 @@ impl Meter {
 
     /// Replace what was supposed, while it is no more than that.
     pub(super) fn suppose(&mut self, rate: f64) {
-        if self.total_bytes == 0 && self.busy_since.is_none() {
-            *self = Meter::new(rate);
+        if !self.begun() {
+            let seconds = SUPPOSED_SECONDS.min(SUPPOSED_BYTES / rate);
+            *self = Meter { bytes: rate * seconds, seconds, ..Meter::new(rate) };
         }
+    }
+
+    /// Has any of its bytes come, or begun to?
+    pub(super) fn begun(&self) -> bool {
+        self.total_bytes > 0 || self.busy_since.is_some()
     }
 
     /// Bytes per second. Silence while bytes should flow counts; `supposed` comes back with age.

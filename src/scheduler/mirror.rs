@@ -4,6 +4,7 @@ use super::breaker::Breaker;
 use super::connections::Connections;
 use super::drift::Drift;
 use super::event::Failure;
+use super::history::Before;
 use super::meter::{Latency, Meter};
 use super::settings::Settings;
 use super::trouble::Trouble;
@@ -14,9 +15,9 @@ use std::collections::BTreeSet;
 
 /// What a mirror is supposed to bring before any is known, in bytes per second: modest for a public
 /// mirror, so that the first fetches are small, and more than an awful one, so that each gets one.
-const SUPPOSED_RATE: f64 = 10e6;
+pub(super) const SUPPOSED_RATE: f64 = 10e6;
 /// And its supposed time to first byte: optimistic, or a mirror would never be tried.
-const SUPPOSED_LATENCY_SECONDS: f64 = 0.02;
+pub(super) const SUPPOSED_LATENCY_SECONDS: f64 = 0.02;
 /// A fetch takes about this long of its share of the link: short enough that a stall has little to move, long
 /// enough that a request costs little …
 const FETCH_SECONDS: f64 = 0.2;
@@ -73,6 +74,8 @@ impl Failures {
 pub(super) struct Mirror {
     pub(super) meter: Meter,
     pub(super) latency: Latency,
+    /// What an earlier mount measured of it.
+    pub(super) before: Before,
     /// The usual gap between two signs of life of one of its bodies, and how it varies, in seconds.
     gap_seconds: f64,
     gap_deviation_seconds: f64,
@@ -110,6 +113,7 @@ impl Mirror {
         Mirror {
             meter: Meter::new(SUPPOSED_RATE),
             latency: Latency::default(),
+            before: Before::default(),
             gap_seconds: 0.0,
             gap_deviation_seconds: 0.0,
             breaker: Breaker::new(),
@@ -134,16 +138,22 @@ impl Mirror {
     }
 
     pub(super) fn rate(&self, now: Time) -> f64 {
-        self.meter.rate(now, SUPPOSED_RATE)
+        if self.meter.begun() { self.meter.rate(now, SUPPOSED_RATE) } else { self.before.rate(now) }
+    }
+
+    /// The same for a new fetch of it, which is to be noticed as late: a supposition could hide that for long.
+    pub(super) fn fetch_rate(&self, now: Time) -> f64 {
+        if self.meter.begun() { self.rate(now) } else { self.rate(now).min(SUPPOSED_RATE) }
     }
 
     pub(super) fn latency_seconds(&self) -> f64 {
-        self.latency.seconds().unwrap_or(SUPPOSED_LATENCY_SECONDS)
+        self.latency.seconds().unwrap_or_else(|| self.before.latency_seconds())
     }
 
     /// The size that a fetch from it should have, among as many as it has at a time.
     pub(super) fn fetch_bytes(&self, rate: f64, settings: &Settings) -> u64 {
-        let most = if self.meter.known() { settings.fetch_bytes_max } else { FIRST_FETCH_BYTES };
+        let most = settings.fetch_bytes_max;
+        let most = if self.meter.known() { most } else { self.before.fetch_bytes_max(most) };
         let share = rate / self.connections.limit(settings.background_fetches_max) as f64;
         let length = share * FETCH_SECONDS.max(FETCH_ROUND_TRIPS * self.latency_seconds());
         (length as u64).clamp(settings.fetch_bytes_min.min(most), most.max(settings.fetch_bytes_min))

@@ -10,6 +10,7 @@
 //! | `table` `files` | each page's state; what is known of a file |
 //! | `wants` `streak` `readahead` | who wants what, who reads in order, and what readers will want soon |
 //! | `meter` `mirror` `breaker` `connections` | what is known of a mirror, whether it is asked, and how many fetches at a time |
+//! | `history` | what an earlier mount measured of it |
 //! | `strategy` `pick` `plan` | the strategies; who may be asked and what is known of each; what to start now |
 //! | `weight` `trouble` `drift` | how load and failures count against a mirror; is it still what it was |
 //! | `tail` `headroom` `hedge` | when the background yields to demand; what prefetch leaves free; a second fetch for a late one |
@@ -33,6 +34,7 @@ mod fetches;
 mod files;
 mod headroom;
 mod hedge;
+mod history;
 mod invariants;
 mod meter;
 mod mirror;
@@ -54,6 +56,7 @@ mod weight;
 pub use action::{Action, Hopeless};
 pub use breaker::{BreakerState, Reason};
 pub use event::{Event, Failure};
+pub use history::{Aged, FirstByte, History, Supposition};
 pub use mirror::Failures;
 pub use settings::{Settings, SettingsError};
 pub use snapshot::{HedgeCounts, MirrorSnapshot, Snapshot};
@@ -137,6 +140,8 @@ pub struct Scheduler {
     offline_since: Option<Time>,
     /// Somebody waits for a mirror whose breaker is open.
     hurried: bool,
+    /// A fetch was launched.
+    begun: bool,
     alerts: u64,
 }
 
@@ -177,6 +182,7 @@ impl Scheduler {
             rest_due: None,
             offline_since: None,
             hurried: false,
+            begun: false,
             alerts: 0,
         }
     }
@@ -289,7 +295,7 @@ impl Scheduler {
         self.mirrors.get(usize::from(mirror.0)).is_some_and(|mirror| mirror.ranges)
     }
 
-    /// What a listing or an earlier mount showed: whether it serves ranges.
+    /// What a listing showed: whether it serves ranges.
     pub fn set_ranges(&mut self, mirror: MirrorId, ranges: bool) {
         if let Some(mirror) = self.mirrors.get_mut(usize::from(mirror.0)) {
             mirror.ranges = ranges;
@@ -306,16 +312,6 @@ impl Scheduler {
             mirror.base_weight = weight;
             self.base_weight_max = self.mirrors.iter().map(|mirror| mirror.base_weight).fold(0.0, f64::max);
             self.dirty = true;
-        }
-    }
-
-    /// What an earlier mount measured, in bytes per second. Only counts until something is measured.
-    pub fn suppose_rate(&mut self, mirror: MirrorId, bytes_per_second: f64) {
-        if let Some(mirror) = self.mirrors.get_mut(usize::from(mirror.0))
-            && bytes_per_second.is_finite()
-            && bytes_per_second > 0.0
-        {
-            mirror.meter.suppose(bytes_per_second);
         }
     }
 

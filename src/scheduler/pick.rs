@@ -236,6 +236,7 @@ impl Scheduler {
             latency_seconds: mirror.latency_seconds(),
             busy_latency_seconds: mirror.latency.busy_seconds().unwrap_or(mirror.latency_seconds()),
             known: mirror.meter.known(),
+            doubt: mirror.doubt(now),
             load_bytes: mirror.remaining_bytes as f64,
             fetches: mirror.fetches,
             silence_seconds: self.silence_seconds(now, mirror),

@@ -3,6 +3,7 @@
 use super::Scheduler;
 use super::breaker::{BreakerState, Reason};
 use super::event::Failure;
+use super::history::Supposition;
 use super::mirror::Failures;
 use super::strategy::Strategy;
 use super::table::State;
@@ -24,6 +25,8 @@ pub struct MirrorSnapshot {
     pub throughput_bytes_per_second: Option<f64>,
     /// From request to first byte.
     pub time_to_first_byte: Option<Duration>,
+    /// What is supposed where nothing is measured yet, because an earlier mount measured it.
+    pub supposed: Option<Supposition>,
     /// What its fetches have still to bring, in bytes.
     pub in_flight_bytes: u64,
     /// How many fetches that is.
@@ -141,6 +144,7 @@ impl Scheduler {
             next_try: Some(mirror.breaker.next_try).filter(|&at| at > now),
             throughput_bytes_per_second: mirror.meter.known().then(|| mirror.rate(now)),
             time_to_first_byte: mirror.latency.seconds().map(Duration::from_secs_f64),
+            supposed: mirror.supposition(now),
             in_flight_bytes: mirror.remaining_bytes,
             in_flight_fetches: mirror.fetches,
             window_bytes: mirror.window_bytes(mirror.rate(now), &self.settings),

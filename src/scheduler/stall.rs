@@ -69,6 +69,7 @@ impl Scheduler {
         let file = self.fetches.all.get(&id).map(|fetch| fetch.file);
         let mirror = &mut self.mirrors[usize::from(mirror_id.0)];
         mirror.silent_files.extend(file);
+        mirror.disappoint();
         mirror.failures.stalled += 1;
         mirror.trouble.learn(now, false);
         mirror.last_failure = Some((now, Failure::Unreachable));
@@ -181,7 +182,7 @@ impl Scheduler {
         let mirror = &self.mirrors[usize::from(fetch.mirror.0)];
         if !mirror.meter.known() {
             // A mirror on trial: what it takes is only seen by waiting, so it gets less time.
-            let answer = 2.0 * mirror.latency.seconds().unwrap_or(0.0);
+            let answer = mirror.latency.seconds().map_or_else(|| mirror.before.answer_seconds(), |usual| 2.0 * usual);
             return Some((now.seconds_since(fetch.started_at), slack + TRIAL_SECONDS + answer));
         }
         if fetch.phase != Phase::Body {
@@ -197,6 +198,7 @@ impl Scheduler {
     fn learn_from_moved(&mut self, now: Time, id: FetchId) {
         let Some(fetch) = self.fetches.all.get(&id) else { return };
         let (mirror, started_at, queued) = (usize::from(fetch.mirror.0), fetch.started_at, fetch.queued);
+        self.mirrors[mirror].disappoint();
         if fetch.phase != Phase::Body {
             let mirror = &mut self.mirrors[mirror];
             mirror.latency.add(now, now.since(started_at), queued);
@@ -230,7 +232,7 @@ impl Scheduler {
         others
             .map(|(at, mirror)| {
                 let before = mirror.remaining_bytes as f64 + moved_bytes[at];
-                let doubt = if mirror.meter.known() { 0.0 } else { UNKNOWN_SECONDS };
+                let doubt = UNKNOWN_SECONDS * mirror.doubt(now);
                 (doubt + mirror.latency_seconds() + (before + rest as f64) / mirror.rate(now), at)
             })
             .min_by(|a, b| a.0.total_cmp(&b.0))

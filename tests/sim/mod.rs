@@ -4,6 +4,7 @@
 //! every machine.
 
 mod hedging;
+mod history;
 mod properties;
 mod scenarios;
 mod storm;

@@ -2,7 +2,7 @@
 
 use super::{Screen, mirrors_of, remarks_text};
 use crate::control::client::{ClientError, Desk, Target};
-use crate::control::human::{bytes, plain, rate, table};
+use crate::control::human::{bytes, length, plain, rate, table};
 use crate::control::protocol::Command;
 use crate::control::report::{MirrorDetail, MirrorsReport};
 use std::path::Path;
@@ -30,9 +30,10 @@ fn show(desk: &Desk, target: &Target, strategy: Option<&str>, screen: &mut Scree
 fn text(report: &MirrorsReport) -> String {
     let statuses = report.mirrors.iter().map(|mirror| &mirror.status);
     format!(
-        "{}{}\n{}{}\n{}",
+        "{}{}{}\n{}{}\n{}",
         switched_text(report),
         traffic_text(&report.mirrors),
+        brackets_text(&report.mirrors),
         judgement_text(&report.mirrors),
         remarks_text(statuses),
         choice_text(report)
@@ -58,8 +59,8 @@ fn traffic_text(mirrors: &[MirrorDetail]) -> String {
             [
                 plain(&status.url),
                 plain(&status.state),
-                rate(status.throughput_bytes_per_second),
-                status.time_to_first_byte_ms.map_or("-".to_owned(), |millis| format!("{millis:.1} ms")),
+                rate_text(mirror),
+                first_byte_text(mirror),
                 mirror.bytes_share.map_or("-".to_owned(), percent),
                 bytes(status.in_flight_bytes),
                 bytes(mirror.window_bytes),
@@ -70,6 +71,36 @@ fn traffic_text(mirrors: &[MirrorDetail]) -> String {
         .collect();
     let head = ["MIRROR", "STATE", "RATE", "FIRST BYTE", "SHARE", "IN FLIGHT", "WINDOW", "FETCHES", "CONNECTIONS"];
     table(head, [false, false, true, true, true, true, true, true, true], &rows)
+}
+
+/// Measured, or in brackets what an earlier mount measured.
+fn rate_text(mirror: &MirrorDetail) -> String {
+    let before = mirror.supposed.as_ref().and_then(|supposed| supposed.throughput_bytes_per_second);
+    match before {
+        Some(before) => format!("({})", rate(before)),
+        None => rate(mirror.status.throughput_bytes_per_second),
+    }
+}
+
+fn first_byte_text(mirror: &MirrorDetail) -> String {
+    let before = mirror.supposed.as_ref().and_then(|supposed| supposed.time_to_first_byte_ms);
+    match (mirror.status.time_to_first_byte_ms, before) {
+        (Some(millis), _) => format!("{millis:.1} ms"),
+        (None, Some(millis)) => format!("({millis:.1} ms)"),
+        (None, None) => "-".to_owned(),
+    }
+}
+
+/// What the brackets mean, where there are any.
+fn brackets_text(mirrors: &[MirrorDetail]) -> String {
+    let supposed = mirrors.iter().filter_map(|mirror| mirror.supposed.as_ref());
+    match supposed.map(|supposed| supposed.age_s).reduce(f64::min) {
+        Some(age_s) => {
+            let age = length((age_s * 1e3) as u64);
+            format!("(in brackets: measured by an earlier mount, {age} ago, and supposed until this one measures)\n")
+        }
+        None => String::new(),
+    }
 }
 
 /// What is thought of each.
@@ -119,7 +150,7 @@ fn percent(part: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::report::MirrorReport;
+    use crate::control::report::{MirrorReport, SupposedReport};
 
     fn report() -> MirrorsReport {
         let good = MirrorDetail {
@@ -191,6 +222,25 @@ mod tests {
     }
 
     #[test]
+    fn what_an_earlier_mount_measured_is_in_brackets() {
+        let mut report = report();
+        report.mirrors[1].supposed = Some(SupposedReport {
+            throughput_bytes_per_second: Some(2_097_152.0),
+            time_to_first_byte_ms: Some(12.34),
+            age_s: 5.5,
+            ..SupposedReport::default()
+        });
+        let text = text(&report);
+        for said in [
+            "https://a/      closed    1.00 MiB/s      2.4 ms",
+            "https://b\u{fffd}[2J/  open    (2.00 MiB/s)   (12.3 ms)",
+            "(in brackets: measured by an earlier mount, 5.5 s ago, and supposed until this one measures)\n",
+        ] {
+            assert!(text.contains(said), "{said:?} is not in:\n{text}");
+        }
+    }
+
+    #[test]
     fn a_switch_says_old_and_new() {
         let mut report = report();
         report.strategy_before = Some("round-robin".into());
@@ -233,6 +283,7 @@ mod tests {
             "trouble",
             "stability_index",
             "failures_by_kind",
+            "supposed",
         ] {
             assert!(mirror.get(name).is_some(), "{name}");
         }

@@ -16,7 +16,8 @@ pub(super) fn score(mirror: &MirrorStats, ask: &Ask) -> Score {
     let busy = ask.demand && mirror.fetches > 0;
     let latency = if busy { mirror.busy_latency_seconds } else { mirror.latency_seconds };
     // Of an unknown one the first answer may take a connection more than was seen.
-    let doubt = if mirror.known || ask.demand { 0.0 } else { ask.doubt_seconds + 2.0 * mirror.latency_seconds };
+    let unknown_seconds = ask.doubt_seconds + 2.0 * mirror.latency_seconds;
+    let doubt = if ask.demand { 0.0 } else { mirror.doubt * unknown_seconds };
     let seconds = latency + queue + transfer + mirror.silence_seconds + mirror.trouble_seconds + doubt;
     Score::default()
         .with(Term::Latency, latency)

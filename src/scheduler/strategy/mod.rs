@@ -74,6 +74,8 @@ pub struct MirrorStats {
     pub busy_latency_seconds: f64,
     /// The rate is measured, not supposed.
     pub known: bool,
+    /// How much of the rate is a guess: 0 where it is measured, 1 where nothing is known of it.
+    pub doubt: f64,
     /// Bytes in flight on it or meant for it.
     pub load_bytes: f64,
     /// Live fetches.
@@ -201,6 +203,7 @@ pub(super) fn plain(id: u16, rate: f64, latency_seconds: f64, load_bytes: f64) -
         latency_seconds,
         busy_latency_seconds: latency_seconds,
         known: true,
+        doubt: 0.0,
         load_bytes,
         fetches: usize::from(load_bytes > 0.0),
         silence_seconds: 0.0,
