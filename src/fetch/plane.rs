@@ -7,6 +7,7 @@ use crate::clock::{Time, now};
 use crate::fetch::handle::Readers;
 use crate::fetch::inbox::Inbox;
 use crate::fetch::opened::{Labels, OpenFile, Opened};
+use crate::fetch::rules::Rules;
 use crate::fetch::settings::Settings;
 use crate::fetch::waiting::Waiting;
 use crate::metrics::Metrics;
@@ -25,6 +26,8 @@ const LIES_KEPT: usize = 8;
 pub struct Plane {
     /// Limits of waiting.
     pub settings: Settings,
+    /// What parts of the tree are given in configuration.
+    pub rules: Rules,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The bounded memory.
@@ -103,6 +106,8 @@ pub struct Words {
 pub struct Parts {
     /// Limits of waiting.
     pub settings: Settings,
+    /// What parts of the tree are given in configuration.
+    pub rules: Rules,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The bounded memory.
@@ -122,6 +127,7 @@ impl Plane {
         let words = parts.sources.iter().map(|_| Mutex::default()).collect();
         Plane {
             settings: parts.settings,
+            rules: parts.rules,
             metrics: parts.metrics,
             pool: parts.pool,
             disk: parts.disk,

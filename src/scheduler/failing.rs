@@ -71,6 +71,7 @@ impl Scheduler {
             let jobs = self
                 .wants
                 .take(|want| want.class != Class::Demand && want.file == file && !want.pages.intersect(run).is_empty());
+            let (read, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|want| want.is_read);
             let prefetch: Vec<_> = jobs.iter().filter(|want| want.class == Class::Prefetch).collect();
             let why = match why {
                 Failure::Missing => Hopeless::Missing,
@@ -81,6 +82,7 @@ impl Scheduler {
             };
             self.out.extend(prefetch.iter().map(|want| Action::Fail { file, pages: want.pages, why }));
             jobs.iter().for_each(|want| self.unwant(file, want.pages));
+            self.degrade_to_demand(file, read);
         }
         false
     }
@@ -230,6 +232,10 @@ impl Scheduler {
         }
         if self.wants.is_empty() && self.wanted_at.is_some_and(|at| now >= at + INTEREST) {
             self.wanted_at = None;
+        }
+        if self.cap_due.is_some_and(|due| due <= now) {
+            self.cap_due = None;
+            self.dirty = true;
         }
         if self.rest_due.is_some_and(|due| due <= now) {
             self.rest_due = self.files.values().filter_map(|file| file.rest_ends(now)).min();

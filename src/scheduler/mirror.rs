@@ -5,6 +5,7 @@ use super::connections::Connections;
 use super::drift::Drift;
 use super::event::Failure;
 use super::meter::{Latency, Meter};
+use super::rate_cap::Bucket;
 use super::settings::Settings;
 use super::trouble::Trouble;
 use super::weight::Weight;
@@ -82,6 +83,10 @@ pub(super) struct Mirror {
     /// What configuration gives it, and how it decays under load.
     pub(super) base_weight: f64,
     pub(super) weight: Weight,
+    /// Lower ones are asked first.
+    pub(super) tier: u8,
+    /// What its rate cap leaves, where it has one.
+    pub(super) bucket: Bucket,
     /// It serves ranges, as far as we know.
     pub(super) ranges: bool,
     /// Live fetches, and how many of them are demand.
@@ -117,6 +122,8 @@ impl Mirror {
             drift: Drift::default(),
             base_weight: 1.0,
             weight: Weight::new(),
+            tier: 0,
+            bucket: Bucket::default(),
             ranges: true,
             fetches: 0,
             demand_fetches: 0,
@@ -133,8 +140,9 @@ impl Mirror {
         }
     }
 
+    /// What it brings, in bytes per second: no more than its cap.
     pub(super) fn rate(&self, now: Time) -> f64 {
-        self.meter.rate(now, SUPPOSED_RATE)
+        self.meter.rate(now, SUPPOSED_RATE).min(self.bucket.rate())
     }
 
     pub(super) fn latency_seconds(&self) -> f64 {

@@ -7,7 +7,7 @@ use super::mirror::{Health, SimMirror};
 use super::reader::SimReader;
 use crate::chunk::{Class, FetchId, Inode, MirrorId, MirrorSet, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::Time;
-use crate::scheduler::{Event, Hopeless, Scheduler, Settings};
+use crate::scheduler::{Event, FileRule, Hopeless, Scheduler, Settings};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::cmp::Reverse;
@@ -197,7 +197,7 @@ impl World {
     pub(super) fn opened(&mut self, file: Inode, size_bytes: u64) -> (Inode, Event) {
         self.files.insert(file, SimFile::new(size_bytes));
         let mirrors = MirrorSet::first(self.mirrors.len());
-        (file, Event::Opened { file, size_bytes, mirrors, held: Vec::new() })
+        (file, Event::Opened { file, size_bytes, mirrors, held: Vec::new(), rule: FileRule::default() })
     }
 
     pub(super) fn own_id(&mut self) -> u64 {

@@ -3,6 +3,7 @@
 //! Nothing here waits or reads a clock, so every figure that a test asserts is exact and the same on
 //! every machine.
 
+mod caps;
 mod hedging;
 mod properties;
 mod scenarios;
