@@ -21,6 +21,9 @@ const STRETCH_PAGES: u64 = 2048;
 const FILES_AT_ONCE: usize = 256;
 /// Of the cache's limit, what pages can have: the rest is checksums, bitmaps and what waits to be evicted.
 const USABLE_PERCENT: u64 = 95;
+/// What failed by chance is asked for again after all else of its file, so many times in all: one connection in a
+/// hundred breaks off on a poor line, and a file of a gigabyte takes hundreds.
+const PASSES_MAX: usize = 4;
 /// The local clock is looked at so often while files wait for their hours: it may be set meanwhile, and a machine
 /// that slept wakes late.
 const HOURS_PERIOD: Duration = Duration::from_secs(10);
@@ -217,10 +220,28 @@ impl Job {
         asked_bytes <= limit_bytes / 100 * USABLE_PERCENT
     }
 
-    /// Every page of a file, stretch by stretch as the window allows, then wait until all are durable.
+    /// Every page of a file, and again what failed by chance, then wait until all are durable.
     async fn bring(self: &Arc<Self>, file: &Arc<OpenFile>) -> Result<(), Trouble> {
-        let mut stretches = JoinSet::new();
-        for pages in file.pages().split(STRETCH_PAGES) {
+        let mut left: Vec<Pages> = file.pages().split(STRETCH_PAGES).collect();
+        for pass in 1..=PASSES_MAX {
+            left = self.pass(file, left, pass == PASSES_MAX).await?;
+            if left.is_empty() {
+                break;
+            }
+        }
+        let all = file.pages();
+        self.until(file, all, |disk| disk.durable(all)).await
+    }
+
+    /// Each of these stretches as the window allows. Returns those that failed and are worth another pass.
+    async fn pass(
+        self: &Arc<Self>,
+        file: &Arc<OpenFile>,
+        left: Vec<Pages>,
+        is_last: bool,
+    ) -> Result<Vec<Pages>, Trouble> {
+        let (mut stretches, mut failed) = (JoinSet::new(), Vec::new());
+        for pages in left {
             let room = (pages.count() as u32).min(self.window.available_permits().max(1) as u32);
             // The hours may have ended meanwhile.
             self.wait_for_hours(&file.path).await;
@@ -232,14 +253,18 @@ impl Job {
                 if result.is_ok() {
                     job.progress.bytes_done.fetch_add(pages.len_bytes(file.size_bytes), Ordering::Relaxed);
                 }
-                result
+                (result, pages)
             });
         }
-        while let Some(result) = stretches.join_next().await {
-            result.unwrap_or(Err(Trouble::Ending))?;
+        while let Some(ended) = stretches.join_next().await {
+            match ended.map_err(|_| Trouble::Ending)? {
+                (Ok(()), _) => {}
+                // Said of a connection that broke, too; but where nobody answers, there is nothing to wait for.
+                (Err(Trouble::Offline), pages) if !is_last && !self.plane.is_offline() => failed.push(pages),
+                (Err(trouble), _) => return Err(trouble),
+            }
         }
-        let all = file.pages();
-        self.until(file, all, |disk| disk.durable(all)).await
+        Ok(failed)
     }
 
     /// Ask for `pages` and wait until they are as they should be.

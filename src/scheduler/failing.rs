@@ -45,7 +45,12 @@ impl Scheduler {
                 self.mirrors[usize::from(mirror.0)].trouble.learn(now, false);
             }
             if Self::blames(failure) {
-                ahead = self.apply_policy(file, &owned, waited, mirror, failure);
+                ahead = waited || self.apply_policy(now, file, &owned, class, mirror, failure);
+                if waited {
+                    let what = "a fetch that is waited for failed";
+                    let what = format!("{what} ({failure:?}): its pages are asked for elsewhere");
+                    self.alert(Some(mirror), Some(file), what);
+                }
             }
         }
         for run in owned {
@@ -55,15 +60,23 @@ impl Scheduler {
         self.check_offline(now);
     }
 
-    /// The failure policies of the classes (spec 3.3). Returns whether readahead may try again.
-    fn apply_policy(&mut self, file: Inode, owned: &[Pages], waited: bool, mirror: MirrorId, why: Failure) -> bool {
-        if waited {
-            let what = format!("a fetch that is waited for failed ({why:?}): its pages are asked for elsewhere");
-            self.alert(Some(mirror), Some(file), what);
-            return true;
-        }
+    /// The failure policies of the classes that nobody waits for (spec 3.3). Demand goes on until its deadline; the
+    /// breakers see to it that each mirror is asked again later and later, with jitter. Readahead is left to demand
+    /// after three failures. Prefetch does not try the same mirror again by itself: it moves to another that may be
+    /// asked now, three times at most, or is reported and left for its job's next pass. Returns whether the pages may
+    /// be asked for again.
+    fn apply_policy(
+        &mut self,
+        now: Time,
+        file: Inode,
+        owned: &[Pages],
+        class: Class,
+        mirror: MirrorId,
+        why: Failure,
+    ) -> bool {
+        let alone = class == Class::Prefetch && !self.another(now, file, mirror, false);
         let Some(known) = self.files.get_mut(&file) else { return true };
-        let given_up: Vec<Pages> = owned.iter().copied().filter(|&run| known.count_failure(run)).collect();
+        let given_up: Vec<Pages> = owned.iter().copied().filter(|&run| known.count_failure(run) || alone).collect();
         if given_up.is_empty() {
             return true;
         }

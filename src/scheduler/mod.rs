@@ -360,6 +360,9 @@ impl Scheduler {
         for &pages in held {
             known.table.turn(pages, State::Absent, State::Held);
         }
+        // Somebody may have wanted some of it while it was forgotten.
+        let pages = known.table.pages();
+        self.requeue(file, pages, false);
     }
 
     fn on_forgotten(&mut self, now: Time, file: Inode) {

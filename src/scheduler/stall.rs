@@ -107,7 +107,7 @@ impl Scheduler {
     }
 
     /// Is there another mirror that may be asked for this file now, or will be once `than` is not `alive`?
-    fn another(&self, now: Time, file: Inode, than: MirrorId, alive: bool) -> bool {
+    pub(super) fn another(&self, now: Time, file: Inode, than: MirrorId, alive: bool) -> bool {
         let Some(known) = self.files.get(&file) else { return false };
         let tier = if alive { self.tier_of(now, known) } else { TIER_MAX };
         self.mirrors.iter().enumerate().any(|(at, mirror)| {

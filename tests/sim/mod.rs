@@ -5,6 +5,7 @@
 
 mod caps;
 mod hedging;
+mod policies;
 mod properties;
 mod scenarios;
 mod storm;
