@@ -328,6 +328,22 @@ pub struct Progress {
     pub listing: bool,
     /// Since the job began, in milliseconds.
     pub elapsed_ms: u64,
+    /// Files that wait for the hours that a rule gives them.
+    pub files_waiting: u64,
+    /// When those begin, by the daemon's local time: `01:00`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_until: Option<String>,
+}
+
+impl Progress {
+    /// `, 3 files wait until 01:00`, where any do.
+    pub fn waiting_text(&self) -> String {
+        match &self.waits_until {
+            Some(time) if self.files_waiting == 1 => format!(", 1 file waits until {time}"),
+            Some(time) => format!(", {} files wait until {time}", self.files_waiting),
+            None => String::new(),
+        }
+    }
 }
 
 /// A file that a prefetch gave up.

@@ -287,7 +287,8 @@ pub(in crate::fetch) fn open_file(plane: &Plane, tree: &Tree, inode: Inode) -> R
         generation: version.generation,
     };
     let disk = plane.disk.as_ref().map(|disk| disk.file(&key));
-    let opening = Opening { inode, path: version.path, size_bytes: version.size_bytes, disk };
+    let rule = plane.rules.of(&version.path).file;
+    let opening = Opening { inode, path: version.path, size_bytes: version.size_bytes, rule, disk };
     let (file, new) = plane.opened.open(opening);
     if new {
         let held = held(plane, &file);
@@ -296,7 +297,7 @@ pub(in crate::fetch) fn open_file(plane: &Plane, tree: &Tree, inode: Inode) -> R
         // open and tells of its mirrors after us.
         let namespace = tree.namespace.read();
         let mirrors = namespace.version(inode).map_or(version.mirrors, |version| version.mirrors);
-        plane.inbox.tell(Event::Opened { file: inode, size_bytes, mirrors, held });
+        plane.inbox.tell(Event::Opened { file: inode, size_bytes, mirrors, held, rule });
         if !version.silent.is_empty() {
             // Mirrors that were not there when the folder was listed may be there now.
             let _ = plane.doubts.send(Doubt::Waiting { file: inode });

@@ -144,9 +144,16 @@ mod tests {
     use super::*;
     use crate::fetch::inbox::Command;
     use crate::fetch::opened::{Opened, Opening};
+    use crate::scheduler::FileRule;
 
     fn handle() -> (Handle, Readers, Inbox) {
-        let opening = Opening { inode: Inode(7), path: b"a".to_vec(), size_bytes: 1 << 30, disk: None };
+        let opening = Opening {
+            inode: Inode(7),
+            path: b"a".to_vec(),
+            size_bytes: 1 << 30,
+            rule: FileRule::default(),
+            disk: None,
+        };
         (Handle::new(Opened::default().open(opening).0), Readers::default(), Inbox::default())
     }
 

@@ -4,8 +4,8 @@
 //! In the order of a read: [`engine`] is what `fs` and `control` call · [`handle`] which version, which
 //! streak · [`waiting`] reads that wait · [`inbox`] to the driver · [`driver`] owns the scheduler ·
 //! [`transfer`] one fetch · [`keeper`] pool to disk · [`from_disk`] disk to pool · [`tree`] what exists · [`listing`] asking the mirrors for it ·
-//! [`prefetch`] jobs · [`report`] what `status` shows · [`asking`] what `mirrors` and `explain` ask the scheduler ·
-//! [`history`] what the next mount is to know of the mirrors.
+//! [`prefetch`] jobs · [`rules`] what parts of the tree are given · [`report`] what `status` shows ·
+//! [`asking`] what `mirrors` and `explain` ask the scheduler · [`history`] what the next mount is to know of the mirrors.
 
 pub mod asking;
 pub mod engine;
@@ -13,6 +13,7 @@ pub mod error;
 pub mod handle;
 pub mod prefetch;
 pub mod report;
+pub mod rules;
 pub mod settings;
 pub mod tree;
 

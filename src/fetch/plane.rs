@@ -8,6 +8,7 @@ use crate::fetch::handle::Readers;
 use crate::fetch::history::Histories;
 use crate::fetch::inbox::Inbox;
 use crate::fetch::opened::{Labels, OpenFile, Opened};
+use crate::fetch::rules::Rules;
 use crate::fetch::settings::Settings;
 use crate::fetch::waiting::Waiting;
 use crate::metrics::Metrics;
@@ -26,6 +27,8 @@ const LIES_KEPT: usize = 8;
 pub struct Plane {
     /// Limits of waiting.
     pub settings: Settings,
+    /// What parts of the tree are given in configuration.
+    pub rules: Rules,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The bounded memory.
@@ -106,6 +109,8 @@ pub struct Words {
 pub struct Parts {
     /// Limits of waiting.
     pub settings: Settings,
+    /// What parts of the tree are given in configuration.
+    pub rules: Rules,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The bounded memory.
@@ -125,6 +130,7 @@ impl Plane {
         let words = parts.sources.iter().map(|_| Mutex::default()).collect();
         Plane {
             settings: parts.settings,
+            rules: parts.rules,
             metrics: parts.metrics,
             pool: parts.pool,
             disk: parts.disk,

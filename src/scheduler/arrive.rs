@@ -24,6 +24,8 @@ impl Scheduler {
         mirror.fetches += 1;
         mirror.demand_fetches += usize::from(class == Class::Demand);
         mirror.remaining_bytes += length_bytes;
+        mirror.bucket.spend(now, length_bytes);
+        self.bucket.spend(now, length_bytes);
         if self.fetches.live == 0 {
             self.next_tick = now + TICK;
         }
@@ -184,8 +186,8 @@ impl Scheduler {
         let others = known.table.count(pages, State::InFlight) > own;
         known.table.turn_all(pages, State::Held);
         known.forget_failures(pages);
-        let tail = &mut self.tail;
-        self.wants.arrived(now, file, pages, &known.table, |waited| tail.add(now, waited));
+        let (tail, objective_seconds) = (&mut self.tail, known.rule.objective_seconds());
+        self.wants.arrived(now, file, pages, &known.table, |waited| tail.add(now, waited, objective_seconds));
         self.on_progress(now, id, arrived_bytes);
         let idle = if others { self.disown_others(id, pages) } else { Vec::new() };
         // A hedge that won says something of the mirror that lost, so that is settled before it is told to end.

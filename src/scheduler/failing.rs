@@ -45,7 +45,12 @@ impl Scheduler {
                 self.mirrors[usize::from(mirror.0)].trouble.learn(now, false);
             }
             if Self::blames(failure) {
-                ahead = self.apply_policy(file, &owned, waited, mirror, failure);
+                ahead = waited || self.apply_policy(now, file, &owned, class, mirror, failure);
+                if waited {
+                    let what = "a fetch that is waited for failed";
+                    let what = format!("{what} ({failure:?}): its pages are asked for elsewhere");
+                    self.alert(Some(mirror), Some(file), what);
+                }
             }
         }
         for run in owned {
@@ -55,15 +60,23 @@ impl Scheduler {
         self.check_offline(now);
     }
 
-    /// The failure policies of the classes (spec 3.3). Returns whether readahead may try again.
-    fn apply_policy(&mut self, file: Inode, owned: &[Pages], waited: bool, mirror: MirrorId, why: Failure) -> bool {
-        if waited {
-            let what = format!("a fetch that is waited for failed ({why:?}): its pages are asked for elsewhere");
-            self.alert(Some(mirror), Some(file), what);
-            return true;
-        }
+    /// The failure policies of the classes that nobody waits for (spec 3.3). Demand goes on until its deadline; the
+    /// breakers see to it that each mirror is asked again later and later, with jitter. Readahead is left to demand
+    /// after three failures. Prefetch does not try the same mirror again by itself: it moves to another that may be
+    /// asked now, three times at most, or is reported and left for its job's next pass. Returns whether the pages may
+    /// be asked for again.
+    fn apply_policy(
+        &mut self,
+        now: Time,
+        file: Inode,
+        owned: &[Pages],
+        class: Class,
+        mirror: MirrorId,
+        why: Failure,
+    ) -> bool {
+        let alone = class == Class::Prefetch && !self.another(now, file, mirror, false);
         let Some(known) = self.files.get_mut(&file) else { return true };
-        let given_up: Vec<Pages> = owned.iter().copied().filter(|&run| known.count_failure(run)).collect();
+        let given_up: Vec<Pages> = owned.iter().copied().filter(|&run| known.count_failure(run) || alone).collect();
         if given_up.is_empty() {
             return true;
         }
@@ -71,6 +84,7 @@ impl Scheduler {
             let jobs = self
                 .wants
                 .take(|want| want.class != Class::Demand && want.file == file && !want.pages.intersect(run).is_empty());
+            let (read, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|want| want.is_read);
             let prefetch: Vec<_> = jobs.iter().filter(|want| want.class == Class::Prefetch).collect();
             let why = match why {
                 Failure::Missing => Hopeless::Missing,
@@ -81,6 +95,7 @@ impl Scheduler {
             };
             self.out.extend(prefetch.iter().map(|want| Action::Fail { file, pages: want.pages, why }));
             jobs.iter().for_each(|want| self.unwant(file, want.pages));
+            self.degrade_to_demand(file, read);
         }
         false
     }
@@ -231,6 +246,10 @@ impl Scheduler {
         }
         if self.wants.is_empty() && self.wanted_at.is_some_and(|at| now >= at + INTEREST) {
             self.wanted_at = None;
+        }
+        if self.cap_due.is_some_and(|due| due <= now) {
+            self.cap_due = None;
+            self.dirty = true;
         }
         if self.rest_due.is_some_and(|due| due <= now) {
             self.rest_due = self.files.values().filter_map(|file| file.rest_ends(now)).min();

@@ -6,6 +6,7 @@ use super::drift::Drift;
 use super::event::Failure;
 use super::history::Before;
 use super::meter::{Latency, Meter};
+use super::rate_cap::Bucket;
 use super::settings::Settings;
 use super::trouble::Trouble;
 use super::weight::Weight;
@@ -85,6 +86,10 @@ pub(super) struct Mirror {
     /// What configuration gives it, and how it decays under load.
     pub(super) base_weight: f64,
     pub(super) weight: Weight,
+    /// Lower ones are asked first.
+    pub(super) tier: u8,
+    /// What its rate cap leaves, where it has one.
+    pub(super) bucket: Bucket,
     /// It serves ranges, as far as we know.
     pub(super) ranges: bool,
     /// Live fetches, and how many of them are demand.
@@ -121,6 +126,8 @@ impl Mirror {
             drift: Drift::default(),
             base_weight: 1.0,
             weight: Weight::new(),
+            tier: 0,
+            bucket: Bucket::default(),
             ranges: true,
             fetches: 0,
             demand_fetches: 0,
@@ -137,8 +144,11 @@ impl Mirror {
         }
     }
 
+    /// What it brings, in bytes per second: no more than its cap.
     pub(super) fn rate(&self, now: Time) -> f64 {
-        if self.meter.begun() { self.meter.rate(now, SUPPOSED_RATE) } else { self.before.rate(now) }
+        let measured = self.meter.begun();
+        let rate = if measured { self.meter.rate(now, SUPPOSED_RATE) } else { self.before.rate(now) };
+        rate.min(self.bucket.rate())
     }
 
     /// The same for a new fetch of it, which is to be noticed as late: a supposition could hide that for long.

@@ -13,6 +13,8 @@
 //! | `history` | what an earlier mount measured of it |
 //! | `strategy` `pick` `plan` | the strategies; who may be asked and what is known of each; what to start now |
 //! | `weight` `trouble` `drift` | how load and failures count against a mirror; is it still what it was |
+//! | `class_weight` `rule` | what a class counts on a mirror; what a path rule says of a file |
+//! | `tier` `rate_cap` | who is asked last; how much is asked for in a second |
 //! | `tail` `headroom` `hedge` | when the background yields to demand; what prefetch leaves free; a second fetch for a late one |
 //! | `explain` `origins` | why it was decided so; who brought which pages |
 //! | `fetches` `arrive` | what is in flight, and what comes of it |
@@ -25,6 +27,7 @@
 pub mod action;
 mod arrive;
 mod breaker;
+mod class_weight;
 mod connections;
 mod drift;
 pub mod event;
@@ -41,7 +44,9 @@ mod mirror;
 pub mod origins;
 mod pick;
 mod plan;
+mod rate_cap;
 mod readahead;
+mod rule;
 mod settings;
 mod snapshot;
 mod stall;
@@ -49,6 +54,7 @@ pub mod strategy;
 pub mod streak;
 mod table;
 mod tail;
+mod tier;
 mod trouble;
 mod wants;
 mod weight;
@@ -58,10 +64,12 @@ pub use breaker::{BreakerState, Reason};
 pub use event::{Event, Failure};
 pub use history::{Aged, FirstByte, History, Supposition};
 pub use mirror::Failures;
+pub use rule::FileRule;
 pub use settings::{Settings, SettingsError};
 pub use snapshot::{HedgeCounts, MirrorSnapshot, Snapshot};
 pub use strategy::Strategy;
 pub use tail::TailSettings;
+pub use tier::TIER_MAX;
 pub use weight::Decay;
 
 use crate::chunk::{Class, FetchId, Inode, MIRRORS_MAX, MirrorId, MirrorSet, Pages, ReaderId};
@@ -75,6 +83,7 @@ use mirror::Mirror;
 use origins::{Origin, Origins};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use rate_cap::Bucket;
 use readahead::Stream;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -128,6 +137,12 @@ pub struct Scheduler {
     next_tick: Time,
     /// Before this, silence is ours and not the mirrors'.
     blameless_until: Time,
+    /// What the cap on all mirrors together leaves.
+    bucket: Bucket,
+    /// When a cap lets something go on that waits.
+    cap_due: Option<Time>,
+    /// Not all mirrors are of one tier.
+    tiered: bool,
     demand_paused_until: Option<Time>,
     background_paused_until: Option<Time>,
     wanted_at: Option<Time>,
@@ -151,6 +166,8 @@ impl Scheduler {
         let mut rng = StdRng::seed_from_u64(seed);
         let mirrors: Vec<Mirror> = (0..mirrors.min(MIRRORS_MAX)).map(|_| Mirror::new(now)).collect();
         let rotation = rng.random_range(0..mirrors.len().max(1));
+        let mut bucket = Bucket::default();
+        bucket.set(now, settings.rate_limit.map(|limit| limit as f64));
         Scheduler {
             budget_bytes: settings.pool_bytes / 2,
             tail: Tail::new(settings.tail),
@@ -174,6 +191,9 @@ impl Scheduler {
             rotation,
             next_tick: now,
             blameless_until: now,
+            bucket,
+            cap_due: None,
+            tiered: false,
             demand_paused_until: None,
             background_paused_until: None,
             wanted_at: None,
@@ -191,7 +211,9 @@ impl Scheduler {
     /// they were on their way when what they speak of ended.
     pub fn handle(&mut self, now: Time, event: Event) {
         match event {
-            Event::Opened { file, size_bytes, mirrors, held } => self.on_opened(file, size_bytes, mirrors, &held),
+            Event::Opened { file, size_bytes, mirrors, held, rule } => {
+                self.on_opened(file, size_bytes, mirrors, &held, rule);
+            }
             Event::Forgotten { file } => self.on_forgotten(now, file),
             Event::Wanted { file, pages, class, reader, deadline } => {
                 self.on_wanted(now, file, pages, class, reader, deadline);
@@ -214,7 +236,7 @@ impl Scheduler {
                 self.dirty |= background_bytes > self.budget_bytes;
                 self.budget_bytes = background_bytes;
             }
-            Event::SettingsChanged { settings } => self.on_settings(*settings),
+            Event::SettingsChanged { settings } => self.on_settings(now, *settings),
             Event::Tick => {}
         }
     }
@@ -242,6 +264,7 @@ impl Scheduler {
         at(self.rest_due);
         at(self.hedge_due);
         at(self.headroom.due);
+        at(self.cap_due);
         if self.fetches.live > 0 {
             at(Some(self.next_tick));
         }
@@ -279,7 +302,8 @@ impl Scheduler {
         self.fetches.all.get(&fetch).is_some_and(|fetch| !fetch.cancelled)
     }
 
-    fn on_settings(&mut self, settings: Settings) {
+    fn on_settings(&mut self, now: Time, settings: Settings) {
+        self.bucket.set(now, settings.rate_limit.map(|limit| limit as f64));
         self.tail.set(settings.tail);
         self.settings = settings;
         self.dirty = true;
@@ -320,7 +344,7 @@ impl Scheduler {
         self.offline_since.is_some() || !self.wants.is_empty() || self.fetches.live > 0 || self.wanted_at.is_some()
     }
 
-    fn on_opened(&mut self, file: Inode, size_bytes: u64, mirrors: MirrorSet, held: &[Pages]) {
+    fn on_opened(&mut self, file: Inode, size_bytes: u64, mirrors: MirrorSet, held: &[Pages], rule: FileRule) {
         self.dirty = true;
         let known = self.files.entry(file).or_insert_with(|| {
             let mut known = File::new(size_bytes, MirrorSet::new());
@@ -328,6 +352,7 @@ impl Scheduler {
             known
         });
         known.served_by(mirrors);
+        known.rule = rule;
         if !std::mem::take(&mut known.forgotten) {
             return;
         }
@@ -336,6 +361,9 @@ impl Scheduler {
         for &pages in held {
             known.table.turn(pages, State::Absent, State::Held);
         }
+        // Somebody may have wanted some of it while it was forgotten.
+        let pages = known.table.pages();
+        self.requeue(file, pages, false);
     }
 
     fn on_forgotten(&mut self, now: Time, file: Inode) {
@@ -381,6 +409,9 @@ impl Scheduler {
         known.table.turn(pages, State::Absent, State::Queued);
         let expires = if held { deadline.min(now + SETTLING) } else { deadline };
         let mut want = Want::new(now, file, pages, class, reader, deadline);
+        // A reader of a file that is ruled so is served after true demand.
+        want.class = class.max(known.rule.class);
+        let ruled = want.class;
         want.in_order = self.streams.contains_key(&reader);
         if class == Class::Demand && !want.in_order {
             self.headroom.asked(now);
@@ -389,6 +420,8 @@ impl Scheduler {
         self.dirty |= !held;
         if class == Class::Demand {
             self.moved(now, reader, file, pages.start);
+        }
+        if ruled == Class::Demand {
             self.promote(file, pages);
         }
     }
@@ -409,7 +442,7 @@ impl Scheduler {
 
     /// Its reads are answered still: the kernel waits for each. What was fetched ahead for it is not.
     fn on_closed(&mut self, now: Time, reader: ReaderId) {
-        for want in self.wants.take(|want| want.reader == reader && want.class != Class::Demand) {
+        for want in self.wants.take(|want| want.reader == reader && !want.is_read) {
             self.unwant(want.file, want.pages);
         }
         self.close_stream(now, reader);

@@ -1,9 +1,11 @@
 //! Which mirror gets a range: every mirror that may be asked is scored by the strategy, the least wins.
 
 use super::Scheduler;
+use super::class_weight::class_weight;
 use super::explain::{RATED_KEPT, Rated};
 use super::files::File;
 use super::mirror::Mirror;
+use super::rate_cap::Allowance;
 use super::strategy::{self, Ask, Draw, MirrorStats, Score, Strategy};
 use crate::chunk::{Class, MirrorId};
 use crate::clock::Time;
@@ -37,6 +39,9 @@ pub(super) struct Lane {
     pub(super) ranges: bool,
     /// Work of the background goes to it: its weight (spec 3.1) is not 0.
     pub(super) background: bool,
+    pub(super) tier: u8,
+    /// What the rate caps leave it.
+    pub(super) allowance: Allowance,
 }
 
 /// Every mirror that may be asked now.
@@ -51,9 +56,16 @@ pub(super) struct Lanes {
     /// Equal mirrors are taken in an order that differs from one client to the next.
     rotation: usize,
     whole_bytes_max: u64,
-    doubt_seconds: f64,
     /// The place of the mirror that prefetch must leave idle.
     pub(super) not_for_prefetch: Option<usize>,
+    pub(super) doubt_seconds: f64,
+    /// Not all mirrors are of one tier, …
+    pub(super) tiered: bool,
+    /// … and these may be asked again as soon as they have rested: id, tier, ranges.
+    pub(super) resting: Vec<(MirrorId, u8, bool)>,
+    /// There is a rate cap, for some mirror or for all together.
+    pub(super) capped: bool,
+    pub(super) all_capped: bool,
 }
 
 /// The best mirrors for a range, the winner first: places among the lanes, and scores.
@@ -69,7 +81,7 @@ impl Ranking {
         Ranking { best: [(0, Score::default()); RATED_KEPT], kept: 0, considered: 0 }
     }
 
-    fn add(&mut self, at: usize, score: Score) {
+    pub(super) fn add(&mut self, at: usize, score: Score) {
         self.considered += 1;
         let total = score.total();
         if self.kept == RATED_KEPT && total >= self.best[RATED_KEPT - 1].1.total() {
@@ -110,17 +122,22 @@ impl Lanes {
     /// The lanes for `bytes` of `file`, best first. Mirrors whose weight is 0 get background work only where
     /// nobody else can do it.
     pub(super) fn rank(&self, now: Time, file: &File, bytes: u64, class: Class) -> Ranking {
+        let tier = self.tier(now, file);
         if class == Class::Demand {
-            return self.rank_those(now, file, bytes, true, |lane| lane.demand_room > 0);
+            let may = |lane: &Lane| lane.tier <= tier && lane.demand_room > 0 && lane.allowance.allows(bytes);
+            return self.rank_those(now, file, bytes, true, may);
         }
         let kept = self.not_for_prefetch.filter(|_| class == Class::Prefetch).map(|at| self.all[at].stats.id);
         // Adaptive may mean a range for a mirror that is full and leave it queued; the others only see who has room.
         let adaptive = self.strategy == Strategy::Adaptive;
-        let may = |lane: &Lane| lane.background && (adaptive || lane.room_bytes > 0) && Some(lane.stats.id) != kept;
+        let may = |lane: &Lane| {
+            let room = lane.background && (adaptive || lane.room_bytes > 0);
+            lane.tier <= tier && room && Some(lane.stats.id) != kept
+        };
         let ranking = self.rank_those(now, file, bytes, false, may);
         match ranking.kept {
             // Where it is the only one that has the file, what is left idle serves it all the same.
-            0 => self.rank_those(now, file, bytes, false, |_| true),
+            0 => self.rank_those(now, file, bytes, false, |lane| lane.tier <= tier),
             _ => ranking,
         }
     }
@@ -145,16 +162,28 @@ impl Lanes {
         first: MirrorId,
         within_seconds: f64,
     ) -> Ranking {
-        let soon = |lane: &Lane| {
-            let stats = &lane.stats;
-            stats.latency_seconds + bytes as f64 * (stats.fetches + 1) as f64 / stats.rate < within_seconds
-        };
-        self.rank_those(now, file, bytes, true, |lane| lane.stats.id != first && lane.demand_room > 0 && soon(lane))
+        let tier = self.tier(now, file);
+        let soon = |lane: &Lane| lane.seconds(bytes) < within_seconds && lane.tier <= tier;
+        self.rank_those(now, file, bytes, true, |lane| {
+            lane.stats.id != first && lane.demand_room > 0 && lane.allowance.allows(bytes) && soon(lane)
+        })
     }
 
-    fn rank_those(&self, now: Time, file: &File, bytes: u64, demand: bool, may: impl Fn(&Lane) -> bool) -> Ranking {
+    /// Is the file too large for who serves no ranges, with somebody there who does?
+    pub(super) fn ranged(&self, now: Time, file: &File) -> bool {
         let large = file.size_bytes > self.whole_bytes_max;
-        let ranged = large && self.all.iter().any(|lane| lane.ranges && file.serves(lane.stats.id, now));
+        large && self.all.iter().any(|lane| lane.ranges && file.serves(lane.stats.id, now))
+    }
+
+    pub(super) fn rank_those(
+        &self,
+        now: Time,
+        file: &File,
+        bytes: u64,
+        demand: bool,
+        may: impl Fn(&Lane) -> bool,
+    ) -> Ranking {
+        let ranged = self.ranged(now, file);
         let eligible = |lane: &&Lane| may(lane) && (lane.ranges || !ranged) && file.serves(lane.stats.id, now);
         let mut draw = self.draw;
         if self.strategy == Strategy::WeightedRandom {
@@ -167,6 +196,9 @@ impl Lanes {
             let ask = Ask { bytes: bytes as f64, demand, doubt_seconds: self.doubt_seconds };
             ranking.add(at, strategy::score(self.strategy, &lane.stats, &ask, &draw));
             draw.weight_before += lane.stats.weight;
+        }
+        if self.tiered {
+            self.add_higher_tiers(now, file, bytes, demand, &mut ranking);
         }
         ranking
     }
@@ -193,7 +225,10 @@ impl Scheduler {
                 all.push(self.lane(now, MirrorId(at as u16), mirror));
             }
         }
-        let rate: f64 = all.iter().map(|lane| lane.stats.rate).sum();
+        // Those of higher tiers bring nothing while there is one of a lower tier.
+        let tier = all.iter().map(|lane| lane.tier).min().unwrap_or(0);
+        let rate: f64 = all.iter().filter(|lane| lane.tier == tier).map(|lane| lane.stats.rate).sum();
+        let rate = rate.min(self.bucket.rate());
         let window_bytes = settings.readahead_bytes_max();
         let doubt_seconds = UNKNOWN_SECONDS.min(UNKNOWN_OF_WINDOW * window_bytes as f64 / rate.max(1.0));
         let draw = Draw { counter: self.ring.made, lot: self.lot, mirrors: self.mirrors.len(), ..Draw::default() };
@@ -206,6 +241,10 @@ impl Scheduler {
             whole_bytes_max: settings.whole_bytes_max,
             doubt_seconds,
             not_for_prefetch: None,
+            tiered: self.tiered,
+            resting: if self.tiered { self.resting(now) } else { Vec::new() },
+            capped: self.capped(),
+            all_capped: self.bucket.rate().is_finite(),
         }
     }
 
@@ -221,9 +260,11 @@ impl Scheduler {
             room_bytes: mirror.room_bytes(now, rate, self.tail.share, settings),
             fetch_bytes: mirror.fetch_bytes(rate, settings),
             ranges: mirror.ranges,
-            // weight = base * max(0, 1 - min(latency_ms / 1000, 1))
-            background: latency_seconds < 1.0,
+            background: class_weight(Class::Prefetch, latency_seconds) > 0.0,
+            tier: mirror.tier,
+            allowance: self.allowance(now, &mirror.bucket),
         }
+        .bounded()
     }
 
     /// What the strategies see of a mirror.
@@ -273,6 +314,8 @@ mod tests {
             fetch_bytes: 1 << 20,
             ranges: true,
             background: true,
+            tier: 0,
+            allowance: Allowance::ANY,
         };
         Lanes {
             rate: all.iter().map(|stats| stats.rate).sum(),
@@ -283,6 +326,10 @@ mod tests {
             whole_bytes_max: 1 << 20,
             doubt_seconds: 0.2,
             not_for_prefetch: None,
+            tiered: false,
+            resting: Vec::new(),
+            capped: false,
+            all_capped: false,
         }
     }
 

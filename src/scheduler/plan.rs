@@ -7,6 +7,7 @@
 
 use super::Scheduler;
 use super::action::Action;
+use super::class_weight::base;
 use super::explain::{Cause, Decided};
 use super::headroom::Kept;
 use super::pick::{Lanes, Ranking};
@@ -28,8 +29,8 @@ const UNIT_BYTES_MIN: f64 = 128.0 * 1024.0;
 const UNIT_BYTES_MAX: f64 = 1024.0 * 1024.0;
 /// A pass looks at so many units: at 1 MiB more than any window is long.
 const UNITS_MAX: usize = 512;
-/// Base weights of readahead and prefetch (spec 3.1): how they share what demand leaves.
-const WEIGHTS: [f64; 2] = [30.0, 5.0];
+/// How readahead and prefetch share what demand leaves, on whichever mirror.
+const WEIGHTS: [f64; 2] = [base(Class::Readahead), base(Class::Prefetch)];
 /// Long fetches end on this grid, so that memory and disk get whole extents.
 const EXTENT_PAGES: u64 = 256;
 
@@ -86,6 +87,7 @@ impl Scheduler {
         for decision in decided {
             self.start(now, decision);
         }
+        self.cap_due = self.cap_due(now);
         for at in 0..self.mirrors.len() {
             let rate = self.mirrors[at].rate(now);
             self.mirrors[at].had_room = self.mirrors[at].room_bytes(now, rate, self.tail.share, &self.settings) > 0;
@@ -102,7 +104,8 @@ impl Scheduler {
             while let Some((file, run)) = self.next_of_want(&key, unit_pages) {
                 let Some(known) = self.files.get(&file) else { break };
                 let bytes = run.len_bytes(known.size_bytes);
-                let ranking = lanes.rank(now, known, bytes, Class::Demand);
+                let by = self.wants.get(&key).map_or(now, |want| want.expires());
+                let ranking = lanes.rank_demand(now, known, bytes, by);
                 let Some(at) = ranking.winner() else {
                     if let Some(why) = known.hopeless(now) {
                         self.give_up(file, why);
@@ -116,8 +119,11 @@ impl Scheduler {
                 if whole && self.fetches.of_file(file).any(|(_, fetch)| fetch.whole) {
                     break;
                 }
+                let run = lanes.cut(at, run);
+                let bytes = run.len_bytes(known.size_bytes);
                 let chosen = Chosen { at, file, pages: run, class: Class::Demand, whole };
                 self.decide(now, chosen, lanes, &ranking, decided);
+                lanes.spend(at, bytes);
                 let lane = &mut lanes.all[at];
                 lane.demand_room -= 1;
                 lane.stats.load_bytes += bytes as f64;
@@ -144,7 +150,7 @@ impl Scheduler {
         if paused || !(lanes.any_room() || gap) || self.offline_since.is_some() {
             return;
         }
-        let mut queues = [self.readahead_queue(), self.prefetch_queue()];
+        let mut queues = [Class::Readahead, Class::Prefetch].map(|class| self.background_queue(class));
         if let Some(kept) = kept {
             self.fill_gap(now, &kept, lanes, &mut queues[1], decided);
             lanes.not_for_prefetch = Some(kept.at);
@@ -165,11 +171,13 @@ impl Scheduler {
             let Some(run) = table.next_run(window, State::Queued, unit_pages) else { continue };
             let position =
                 if let Source::Stream(reader) = source { self.streams.get(&reader).map(|s| s.position) } else { None };
-            match self.deal(now, lanes, class, file, run, window, position, decided) {
+            let is_read = matches!(source, Source::Want(key) if self.wants.is_read(&key));
+            match self.deal(now, lanes, class, file, run, window, position, is_read, decided) {
                 Outcome::Dealt { to, started_bytes } => {
                     served[class] += (to - run.start) as f64 * PAGE_BYTES as f64 / WEIGHTS[class];
                     self.served[class] += started_bytes as f64 / WEIGHTS[class];
-                    let distance = position.map_or(u64::MAX, |position| to.saturating_sub(position));
+                    let distance = if is_read { 0 } else { u64::MAX };
+                    let distance = position.map_or(distance, |position| to.saturating_sub(position));
                     queues[class].push(Reverse((distance, source, to)));
                 }
                 Outcome::Nobody => {}
@@ -199,13 +207,18 @@ impl Scheduler {
         let (lane, large) = (&lanes.all[kept.at], known.size_bytes > self.settings.whole_bytes_max);
         let Some(run) = known.table.next_run(window, State::Queued, pages) else { return };
         let bytes = run.len_bytes(known.size_bytes);
-        if !known.serves(lane.stats.id, now) || (large && !lane.ranges) || bytes > self.budget_bytes {
+        if !known.serves(lane.stats.id, now)
+            || (large && !lane.ranges)
+            || bytes > self.budget_bytes
+            || !lane.allowance.allows(bytes)
+        {
             return;
         }
         let ranking = lanes.rank_only(known, bytes, kept.at);
         let chosen = Chosen { at: kept.at, file, pages: run, class: Class::Prefetch, whole: !lane.ranges };
         self.decide(now, chosen, lanes, &ranking, decided);
         self.headroom.gave(now, kept, run.count());
+        lanes.spend(kept.at, bytes);
         let lane = &mut lanes.all[kept.at];
         lane.stats.load_bytes += bytes as f64;
         lane.stats.fetches += 1;
@@ -216,12 +229,14 @@ impl Scheduler {
     }
 
     /// The readers whose window has queued pages, the one that runs dry soonest first; then what was
-    /// wanted as readahead by name.
-    fn readahead_queue(&mut self) -> BinaryHeap<Cursor> {
+    /// wanted by name.
+    fn background_queue(&mut self, class: Class) -> BinaryHeap<Cursor> {
         let mut queue = BinaryHeap::new();
         for (&reader, stream) in &mut self.streams {
             stream.from = stream.from.max(stream.position);
-            let Some(known) = self.files.get(&stream.file) else { continue };
+            let Some(known) = self.files.get(&stream.file).filter(|known| known.rule.ahead() == class) else {
+                continue;
+            };
             let window = Pages::new(stream.from, stream.window_end);
             let run = known.table.next_run(window, State::Queued, 1);
             stream.from = run.map_or(stream.window_end, |run| run.start);
@@ -229,22 +244,19 @@ impl Scheduler {
                 queue.push(Reverse((stream.from - stream.position, Source::Stream(reader), stream.from)));
             }
         }
-        for key in self.wants.pending(Class::Readahead).take(UNITS_MAX).collect::<Vec<_>>() {
+        for key in self.wants.pending(class).take(UNITS_MAX).collect::<Vec<_>>() {
             if let Some((_, run)) = self.next_of_want(&key, 1) {
-                queue.push(Reverse((u64::MAX, Source::Want(key), run.start)));
+                // A reader of a file that is ruled to this class waits for it.
+                let distance = if self.wants.is_read(&key) { 0 } else { u64::MAX };
+                queue.push(Reverse((distance, Source::Want(key), run.start)));
             }
         }
         queue
     }
 
-    fn prefetch_queue(&mut self) -> BinaryHeap<Cursor> {
-        let mut queue = BinaryHeap::new();
-        for key in self.wants.pending(Class::Prefetch).take(UNITS_MAX).collect::<Vec<_>>() {
-            if let Some((_, run)) = self.next_of_want(&key, 1) {
-                queue.push(Reverse((u64::MAX, Source::Want(key), run.start)));
-            }
-        }
-        queue
+    /// Is anything of the background queued?
+    pub(super) fn any_background(&mut self) -> bool {
+        [Class::Readahead, Class::Prefetch].into_iter().any(|class| !self.background_queue(class).is_empty())
     }
 
     fn window_of(&self, source: Source, from: u64) -> Option<(Inode, Pages)> {
@@ -267,6 +279,7 @@ impl Scheduler {
         unit: Pages,
         window: Pages,
         position: Option<u64>,
+        is_read: bool,
         decided: &mut Vec<Decision>,
     ) -> Outcome {
         let Some(known) = self.files.get(&file) else { return Outcome::Nobody };
@@ -297,7 +310,9 @@ impl Scheduler {
         let fair = (window.len_bytes(size_bytes).min(ahead) as f64 * share) as u64;
         let unit_bytes = bytes.min(lane.fetch_bytes);
         let most = lane.fetch_bytes.min(fair.max(unit_bytes)).min(lane.room_bytes.max(unit_bytes));
-        let most = most.min(self.budget_bytes);
+        // Who waits for it has memory for it already.
+        let budget_bytes = if is_read { u64::MAX } else { self.budget_bytes };
+        let most = most.min(budget_bytes);
         if most < bytes.min(crate::chunk::CHUNK_BYTES) {
             return Outcome::Broke;
         }
@@ -307,6 +322,7 @@ impl Scheduler {
         let run = on_grid(run, window.end);
         let started_bytes = run.len_bytes(size_bytes);
         self.decide(now, Chosen { at, file, pages: run, class: wanted, whole }, lanes, &ranking, decided);
+        lanes.spend(at, started_bytes);
         let lane = &mut lanes.all[at];
         lane.stats.load_bytes += started_bytes as f64;
         lane.stats.fetches += 1;
@@ -316,7 +332,9 @@ impl Scheduler {
             || lane.background_fetches >= lane.connections
                 && (lane.stats.load_bytes >= lane.filled_bytes || !lane.stats.known);
         lane.room_bytes = if left < lane.fetch_bytes / 2 || enough { 0 } else { left };
-        self.budget_bytes = self.budget_bytes.saturating_sub(started_bytes);
+        if !is_read {
+            self.budget_bytes = self.budget_bytes.saturating_sub(started_bytes);
+        }
         Outcome::Dealt { to: run.end, started_bytes }
     }
 

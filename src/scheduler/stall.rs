@@ -3,6 +3,7 @@
 use super::Scheduler;
 use super::event::Failure;
 use super::fetches::{Fetch, Phase};
+use super::tier::TIER_MAX;
 use crate::chunk::{Class, FetchId, Inode, MirrorId, PAGE_BYTES};
 use crate::clock::Time;
 
@@ -45,7 +46,7 @@ impl Scheduler {
             if silence < borne {
                 continue;
             }
-            let alone = !self.another(now, fetch.file, fetch.mirror);
+            let alone = !self.another(now, fetch.file, fetch.mirror, alive);
             let level = self.mirrors[usize::from(fetch.mirror.0)].breaker.tries.min(2);
             let patience = self.settings.patience * 2u32.pow(level);
             // A connection whose first packet was lost takes a second to try again; the mirror itself talks, so
@@ -109,13 +110,14 @@ impl Scheduler {
         late + (before as f64 / mirror.rate(now)).min(queue_max)
     }
 
-    /// Is there another mirror that may be asked for this file now?
-    fn another(&self, now: Time, file: Inode, than: MirrorId) -> bool {
+    /// Is there another mirror that may be asked for this file now, or will be once `than` is not `alive`?
+    pub(super) fn another(&self, now: Time, file: Inode, than: MirrorId, alive: bool) -> bool {
         let Some(known) = self.files.get(&file) else { return false };
+        let tier = if alive { self.tier_of(now, known) } else { TIER_MAX };
         self.mirrors.iter().enumerate().any(|(at, mirror)| {
             let id = MirrorId(at as u16);
             let serves = mirror.ranges || known.size_bytes <= self.settings.whole_bytes_max;
-            id != than && serves && mirror.breaker.usable(now) && known.serves(id, now)
+            id != than && serves && mirror.tier <= tier && mirror.breaker.usable(now) && known.serves(id, now)
         })
     }
 
@@ -225,9 +227,14 @@ impl Scheduler {
     /// The mirror that would bring so many bytes first.
     fn soonest_other(&self, now: Time, fetch: &Fetch, rest: u64, moved_bytes: &[f64]) -> Option<(f64, usize)> {
         let known = self.files.get(&fetch.file)?;
+        let tier = self.tier_of(now, known);
         let others = self.mirrors.iter().enumerate().filter(|&(at, mirror)| {
             let id = MirrorId(at as u16);
-            id != fetch.mirror && mirror.ranges && mirror.breaker.usable(now) && known.serves(id, now)
+            id != fetch.mirror
+                && mirror.tier <= tier
+                && mirror.ranges
+                && mirror.breaker.usable(now)
+                && known.serves(id, now)
         });
         others
             .map(|(at, mirror)| {

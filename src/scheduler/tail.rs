@@ -21,7 +21,7 @@ const WINDOW_MAX: Duration = Duration::from_secs(10);
 /// With fewer than this a P99 is the maximum, and one late answer would throttle everything.
 const SAMPLES_MIN: usize = 20;
 /// The objective is this, or twice the best mirror's median where that is more.
-const OBJECTIVE_SECONDS: f64 = 0.2;
+pub(super) const OBJECTIVE_SECONDS: f64 = 0.2;
 const OBJECTIVE_OF_BEST: f64 = 2.0;
 /// The share grows by so much a period, and is cut to so much of itself.
 const INCREASE: f64 = 0.05;
@@ -67,11 +67,19 @@ impl Default for TailSettings {
     }
 }
 
+/// One demand miss.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    at: Time,
+    seconds: f32,
+    /// What its file's rule gives it, or the default.
+    objective_seconds: f32,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Tail {
     settings: TailSettings,
-    /// When they came, and how long they took in seconds.
-    samples: VecDeque<(Time, f32)>,
+    samples: VecDeque<Sample>,
     next_look: Time,
     /// The part of its window that the background may use, [`SHARE_MIN`] to 1.
     pub(super) share: f64,
@@ -100,12 +108,13 @@ impl Tail {
         self.settings = settings;
     }
 
-    /// A demand miss was answered after so long.
-    pub(super) fn add(&mut self, now: Time, waited: Duration) {
+    /// A demand miss was answered after so long; `objective_seconds` is its file's.
+    pub(super) fn add(&mut self, now: Time, waited: Duration, objective_seconds: f64) {
         while self.samples.len() >= self.settings.samples_max {
             self.samples.pop_front();
         }
-        self.samples.push_back((now, waited.as_secs_f32()));
+        let (seconds, objective_seconds) = (waited.as_secs_f32(), objective_seconds as f32);
+        self.samples.push_back(Sample { at: now, seconds, objective_seconds });
     }
 
     /// Look, if it is time to. `best_median_seconds`: of the mirror with the least. Returns whether the share
@@ -116,12 +125,15 @@ impl Tail {
         }
         self.next_look = now + self.settings.period;
         self.forget(now);
-        self.objective_seconds = OBJECTIVE_SECONDS.max(OBJECTIVE_OF_BEST * best_median_seconds);
-        self.p99_seconds = self.p99();
+        let least = OBJECTIVE_OF_BEST * best_median_seconds;
+        self.objective_seconds = OBJECTIVE_SECONDS.max(least);
+        self.p99_seconds = self.p99(|sample| f64::from(sample.seconds));
+        // Each miss against its own objective: together as one, where all have the same.
+        let excess = self.p99(|sample| f64::from(sample.seconds) / f64::from(sample.objective_seconds).max(least));
         let before = self.share;
-        match self.p99_seconds {
-            Some(p99) if p99 > self.objective_seconds * self.settings.slack => self.cut(now),
-            Some(p99) if p99 > self.objective_seconds => {}
+        match excess {
+            Some(excess) if excess > self.settings.slack => self.cut(now),
+            Some(excess) if excess > 1.0 => {}
             _ => self.grow(now),
         }
         self.share != before
@@ -145,8 +157,8 @@ impl Tail {
     }
 
     fn forget(&mut self, now: Time) {
-        while let Some(&(at, _)) = self.samples.front() {
-            let age = now.since(at);
+        while let Some(sample) = self.samples.front() {
+            let age = now.since(sample.at);
             let enough = self.samples.len() > SAMPLES_WANTED;
             if age <= WINDOW || (!enough && age <= WINDOW_MAX) {
                 break;
@@ -155,11 +167,11 @@ impl Tail {
         }
     }
 
-    fn p99(&self) -> Option<f64> {
+    fn p99(&self, of: impl Fn(&Sample) -> f64) -> Option<f64> {
         if self.samples.len() < SAMPLES_MIN {
             return None;
         }
-        let values = self.samples.iter().map(|&(_, seconds)| f64::from(seconds)).collect();
+        let values = self.samples.iter().map(of).collect();
         TDigest::new_with_size(100).merge_unsorted(values).estimate_quantile(0.99)
     }
 }
@@ -175,7 +187,7 @@ mod tests {
         let mut shares = Vec::new();
         for at in 0..seconds * 200 {
             let now = Time(at * 5 * MS);
-            tail.add(now, Duration::from_secs_f64(waited_ms(tail.share, at) / 1e3));
+            tail.add(now, Duration::from_secs_f64(waited_ms(tail.share, at) / 1e3), OBJECTIVE_SECONDS);
             if now >= tail.next_look {
                 tail.look(now, 0.0);
                 shares.push(tail.share);
@@ -209,15 +221,30 @@ mod tests {
     #[test]
     fn twice_the_best_median_is_the_objective_where_that_is_more() {
         let mut tail = Tail::new(TailSettings::default());
-        (0..30).for_each(|at| tail.add(Time(at), Duration::from_millis(300)));
+        (0..30).for_each(|at| tail.add(Time(at), Duration::from_millis(300), OBJECTIVE_SECONDS));
         tail.look(Time(MS), 0.15);
         assert_eq!((tail.objective_seconds, tail.share), (0.3, 1.0));
     }
 
     #[test]
+    fn each_miss_counts_against_the_objective_of_its_own_file() {
+        for (objective_ms, waited_ms, cut) in [(500, 590, false), (500, 610, true), (50, 59, false), (50, 61, true)] {
+            let mut tail = Tail::new(TailSettings::default());
+            for at in 0..900 {
+                tail.add(Time(at), Duration::from_millis(100), OBJECTIVE_SECONDS);
+            }
+            for at in 900..1000 {
+                tail.add(Time(at), Duration::from_millis(waited_ms), objective_ms as f64 / 1e3);
+            }
+            tail.look(Time(MS), 0.0);
+            assert_eq!(tail.share < 1.0, cut, "{waited_ms} ms of {objective_ms}");
+        }
+    }
+
+    #[test]
     fn samples_are_bounded_in_time_and_number() {
         let mut tail = Tail::new(TailSettings::default());
-        (0..5000).for_each(|at| tail.add(Time(at * MS), Duration::from_millis(1)));
+        (0..5000).for_each(|at| tail.add(Time(at * MS), Duration::from_millis(1), OBJECTIVE_SECONDS));
         assert_eq!(tail.samples.len(), 1000);
         tail.forget(Time(9500 * MS));
         assert_eq!(tail.samples.len(), 500, "500 stay for up to 10 s");
@@ -228,7 +255,7 @@ mod tests {
     #[test]
     fn few_samples_throttle_nothing() {
         let mut tail = Tail::new(TailSettings::default());
-        (0..19).for_each(|at| tail.add(Time(at), Duration::from_secs(9)));
+        (0..19).for_each(|at| tail.add(Time(at), Duration::from_secs(9), OBJECTIVE_SECONDS));
         assert!(!tail.look(Time(MS), 0.0));
     }
 }

@@ -15,6 +15,8 @@ pub(super) struct Want {
     pub(super) pages: Pages,
     pub(super) class: Class,
     pub(super) reader: ReaderId,
+    /// A read waits for it, whatever its class: the memory for it is there.
+    pub(super) is_read: bool,
     /// When nobody waits any more: `patience` after it came, or after the last byte that came for it.
     expires: Time,
     patience: Duration,
@@ -32,7 +34,31 @@ impl Want {
     pub(super) fn new(now: Time, file: Inode, pages: Pages, class: Class, reader: ReaderId, deadline: Time) -> Want {
         let (from, done) = (pages.start, pages.start);
         let patience = deadline.since(now);
-        Want { file, pages, class, reader, expires: deadline, patience, since: now, in_order: false, from, done }
+        let is_read = class == Class::Demand;
+        Want {
+            file,
+            pages,
+            class,
+            reader,
+            is_read,
+            expires: deadline,
+            patience,
+            since: now,
+            in_order: false,
+            from,
+            done,
+        }
+    }
+
+    /// The same as demand, nothing of it looked for yet.
+    pub(super) fn into_demand(self) -> Want {
+        let start = self.pages.start;
+        Want { class: Class::Demand, from: start, done: start, ..self }
+    }
+
+    /// When nobody waits any more unless a byte comes.
+    pub(super) fn expires(&self) -> Time {
+        self.expires
     }
 }
 
@@ -81,6 +107,11 @@ impl Wants {
     /// Those of a class that may have queued pages, in order.
     pub(super) fn pending(&self, class: Class) -> impl Iterator<Item = Key> + '_ {
         self.pending.range((class, Time(0), 0)..=(class, Time::NEVER, u64::MAX)).copied()
+    }
+
+    /// Does a reader wait for it?
+    pub(super) fn is_read(&self, key: &Key) -> bool {
+        self.all.get(key).is_some_and(|want| want.is_read)
     }
 
     /// Is it among those that may have queued pages?

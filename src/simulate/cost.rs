@@ -6,7 +6,7 @@ use super::outcome::percentile;
 use super::table::{head, row};
 use crate::chunk::{Class, Inode, MirrorId, MirrorSet, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::Time;
-use crate::scheduler::{Action, Event, Scheduler, Settings, Strategy};
+use crate::scheduler::{Action, Event, FileRule, Scheduler, Settings, Strategy};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -53,7 +53,10 @@ impl Bench {
         }
         let size_bytes = FILE_PAGES * PAGE_BYTES;
         let mirrors = MirrorSet::first(mirrors);
-        scheduler.handle(now, Event::Opened { file: Inode(1), size_bytes, mirrors, held: Vec::new() });
+        scheduler.handle(
+            now,
+            Event::Opened { file: Inode(1), size_bytes, mirrors, held: Vec::new(), rule: FileRule::default() },
+        );
         Bench { scheduler, now, running: VecDeque::new(), next_page: 0 }
     }
 

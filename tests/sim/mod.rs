@@ -3,8 +3,10 @@
 //! Nothing here waits or reads a clock, so every figure that a test asserts is exact and the same on
 //! every machine.
 
+mod caps;
 mod hedging;
 mod history;
+mod policies;
 mod properties;
 mod scenarios;
 mod storm;

@@ -69,14 +69,15 @@ fn mount_text(report: &StatusReport) -> String {
     for job in &report.jobs {
         let progress = &job.progress;
         lines.push(format!(
-            "job {}    {}: {} of {} files, {} of {}, {} failed",
+            "job {}    {}: {} of {} files, {} of {}, {} failed{}",
             job.job,
             plain(&job.state),
             progress.files_done,
             progress.files_total,
             bytes(progress.bytes_done),
             bytes(progress.bytes_total),
-            progress.files_failed
+            progress.files_failed,
+            plain(&progress.waiting_text())
         ));
     }
     format!("{}\n\n{}{}", lines.join("\n"), mirrors_text(&report.mirrors), remarks_text(report.mirrors.iter()))

@@ -118,10 +118,12 @@ pub enum Term {
     Weight,
     /// Its place in the row or the lot, or that it is past the deadline.
     Turn,
+    /// Its tier is higher than that of one who may be asked.
+    Tier,
 }
 
 /// How many terms there are.
-pub const TERMS: usize = 8;
+pub const TERMS: usize = 9;
 
 impl Term {
     /// All, in the order of [`Score::terms`].
@@ -134,6 +136,7 @@ impl Term {
         Term::Doubt,
         Term::Weight,
         Term::Turn,
+        Term::Tier,
     ];
 
     /// Its name in tables and in `--json`.
@@ -147,6 +150,7 @@ impl Term {
             Term::Doubt => "doubt",
             Term::Weight => "weight",
             Term::Turn => "turn",
+            Term::Tier => "tier",
         }
     }
 }
@@ -164,7 +168,7 @@ impl Score {
         self.terms.iter().sum()
     }
 
-    fn with(mut self, term: Term, value: f64) -> Score {
+    pub(super) fn with(mut self, term: Term, value: f64) -> Score {
         self.terms[term as usize] = value as f32;
         self
     }
