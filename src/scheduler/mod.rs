@@ -55,7 +55,7 @@ pub use breaker::{BreakerState, Reason};
 pub use event::{Event, Failure};
 pub use mirror::Failures;
 pub use settings::{Settings, SettingsError};
-pub use snapshot::{HedgeCounts, MirrorSnapshot, Snapshot};
+pub use snapshot::{HedgeCounts, Live, MirrorSnapshot, Snapshot};
 pub use strategy::Strategy;
 pub use tail::TailSettings;
 pub use weight::Decay;
