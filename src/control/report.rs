@@ -48,12 +48,28 @@ pub struct StatusReport {
     pub disk_state: String,
     /// How long the oldest read or lookup that waits has waited, in milliseconds; none where none waits.
     pub oldest_operation_ms: Option<u64>,
+    /// From the arrival of a waiting read's last page to its answer; none before the first.
+    pub handoff: Option<HandoffReport>,
     /// Every mirror, in the order given.
     pub mirrors: Vec<MirrorReport>,
     /// Prefetch jobs, running ones and the last few that ended.
     pub jobs: Vec<JobReport>,
     /// Every counter and gauge by its name.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// How long waiting reads wait for us once their bytes are here.
+#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[serde(default)]
+pub struct HandoffReport {
+    /// Reads that waited and were answered.
+    pub count: u64,
+    /// Half of them took at most so long, in microseconds.
+    pub median_us: f64,
+    /// 99 of 100 took at most so long.
+    pub p99_us: f64,
+    /// The longest.
+    pub longest_us: f64,
 }
 
 /// One mirror in `status`.
@@ -77,6 +93,12 @@ pub struct MirrorReport {
     pub time_to_first_byte_ms: Option<f64>,
     /// Bytes asked of it that have not come yet.
     pub in_flight_bytes: u64,
+    /// Requests on their way.
+    pub in_flight_fetches: u64,
+    /// How overloaded it is, 0 to 1.
+    pub load: f64,
+    /// Its live weight, 0.1 to 1; 0 before it is known.
+    pub weight: f64,
     /// Failures since the mount.
     pub failures: u64,
     /// The last one, in words.
@@ -124,20 +146,14 @@ pub struct MirrorDetail {
     pub status: MirrorReport,
     /// Its part of all body bytes since the mount, 0 to 1; none before the first byte.
     pub bytes_share: Option<f64>,
-    /// Requests on their way.
-    pub in_flight_fetches: u64,
     /// What it may have in flight for the background, in bytes.
     pub window_bytes: u64,
     /// Background fetches that it may have at a time.
     pub connections: u64,
     /// It serves ranges, as far as is known.
     pub ranges: bool,
-    /// Its live weight, 0.1 to 1.
-    pub weight: f64,
     /// How its weight decays with load: `none`, `mild`, `standard` or `aggressive`.
     pub decay: String,
-    /// How overloaded it is, 0 to 1.
-    pub load: f64,
     /// The part of its fetches that came to nothing of late, 0 to 1.
     pub trouble: f64,
     /// How far its latency is from its own baseline; none until 500 samples of each are known.

@@ -182,8 +182,9 @@ impl Engine {
             tracing::info!(%before, now = %strategy, "the strategy was switched");
         }
         let mirrors = scheduler.mirrors.iter().enumerate();
-        let mirrors =
-            mirrors.map(|(at, seen)| (self.mirror_report(MirrorId(at as u16), Some(seen)), seen.clone())).collect();
+        let mirrors = mirrors
+            .map(|(at, seen)| (self.mirror_report(MirrorId(at as u16), Some(seen.live())), seen.clone()))
+            .collect();
         Ok(Mirrors { mirrors, scheduler, strategy_before: switch.map(|_| before) })
     }
 

@@ -155,7 +155,7 @@ impl Engine {
 
     /// Close a handle.
     pub fn close(&self, handle: &Handle) {
-        handle.close(&self.plane.readers, &self.plane.inbox);
+        handle.close(&self.plane.inbox);
         self.plane.metrics.open_handles.sub(1);
         close_file(&self.plane, &handle.file);
     }

@@ -160,6 +160,12 @@ impl Opened {
         self.files.lock().get(&inode).cloned()
     }
 
+    /// What the driver may hold, held. For tests of those who need nothing of it.
+    #[cfg(test)]
+    pub fn hold_lock(&self) -> impl Sized {
+        self.files.lock()
+    }
+
     /// All of them.
     pub fn all(&self) -> Vec<Arc<OpenFile>> {
         self.files.lock().values().cloned().collect()

@@ -4,9 +4,11 @@ use crate::chunk::{Class, MirrorId, PAGE_BYTES};
 use crate::clock::{self, Time};
 use crate::control::protocol::PathText;
 use crate::control::report::{AboutReport, DecisionReport, Dissenter, ExplainReport, FileReport};
-use crate::control::report::{MirrorDetail, MirrorReport, MirrorsReport, RatedReport, StatusReport, SupposedReport};
+use crate::control::report::{
+    HandoffReport, MirrorDetail, MirrorReport, MirrorsReport, RatedReport, StatusReport, SupposedReport,
+};
 use crate::fetch::asking::{About, Explained, Explanation, Mirrors};
-use crate::fetch::report;
+use crate::fetch::{self, report};
 use crate::scheduler::explain::{Cause, Rated};
 use crate::scheduler::strategy::Term;
 use crate::scheduler::{Failures, MirrorSnapshot, Strategy, Supposition};
@@ -43,9 +45,20 @@ pub fn status(seen: report::Report) -> StatusReport {
         disk_limit: seen.disk_limit,
         disk_state: disk_state.into(),
         oldest_operation_ms: seen.oldest_read.map(|age| age.as_millis() as u64),
+        handoff: seen.handoff.map(handoff),
         mirrors: seen.mirrors.into_iter().map(mirror).collect(),
         counters: seen.counters.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
         ..StatusReport::default()
+    }
+}
+
+fn handoff(seen: fetch::handoff::HandoffReport) -> HandoffReport {
+    let micros = |length: Duration| length.as_secs_f64() * 1e6;
+    HandoffReport {
+        count: seen.count,
+        median_us: micros(seen.median),
+        p99_us: micros(seen.p99),
+        longest_us: micros(seen.longest),
     }
 }
 
@@ -60,6 +73,9 @@ fn mirror(seen: report::MirrorReport) -> MirrorReport {
         throughput_bytes_per_second: seen.bytes_per_second,
         time_to_first_byte_ms: seen.first_byte.map(|length| length.as_secs_f64() * 1e3),
         in_flight_bytes: seen.in_flight_bytes,
+        in_flight_fetches: seen.in_flight_fetches,
+        load: seen.load,
+        weight: seen.weight,
         failures: seen.failures,
         last_failure: seen.last_failure,
         lies: seen.lies,
@@ -102,13 +118,10 @@ pub fn mirrors(seen: Mirrors) -> MirrorsReport {
 fn detail(report: report::MirrorReport, seen: &MirrorSnapshot, sum_bytes: u64) -> MirrorDetail {
     MirrorDetail {
         bytes_share: (sum_bytes > 0).then(|| report.fetched_bytes as f64 / sum_bytes as f64),
-        in_flight_fetches: seen.in_flight_fetches as u64,
         window_bytes: seen.window_bytes,
         connections: seen.connections as u64,
         ranges: seen.ranges,
-        weight: seen.weight,
         decay: seen.decay.name().into(),
-        load: seen.load,
         trouble: seen.trouble,
         stability_index: seen.stability_index,
         failures_by_kind: by_kind(&seen.failures),

@@ -96,6 +96,11 @@ impl Fetches {
         FetchId(self.next)
     }
 
+    /// The last one that was given, and so how many there were.
+    pub(super) fn made(&self) -> u64 {
+        self.next
+    }
+
     /// The live fetches of a file.
     pub(super) fn of_file(&self, file: Inode) -> impl Iterator<Item = (FetchId, &Fetch)> {
         let live = self.all.iter().filter(move |(_, fetch)| !fetch.cancelled && fetch.file == file);

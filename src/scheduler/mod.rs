@@ -66,7 +66,7 @@ pub use history::{Aged, FirstByte, History, Supposition};
 pub use mirror::Failures;
 pub use rule::FileRule;
 pub use settings::{Settings, SettingsError};
-pub use snapshot::{HedgeCounts, MirrorSnapshot, Snapshot};
+pub use snapshot::{HedgeCounts, Live, MirrorSnapshot, Snapshot};
 pub use strategy::Strategy;
 pub use tail::TailSettings;
 pub use tier::TIER_MAX;

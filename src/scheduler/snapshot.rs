@@ -55,6 +55,49 @@ pub struct MirrorSnapshot {
     pub stability_index: Option<f64>,
 }
 
+/// What is published of a mirror for everybody to read, and changes with its fetches.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Live {
+    /// Its breaker.
+    pub state: BreakerState,
+    /// Why it is not closed.
+    pub reason: Option<Reason>,
+    /// When it is tried again, where it is not asked now.
+    pub next_try: Option<Time>,
+    /// What its fetches have still to bring, in bytes.
+    pub in_flight_bytes: u64,
+    /// How many fetches that is.
+    pub in_flight_fetches: usize,
+    /// How overloaded it is, 0 to 1.
+    pub load: f64,
+    /// Its live weight, 0.1 to 1.
+    pub weight: f64,
+    /// While it was busy; nothing where too little came to know.
+    pub bytes_per_second: Option<f64>,
+    /// From request to first byte.
+    pub time_to_first_byte: Option<Duration>,
+    /// How often its bytes stopped coming.
+    pub stalled: u64,
+}
+
+impl MirrorSnapshot {
+    /// The part that is published.
+    pub fn live(&self) -> Live {
+        Live {
+            state: self.state,
+            reason: self.reason,
+            next_try: self.next_try,
+            in_flight_bytes: self.in_flight_bytes,
+            in_flight_fetches: self.in_flight_fetches,
+            load: self.load,
+            weight: self.weight,
+            bytes_per_second: self.throughput_bytes_per_second,
+            time_to_first_byte: self.time_to_first_byte,
+            stalled: self.failures.stalled,
+        }
+    }
+}
+
 /// The whole, at a moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
@@ -134,6 +177,22 @@ impl Scheduler {
             demand_objective: Duration::from_secs_f64(self.tail.objective_seconds),
             background_share: self.tail.share,
         }
+    }
+
+    /// Bytes that a mirror has still to bring, and in how many fetches; none of a mirror that is not there.
+    pub fn in_flight(&self, mirror: MirrorId) -> Option<(u64, usize)> {
+        self.mirrors.get(usize::from(mirror.0)).map(|mirror| (mirror.remaining_bytes, mirror.fetches))
+    }
+
+    /// What everybody may read of a mirror. Costs no walk.
+    pub fn live(&self, now: Time, mirror: MirrorId) -> Option<Live> {
+        let seen = self.mirrors.get(usize::from(mirror.0))?;
+        Some(self.mirror_snapshot(now, mirror, seen).live())
+    }
+
+    /// Fetches so far. The next one has the id after it.
+    pub fn fetches_made(&self) -> u64 {
+        self.fetches.made()
     }
 
     fn mirror_snapshot(&self, now: Time, id: MirrorId, mirror: &super::mirror::Mirror) -> MirrorSnapshot {

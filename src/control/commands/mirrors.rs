@@ -64,7 +64,7 @@ fn traffic_text(mirrors: &[MirrorDetail]) -> String {
                 mirror.bytes_share.map_or("-".to_owned(), percent),
                 bytes(status.in_flight_bytes),
                 bytes(mirror.window_bytes),
-                mirror.in_flight_fetches.to_string(),
+                status.in_flight_fetches.to_string(),
                 mirror.connections.to_string(),
             ]
         })
@@ -112,9 +112,9 @@ fn judgement_text(mirrors: &[MirrorDetail]) -> String {
             let kinds: Vec<String> = kinds.map(|(kind, count)| format!("{count} {}", plain(kind))).collect();
             [
                 plain(&mirror.status.url),
-                format!("{:.2}", mirror.weight),
+                format!("{:.2}", mirror.status.weight),
                 plain(&mirror.decay),
-                percent(mirror.load),
+                percent(mirror.status.load),
                 percent(mirror.trouble),
                 mirror.stability_index.map_or("-".to_owned(), |index| format!("{index:.3}")),
                 if kinds.is_empty() { "none".to_owned() } else { kinds.join(", ") },
@@ -160,15 +160,15 @@ mod tests {
                 throughput_bytes_per_second: 1_048_576.0,
                 time_to_first_byte_ms: Some(2.44),
                 in_flight_bytes: 1 << 20,
+                in_flight_fetches: 3,
+                load: 0.9,
+                weight: 0.5,
                 ..MirrorReport::default()
             },
             bytes_share: Some(0.75),
-            in_flight_fetches: 3,
             window_bytes: 2 << 20,
             connections: 2,
-            weight: 0.5,
             decay: "standard".into(),
-            load: 0.9,
             stability_index: Some(0.1234),
             ..MirrorDetail::default()
         };
