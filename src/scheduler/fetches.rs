@@ -1,6 +1,6 @@
 //! The record of one fetch: which pages it owns, what came, and when it last gave a sign of life.
 
-use super::meter::Meter;
+use super::sampling::Progress;
 use crate::chunk::{Class, FetchId, Inode, MirrorId, Pages};
 use crate::clock::Time;
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ pub(super) struct Fetch {
     pub(super) total_bytes: u64,
     pub(super) arrived_bytes: u64,
     /// Its own rate, which beside others is a share of the mirror's.
-    pub(super) meter: Meter,
+    pub(super) progress: Progress,
     pub(super) started_at: Time,
     pub(super) sign_at: Time,
     /// A reader waits for some of it.
@@ -94,6 +94,11 @@ impl Fetches {
         FetchId(self.next)
     }
 
+    /// How many were started so far.
+    pub(super) fn started(&self) -> u64 {
+        self.next
+    }
+
     /// The live fetches of a file.
     pub(super) fn of_file(&self, file: Inode) -> impl Iterator<Item = (FetchId, &Fetch)> {
         let live = self.all.iter().filter(move |(_, fetch)| !fetch.cancelled && fetch.file == file);
@@ -118,7 +123,7 @@ mod tests {
             length_bytes: 10,
             total_bytes: 12,
             arrived_bytes: 0,
-            meter: Meter::new(1.0),
+            progress: Progress::new(1.0),
             started_at: Time(0),
             sign_at: Time(0),
             waited: false,

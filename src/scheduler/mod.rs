@@ -9,10 +9,12 @@
 //! | `event` `action` | the seam |
 //! | `table` `files` | each page's state; what is known of a file |
 //! | `wants` `streak` `readahead` | who wants what, who reads in order, and what readers will want soon |
-//! | `meter` `mirror` `breaker` `connections` | what is known of a mirror, whether it is asked, and how many fetches at a time |
+//! | `sampling` `window` `average` `meter` | how often progress is sampled, what came of late, and the rate that comes of it |
+//! | `probing` | a byte from those who have nothing to do |
+//! | `mirror` `breaker` `connections` | what is known of a mirror, whether it is asked, and how many fetches at a time |
 //! | `strategy` `pick` `plan` | the strategies; who may be asked and what is known of each; what to start now |
-//! | `weight` `trouble` `drift` | how load and failures count against a mirror; is it still what it was |
-//! | `tail` `hedge` | when the background yields to demand; a second fetch for a late one |
+//! | `weight` `trouble` `stability` `drift` | how load and failures count against a mirror; is it still what it was |
+//! | `distribution` `tail` `hedge` | latencies of late; when the background yields to demand; a second fetch for a late one |
 //! | `explain` `origins` | why it was decided so; who brought which pages |
 //! | `fetches` `arrive` | what is in flight, and what comes of it |
 //! | `stall` `failing` | silence, lateness, failures, being offline |
@@ -23,8 +25,10 @@
 
 pub mod action;
 mod arrive;
+mod average;
 mod breaker;
 mod connections;
+mod distribution;
 mod drift;
 pub mod event;
 pub mod explain;
@@ -38,9 +42,12 @@ mod mirror;
 pub mod origins;
 mod pick;
 mod plan;
+mod probing;
 mod readahead;
+mod sampling;
 mod settings;
 mod snapshot;
+mod stability;
 mod stall;
 pub mod strategy;
 pub mod streak;
@@ -49,13 +56,14 @@ mod tail;
 mod trouble;
 mod wants;
 mod weight;
+mod window;
 
 pub use action::{Action, Hopeless};
 pub use breaker::{BreakerState, Reason};
 pub use event::{Event, Failure};
 pub use mirror::Failures;
 pub use settings::{Settings, SettingsError};
-pub use snapshot::{HedgeCounts, MirrorSnapshot, Snapshot};
+pub use snapshot::{ConnectionStability, HedgeCounts, Learned, MirrorSnapshot, Snapshot};
 pub use strategy::Strategy;
 pub use tail::TailSettings;
 pub use weight::Decay;
@@ -68,6 +76,7 @@ use files::File;
 use hedge::Hedges;
 use mirror::Mirror;
 use origins::{Origin, Origins};
+use probing::Probing;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use readahead::Stream;
@@ -113,6 +122,7 @@ pub struct Scheduler {
     lot: f64,
     tail: Tail,
     hedges: Hedges,
+    probing: Probing,
     /// When the first fetch is late enough for a hedge.
     hedge_due: Option<Time>,
     /// The largest weight that configuration gives a mirror.
@@ -160,6 +170,7 @@ impl Scheduler {
             origins: Origins::new(),
             lot: 0.5,
             hedges: Hedges::new(),
+            probing: Probing::new(now),
             hedge_due: None,
             base_weight_max: 1.0,
             rotation,
@@ -231,6 +242,7 @@ impl Scheduler {
         at(self.background_paused_until);
         at(self.rest_due);
         at(self.hedge_due);
+        at(self.probing.due);
         if self.fetches.live > 0 {
             at(Some(self.next_tick));
         }

@@ -7,11 +7,10 @@
 //! Additive increase and multiplicative decrease, with a memory: the share at which it last went wrong is not
 //! tried again for a minute. Plain AIMD would go to and fro for ever; this settles.
 
+use super::distribution::{Bounds, Distribution};
 use super::settings::SettingsError;
 use crate::clock::Time;
-use std::collections::VecDeque;
 use std::time::Duration;
-use tdigest::TDigest;
 
 /// Samples older than this go …
 const WINDOW: Duration = Duration::from_secs(5);
@@ -70,8 +69,8 @@ impl Default for TailSettings {
 #[derive(Clone, Debug)]
 pub(super) struct Tail {
     settings: TailSettings,
-    /// When they came, and how long they took in seconds.
-    samples: VecDeque<(Time, f32)>,
+    /// How long the misses took.
+    samples: Distribution,
     next_look: Time,
     /// The part of its window that the background may use, [`SHARE_MIN`] to 1.
     pub(super) share: f64,
@@ -86,7 +85,7 @@ impl Tail {
     pub(super) fn new(settings: TailSettings) -> Tail {
         Tail {
             settings,
-            samples: VecDeque::new(),
+            samples: Distribution::new(bounds(&settings)),
             next_look: Time(0),
             share: 1.0,
             ceiling: 1.0,
@@ -98,14 +97,12 @@ impl Tail {
 
     pub(super) fn set(&mut self, settings: TailSettings) {
         self.settings = settings;
+        self.samples.bounds = bounds(&settings);
     }
 
     /// A demand miss was answered after so long.
     pub(super) fn add(&mut self, now: Time, waited: Duration) {
-        while self.samples.len() >= self.settings.samples_max {
-            self.samples.pop_front();
-        }
-        self.samples.push_back((now, waited.as_secs_f32()));
+        self.samples.add(now, waited.as_secs_f64());
     }
 
     /// Look, if it is time to. `best_median_seconds`: of the mirror with the least. Returns whether the share
@@ -115,9 +112,10 @@ impl Tail {
             return false;
         }
         self.next_look = now + self.settings.period;
-        self.forget(now);
+        self.samples.forget(now);
         self.objective_seconds = OBJECTIVE_SECONDS.max(OBJECTIVE_OF_BEST * best_median_seconds);
-        self.p99_seconds = self.p99();
+        let enough = self.samples.len() >= SAMPLES_MIN;
+        self.p99_seconds = self.samples.quantiles().filter(|_| enough).map(|(_, p99)| p99);
         let before = self.share;
         match self.p99_seconds {
             Some(p99) if p99 > self.objective_seconds * self.settings.slack => self.cut(now),
@@ -143,25 +141,10 @@ impl Tail {
         let most = if self.ceiling < 1.0 { (self.ceiling * BELOW_CEILING).max(SHARE_MIN) } else { 1.0 };
         self.share = (self.share + INCREASE).min(most).max(self.share.min(most));
     }
+}
 
-    fn forget(&mut self, now: Time) {
-        while let Some(&(at, _)) = self.samples.front() {
-            let age = now.since(at);
-            let enough = self.samples.len() > SAMPLES_WANTED;
-            if age <= WINDOW || (!enough && age <= WINDOW_MAX) {
-                break;
-            }
-            self.samples.pop_front();
-        }
-    }
-
-    fn p99(&self) -> Option<f64> {
-        if self.samples.len() < SAMPLES_MIN {
-            return None;
-        }
-        let values = self.samples.iter().map(|&(_, seconds)| f64::from(seconds)).collect();
-        TDigest::new_with_size(100).merge_unsorted(values).estimate_quantile(0.99)
-    }
+fn bounds(settings: &TailSettings) -> Bounds {
+    Bounds { length: WINDOW, wanted: SAMPLES_WANTED, length_max: WINDOW_MAX, count_max: settings.samples_max }
 }
 
 #[cfg(test)]
@@ -219,10 +202,10 @@ mod tests {
         let mut tail = Tail::new(TailSettings::default());
         (0..5000).for_each(|at| tail.add(Time(at * MS), Duration::from_millis(1)));
         assert_eq!(tail.samples.len(), 1000);
-        tail.forget(Time(9500 * MS));
+        tail.samples.forget(Time(9500 * MS));
         assert_eq!(tail.samples.len(), 500, "500 stay for up to 10 s");
-        tail.forget(Time(15_100 * MS));
-        assert!(tail.samples.is_empty());
+        tail.samples.forget(Time(15_100 * MS));
+        assert_eq!(tail.samples.len(), 0);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! every machine.
 
 mod hedging;
+mod measuring;
 mod properties;
 mod scenarios;
 mod storm;
