@@ -208,8 +208,11 @@ impl Mirror {
     /// A probe was answered, or was not: it says how long a first byte takes and whether it lives, and nothing of its
     /// rate. Returns the index of drift where the mirror is another one than before.
     pub(super) fn learn_from_probe(&mut self, now: Time, result: Result<Duration, Failure>) -> Option<f64> {
-        if result != Err(Failure::Cancelled) {
-            self.stability.ended(now, result.is_ok());
+        match result {
+            Err(Failure::Cancelled) => {}
+            // One that says no answers all the same: what a probe asks for need not be there.
+            Err(Failure::Unreachable | Failure::Throttled { .. }) => self.stability.ended(now, false),
+            _ => self.stability.ended(now, true),
         }
         let first_byte = result.ok()?.as_secs_f64();
         self.first_bytes.add(now, first_byte);

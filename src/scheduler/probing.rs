@@ -114,11 +114,11 @@ impl Scheduler {
     }
 }
 
-/// It is in use, and had nothing to do for longer than the window.
+/// It is in use, and had nothing to do for longer than the window. Where there are no ranges, a byte would be a file.
 fn may_be_probed(mirror: &Mirror, now: Time) -> bool {
     let breaker = &mirror.breaker;
     let in_use = breaker.state == BreakerState::Closed && breaker.usable(now) && breaker.probe_at.is_none();
-    in_use && mirror.fetches == 0 && now.since(heard_at(mirror)) > window::PERIOD
+    in_use && mirror.ranges && mirror.fetches == 0 && now.since(heard_at(mirror)) > window::PERIOD
 }
 
 /// When it last gave a byte or an answer, or was asked for one by a probe.

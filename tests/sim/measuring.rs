@@ -175,6 +175,16 @@ fn a_mirror_that_refuses_probes_is_known_to_be_down_before_it_is_wanted() {
 }
 
 #[test]
+fn one_that_serves_whole_files_only_is_not_asked_for_a_byte() {
+    let mut idle = Idle::new(2);
+    idle.scheduler.set_ranges(MirrorId(1), false);
+    idle.requests(500);
+    idle.want();
+    idle.pass(2000);
+    assert_eq!(idle.probes, []);
+}
+
+#[test]
 fn probes_teach_latency_and_not_the_rate() {
     let mut idle = Idle::new(2);
     idle.requests(500);
