@@ -99,7 +99,7 @@ fn row(what: &str, sorted: &[f64]) {
 }
 
 fn file(inode: Inode) -> Arc<OpenFile> {
-    let opening = Opening { inode, path: b"a".to_vec(), size_bytes: POOL_BYTES, disk: None };
+    let opening = Opening { inode, path: b"a".to_vec(), size_bytes: POOL_BYTES, disk: None, rule: Default::default() };
     Opened::default().open(opening).0
 }
 

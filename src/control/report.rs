@@ -121,6 +121,12 @@ pub struct MirrorsReport {
     pub strategy_before: Option<String>,
     /// Decisions since the mount.
     pub decisions: u64,
+    /// Requests for data since the mount.
+    pub requests: u64,
+    /// Requests for one byte, to see whether a mirror lives and how far it is.
+    pub probes: u64,
+    /// Those of them to mirrors that had nothing to do while somebody read.
+    pub light_probes: u64,
     /// Late demand fetches that were sent to a second mirror.
     pub hedges_issued: u64,
     /// Those where the second was first.
@@ -156,6 +162,30 @@ pub struct MirrorDetail {
     pub decay: String,
     /// The part of its fetches that came to nothing of late, 0 to 1.
     pub trouble: f64,
+    /// The median of its times to first byte of late, in milliseconds; none before the first.
+    pub time_to_first_byte_p50_ms: Option<f64>,
+    /// Their P99.
+    pub time_to_first_byte_p99_ms: Option<f64>,
+    /// Round-trip jitter as in RFC 3550, in milliseconds; none before the second answer.
+    pub jitter_ms: Option<f64>,
+    /// Jitter is so high that the rate is a moving average.
+    pub throughput_averaged: bool,
+    /// The part of its rate that it lost from one half of the last 200 ms to the other, 0 to 1.
+    pub throughput_decay: f64,
+    /// The part of its last 64 answers that were errors, 0 to 1; none before the first.
+    pub error_rate: Option<f64>,
+    /// Answers that broke off in their body.
+    pub resets: u64,
+    /// Answers that fell silent.
+    pub stalls: u64,
+    /// Times that it answered again after one of these.
+    pub reconnects: u64,
+    /// How long ago its time to first byte was last learned, in seconds; none where it never was.
+    pub first_byte_learned_ago_s: Option<f64>,
+    /// The same of its rate.
+    pub throughput_learned_ago_s: Option<f64>,
+    /// The same of its error rate.
+    pub errors_learned_ago_s: Option<f64>,
     /// How far its latency is from its own baseline; none until 500 samples of each are known.
     pub stability_index: Option<f64>,
     /// Failures since the mount, by kind.

@@ -59,7 +59,10 @@ mod tests {
         assert_eq!(published.live(MirrorId(0)), scheduler.live(now, MirrorId(0)));
         assert_eq!((published.in_flight(MirrorId(0)), published.next_fetch()), ((0, 0), FetchId(1)));
         let mirrors = MirrorSet::from_iter([MirrorId(0)]);
-        scheduler.handle(now, Event::Opened { file, size_bytes: 1 << 20, mirrors, held: Vec::new() });
+        scheduler.handle(
+            now,
+            Event::Opened { file, size_bytes: 1 << 20, mirrors, held: Vec::new(), rule: Default::default() },
+        );
         let (class, reader, deadline) = (Class::Demand, ReaderId(0), now + Duration::from_secs(9));
         scheduler.handle(now, Event::Wanted { file, pages, class, reader, deadline });
         let Some(Action::Start { fetch, pages, .. }) = scheduler.poll_action(now) else { panic!("it is wanted") };

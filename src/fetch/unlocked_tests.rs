@@ -23,7 +23,15 @@ fn engine() -> Arc<Engine> {
     let metrics = Arc::new(Metrics::default());
     let pool = Pool::new(8 << 20, metrics.clone()).unwrap();
     let (sources, index_sources) = Default::default();
-    let parts = Parts { settings: Settings::default(), metrics, pool, disk: None, sources, index_sources };
+    let parts = Parts {
+        settings: Settings::default(),
+        metrics,
+        pool,
+        disk: None,
+        sources,
+        index_sources,
+        rules: Default::default(),
+    };
     let namespace = Namespace::new(namespace::Settings::default(), Vec::new());
     let scheduler = Scheduler::new(scheduler::Settings::default(), 0, 1, now());
     Engine::start(parts, namespace, scheduler).unwrap()
@@ -31,7 +39,13 @@ fn engine() -> Arc<Engine> {
 
 /// An open file, all of it in memory: its page `n` is full of `n`.
 fn held(engine: &Engine, inode: Inode) -> Arc<Handle> {
-    let opening = Opening { inode, path: vec![b'a'; inode.0 as usize], size_bytes: SIZE_BYTES, disk: None };
+    let opening = Opening {
+        inode,
+        path: vec![b'a'; inode.0 as usize],
+        size_bytes: SIZE_BYTES,
+        disk: None,
+        rule: Default::default(),
+    };
     let pages = Pages::of_file(SIZE_BYTES);
     let memory = engine.plane.pool.reserve(inode, pages, Class::Demand, true).unwrap();
     let body: Vec<u8> = pages.iter().flat_map(|page| [page as u8; 4096]).collect();

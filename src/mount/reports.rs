@@ -11,7 +11,7 @@ use crate::fetch::asking::{About, Explained, Explanation, Mirrors};
 use crate::fetch::{self, report};
 use crate::scheduler::explain::{Cause, Rated};
 use crate::scheduler::strategy::Term;
-use crate::scheduler::{Failures, MirrorSnapshot, Strategy, Supposition};
+use crate::scheduler::{ConnectionStability, Failures, MirrorSnapshot, Strategy, Supposition};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -99,23 +99,29 @@ pub fn file(path: &[u8], seen: report::FileReport) -> FileReport {
 /// `mirrors`.
 pub fn mirrors(seen: Mirrors) -> MirrorsReport {
     let Mirrors { mirrors, scheduler, strategy_before } = seen;
+    let at = clock::now();
     let sum_bytes: u64 = mirrors.iter().map(|(report, _)| report.fetched_bytes).sum();
     MirrorsReport {
         strategy: scheduler.strategy.name().into(),
         strategy_before: strategy_before.map(|strategy| strategy.name().into()),
         decisions: scheduler.decisions,
+        requests: scheduler.requests,
+        probes: scheduler.probes,
+        light_probes: scheduler.light_probes,
         hedges_issued: scheduler.hedges.issued,
         hedges_won: scheduler.hedges.won,
         hedges_wasted_bytes: scheduler.hedges.wasted_bytes,
         demand_p99_ms: scheduler.demand_p99.map(millis),
         demand_objective_ms: millis(scheduler.demand_objective),
         background_share: scheduler.background_share,
-        mirrors: mirrors.into_iter().map(|(report, seen)| detail(report, &seen, sum_bytes)).collect(),
+        mirrors: mirrors.into_iter().map(|(report, seen)| detail(report, &seen, sum_bytes, at)).collect(),
         ..MirrorsReport::default()
     }
 }
 
-fn detail(report: report::MirrorReport, seen: &MirrorSnapshot, sum_bytes: u64) -> MirrorDetail {
+fn detail(report: report::MirrorReport, seen: &MirrorSnapshot, sum_bytes: u64, at: Time) -> MirrorDetail {
+    let ago_s = |learned: Option<Time>| learned.map(|learned| at.seconds_since(learned));
+    let ConnectionStability { resets, stalls, reconnects } = seen.connection_stability;
     MirrorDetail {
         bytes_share: (sum_bytes > 0).then(|| report.fetched_bytes as f64 / sum_bytes as f64),
         window_bytes: seen.window_bytes,
@@ -123,6 +129,18 @@ fn detail(report: report::MirrorReport, seen: &MirrorSnapshot, sum_bytes: u64) -
         ranges: seen.ranges,
         decay: seen.decay.name().into(),
         trouble: seen.trouble,
+        time_to_first_byte_p50_ms: seen.first_byte_quantiles.map(|(p50, _)| millis(p50)),
+        time_to_first_byte_p99_ms: seen.first_byte_quantiles.map(|(_, p99)| millis(p99)),
+        jitter_ms: seen.jitter.map(millis),
+        throughput_averaged: seen.rate_is_filtered,
+        throughput_decay: seen.throughput_decay,
+        error_rate: seen.error_rate,
+        resets,
+        stalls,
+        reconnects,
+        first_byte_learned_ago_s: ago_s(seen.learned.first_byte),
+        throughput_learned_ago_s: ago_s(seen.learned.throughput),
+        errors_learned_ago_s: ago_s(seen.learned.outcome),
         stability_index: seen.stability_index,
         failures_by_kind: by_kind(&seen.failures),
         supposed: seen.supposed.as_ref().map(supposed),

@@ -1,13 +1,15 @@
 //! The life of a fetch: launched, connected, first byte, bytes, pages, ended.
 
 use super::fetches::{Fetch, Phase};
-use super::meter::{Latency, Meter};
+use super::meter::Latency;
 use super::origins::Origin;
 use super::plan::Decision;
+use super::sampling::Progress;
 use super::table::State;
 use super::{Action, Failure, Scheduler, TICK};
 use crate::chunk::{Class, FetchId, MirrorId, Pages};
 use crate::clock::Time;
+use std::time::Duration;
 
 impl Scheduler {
     /// Its pages are in flight already; count it in.
@@ -18,7 +20,7 @@ impl Scheduler {
         let length_bytes = pages.len_bytes(size_bytes);
         let waited = class == Class::Demand || owned.iter().any(|&run| self.wants.waited(file, run));
         let mirror = &mut self.mirrors[usize::from(id.0)];
-        let meter = Meter::of_fetch(mirror.fetch_rate(now) / (mirror.fetches + 1) as f64);
+        let progress = Progress::new(mirror.fetch_rate(now) / (mirror.fetches + 1) as f64);
         let queued_bytes = mirror.remaining_bytes;
         let queued = queued_bytes > 0;
         mirror.fetches += 1;
@@ -30,6 +32,7 @@ impl Scheduler {
             self.next_tick = now + TICK;
         }
         self.fetches.live += 1;
+        self.probing.requested();
         let fetch = Fetch {
             mirror: id,
             file,
@@ -41,7 +44,7 @@ impl Scheduler {
             length_bytes,
             total_bytes: 0,
             arrived_bytes: 0,
-            meter,
+            progress,
             started_at: now,
             sign_at: now,
             waited,
@@ -90,39 +93,40 @@ impl Scheduler {
         };
         fetch.phase = Phase::Body;
         fetch.sign_at = now;
-        fetch.meter.start(now);
-        let (mirror, queued) = (usize::from(fetch.mirror.0), fetch.queued);
-        let mirror = &mut self.mirrors[mirror];
+        fetch.progress.start(now);
+        let (mirror_id, queued, started_at) = (fetch.mirror, fetch.queued, fetch.started_at);
+        let mirror = &mut self.mirrors[usize::from(mirror_id.0)];
         if let Some(at) = asked_at {
             mirror.latency.add(now, now.since(at), queued);
+            mirror.first_bytes.add(now, now.seconds_since(at));
         }
         // Behind our own bytes an answer says little of the mirror.
         let drifted = asked_at.filter(|_| !queued).and_then(|at| mirror.drift.add(now.seconds_since(at)));
         mirror.bodies += 1;
+        mirror.stability.answered();
         mirror.meter.start(now);
         mirror.sign_at = now;
         mirror.silent_files.clear();
         mirror.breaker.sign_of_life();
         if let Some(psi) = drifted {
-            self.on_drift(now, id, psi);
+            self.on_drift(now, mirror_id, now.since(started_at), psi);
         }
         self.on_life(now);
     }
 
     /// The mirror is not what it was: it is learned anew.
-    fn on_drift(&mut self, now: Time, id: FetchId, psi: f64) {
-        let Some(fetch) = self.fetches.all.get(&id) else { return };
-        let (mirror_id, first_byte) = (fetch.mirror, now.since(fetch.started_at));
-        let mirror = &mut self.mirrors[usize::from(mirror_id.0)];
+    pub(super) fn on_drift(&mut self, now: Time, id: MirrorId, first_byte: Duration, psi: f64) {
+        let Some(mirror) = self.mirror_mut(id) else { return };
         mirror.latency = Latency::default();
         mirror.latency.add(now, first_byte, false);
+        mirror.first_bytes.clear();
+        mirror.first_bytes.add(now, first_byte.as_secs_f64());
         mirror.trouble.forget();
         if mirror.breaker.probe_at.is_none() {
-            mirror.breaker.probe_at = Some(now);
-            self.out.push_back(Action::Probe { mirror: mirror_id });
+            self.send_probe(now, id);
         }
         let what = format!("answers otherwise than it did (stability index {psi:.2}): it is learned anew");
-        self.alert(Some(mirror_id), None, what);
+        self.alert(Some(id), None, what);
     }
 
     pub(super) fn on_progress(&mut self, now: Time, id: FetchId, total_bytes: u64) {
@@ -139,11 +143,14 @@ impl Scheduler {
         fetch.total_bytes = total_bytes;
         let gap = now.seconds_since(fetch.sign_at);
         fetch.sign_at = now;
-        fetch.meter.add(now, bytes);
+        let sampled = fetch.progress.came(now, bytes);
         let mirror = usize::from(fetch.mirror.0);
         let mirror = &mut self.mirrors[mirror];
         mirror.learn_gap(gap);
-        mirror.meter.add(now, bytes);
+        mirror.meter.came(now, bytes);
+        if sampled {
+            mirror.meter.sample(now);
+        }
         mirror.sign_at = now;
         mirror.silent_files.clear();
         mirror.arrived_bytes += bytes;
@@ -221,6 +228,7 @@ impl Scheduler {
                 let (file, mirror) = (fetch.file, usize::from(fetch.mirror.0));
                 self.mirrors[mirror].breaker.success(now);
                 self.mirrors[mirror].trouble.learn(now, true);
+                self.mirrors[mirror].stability.ended(now, true);
                 // What it let go for want of memory is left to those who wait, or it would come and go for ever.
                 for run in owned {
                     self.requeue(file, run, false);

@@ -70,7 +70,8 @@ pub enum Event {
         /// Which.
         fetch: FetchId,
     },
-    /// So many body bytes have arrived for it in all. Sent at most every few milliseconds.
+    /// So many body bytes have arrived for it in all. Sent where they complete no page, or more came than `Arrived`
+    /// says: that counts as progress too.
     Progress {
         /// Which.
         fetch: FetchId,

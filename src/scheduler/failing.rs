@@ -2,6 +2,7 @@
 //! when no mirror is left.
 
 use super::breaker::{BreakerState, Reason};
+use super::fetches::Phase;
 use super::stall::SILENT_FILES_MAX;
 use super::table::State;
 use super::{Action, Failure, Hopeless, INTEREST, OVERSLEPT, Scheduler, TICK};
@@ -26,7 +27,7 @@ impl Scheduler {
             self.bury(id);
             return;
         }
-        let is_hedge = fetch.is_hedge;
+        let (is_hedge, broke_off) = (fetch.is_hedge, fetch.phase == Phase::Body);
         let owned = self.unlink(now, id);
         let owned = self.leave_to_twin(id, owned);
         let mut ahead = true;
@@ -41,10 +42,15 @@ impl Scheduler {
         } else {
             let failure = if whole && failure == Failure::NoRanges { Failure::Corrupt } else { failure };
             self.blame(now, mirror, Some(file), failure);
+            let known = &mut self.mirrors[usize::from(mirror.0)];
             if matches!(failure, Failure::Unreachable | Failure::Corrupt) {
-                self.mirrors[usize::from(mirror.0)].trouble.learn(now, false);
+                known.trouble.learn(now, false);
+            }
+            if failure == Failure::Unreachable && broke_off {
+                known.stability.reset();
             }
             if Self::blames(failure) {
+                known.stability.ended(now, false);
                 ahead = waited || self.apply_policy(now, file, &owned, class, mirror, failure);
                 if waited {
                     let what = "a fetch that is waited for failed";
@@ -154,10 +160,16 @@ impl Scheduler {
     pub(super) fn on_probe_done(&mut self, now: Time, id: MirrorId, result: Result<Duration, Failure>) {
         let Some(mirror) = self.mirror_mut(id) else { return };
         mirror.breaker.probe_at = None;
-        if result.is_ok() && mirror.breaker.reason == Reason::Stalled && mirror.breaker.state != BreakerState::Closed {
+        let drifted = mirror.learn_from_probe(now, result);
+        if let (Ok(first_byte), Some(psi)) = (result, drifted) {
+            self.on_drift(now, id, first_byte, psi);
+        }
+        let Some(mirror) = self.mirror_mut(id) else { return };
+        let closed = mirror.breaker.state == BreakerState::Closed;
+        if result.is_ok() && mirror.breaker.reason == Reason::Stalled && !closed {
             self.rest_silent_files(now, id);
         }
-        if result == Err(Failure::Unreachable) {
+        if result == Err(Failure::Unreachable) && !closed {
             let longest = self.longest_backoff();
             let mirror = &mut self.mirrors[usize::from(id.0)];
             mirror.failures.count(Failure::Unreachable);
@@ -256,6 +268,7 @@ impl Scheduler {
             self.dirty = true;
         }
         self.probe(now);
+        self.look_at_mirrors(now);
         if self.fetches.live > 0 && now >= self.next_tick {
             self.next_tick = now + TICK;
             if now >= self.blameless_until {
@@ -304,14 +317,14 @@ impl Scheduler {
             return;
         }
         let longest = self.longest_backoff();
-        for (at, mirror) in self.mirrors.iter_mut().enumerate() {
-            if mirror.breaker.timeout(&self.settings).is_none_or(|due| now < due) {
+        for at in 0..self.mirrors.len() {
+            let breaker = &mut self.mirrors[at].breaker;
+            if breaker.timeout(&self.settings).is_none_or(|due| now < due) {
                 continue;
             }
             self.dirty = true;
-            if mirror.breaker.on_time(now, &self.settings, &mut self.rng, longest) {
-                mirror.breaker.probe_at = Some(now);
-                self.out.push_back(Action::Probe { mirror: MirrorId(at as u16) });
+            if breaker.on_time(now, &self.settings, &mut self.rng, longest) {
+                self.send_probe(now, MirrorId(at as u16));
             }
         }
     }

@@ -322,7 +322,8 @@ mod tests {
         measured.meter.start(NOW);
         // It brings a megabyte a second now: as much as the first fetch of an unknown one is enough to see it.
         for millisecond in 1..=140 {
-            measured.meter.add(NOW + Duration::from_millis(millisecond), 1000);
+            measured.meter.came(NOW + Duration::from_millis(millisecond), 1000);
+            measured.meter.sample(NOW + Duration::from_millis(millisecond));
         }
         let then = NOW + Duration::from_millis(140);
         assert!(measured.meter.known() && measured.rate(then) < 4e6, "{}", measured.rate(then));
@@ -360,7 +361,8 @@ mod tests {
         measured.meter.start(NOW);
         for millisecond in 1..=1000 {
             measured.sign_at = NOW + Duration::from_millis(millisecond);
-            measured.meter.add(measured.sign_at, 2000);
+            measured.meter.came(measured.sign_at, 2000);
+            measured.meter.sample(measured.sign_at);
         }
         measured.meter.stop(measured.sign_at);
         let history = measured.history(NOW + Duration::from_secs(601));

@@ -9,13 +9,16 @@
 //! | `event` `action` | the seam |
 //! | `table` `files` | each page's state; what is known of a file |
 //! | `wants` `streak` `readahead` | who wants what, who reads in order, and what readers will want soon |
-//! | `meter` `mirror` `breaker` `connections` | what is known of a mirror, whether it is asked, and how many fetches at a time |
-//! | `history` | what an earlier mount measured of it |
+//! | `sampling` `window` `average` `meter` | how often progress is sampled, what came of late, and the rate that comes of it |
+//! | `probing` | a byte from those who have nothing to do |
+//! | `mirror` `breaker` `connections` | what is known of a mirror, whether it is asked, and how many fetches at a time |
+//! | `configured` `history` | what is given of it, and what an earlier mount measured |
 //! | `strategy` `pick` `plan` | the strategies; who may be asked and what is known of each; what to start now |
-//! | `weight` `trouble` `drift` | how load and failures count against a mirror; is it still what it was |
+//! | `weight` `trouble` `stability` `drift` | how load and failures count against a mirror; is it still what it was |
 //! | `class_weight` `rule` | what a class counts on a mirror; what a path rule says of a file |
 //! | `tier` `rate_cap` | who is asked last; how much is asked for in a second |
-//! | `tail` `headroom` `hedge` | when the background yields to demand; what prefetch leaves free; a second fetch for a late one |
+//! | `distribution` `tail` | latencies of late; when the background yields to demand |
+//! | `headroom` `hedge` | what prefetch leaves free; a second fetch for a late one |
 //! | `explain` `origins` | why it was decided so; who brought which pages |
 //! | `fetches` `arrive` | what is in flight, and what comes of it |
 //! | `stall` `failing` | silence, lateness, failures, being offline |
@@ -26,9 +29,12 @@
 
 pub mod action;
 mod arrive;
+mod average;
 mod breaker;
 mod class_weight;
+mod configured;
 mod connections;
+mod distribution;
 mod drift;
 pub mod event;
 pub mod explain;
@@ -44,11 +50,14 @@ mod mirror;
 pub mod origins;
 mod pick;
 mod plan;
+mod probing;
 mod rate_cap;
 mod readahead;
 mod rule;
+mod sampling;
 mod settings;
 mod snapshot;
+mod stability;
 mod stall;
 pub mod strategy;
 pub mod streak;
@@ -58,6 +67,7 @@ mod tier;
 mod trouble;
 mod wants;
 mod weight;
+mod window;
 
 pub use action::{Action, Hopeless};
 pub use breaker::{BreakerState, Reason};
@@ -66,7 +76,7 @@ pub use history::{Aged, FirstByte, History, Supposition};
 pub use mirror::Failures;
 pub use rule::FileRule;
 pub use settings::{Settings, SettingsError};
-pub use snapshot::{HedgeCounts, Live, MirrorSnapshot, Snapshot};
+pub use snapshot::{ConnectionStability, HedgeCounts, Learned, Live, MirrorSnapshot, Snapshot};
 pub use strategy::Strategy;
 pub use tail::TailSettings;
 pub use tier::TIER_MAX;
@@ -81,6 +91,7 @@ use headroom::Headroom;
 use hedge::Hedges;
 use mirror::Mirror;
 use origins::{Origin, Origins};
+use probing::Probing;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rate_cap::Bucket;
@@ -128,6 +139,7 @@ pub struct Scheduler {
     tail: Tail,
     hedges: Hedges,
     headroom: Headroom,
+    probing: Probing,
     /// When the first fetch is late enough for a hedge.
     hedge_due: Option<Time>,
     /// The largest weight that configuration gives a mirror.
@@ -186,6 +198,7 @@ impl Scheduler {
             lot: 0.5,
             hedges: Hedges::new(),
             headroom: Headroom::default(),
+            probing: Probing::new(now),
             hedge_due: None,
             base_weight_max: 1.0,
             rotation,
@@ -265,6 +278,7 @@ impl Scheduler {
         at(self.hedge_due);
         at(self.headroom.due);
         at(self.cap_due);
+        at(self.probing.due);
         if self.fetches.live > 0 {
             at(Some(self.next_tick));
         }
@@ -302,41 +316,9 @@ impl Scheduler {
         self.fetches.all.get(&fetch).is_some_and(|fetch| !fetch.cancelled)
     }
 
-    fn on_settings(&mut self, now: Time, settings: Settings) {
-        self.bucket.set(now, settings.rate_limit.map(|limit| limit as f64));
-        self.tail.set(settings.tail);
-        self.settings = settings;
-        self.dirty = true;
-    }
-
     /// Is it known that no mirror answers?
     pub fn offline(&self) -> bool {
         self.offline_since.is_some()
-    }
-
-    /// Does this mirror serve ranges, as far as we know?
-    pub fn has_ranges(&self, mirror: MirrorId) -> bool {
-        self.mirrors.get(usize::from(mirror.0)).is_some_and(|mirror| mirror.ranges)
-    }
-
-    /// What a listing showed: whether it serves ranges.
-    pub fn set_ranges(&mut self, mirror: MirrorId, ranges: bool) {
-        if let Some(mirror) = self.mirrors.get_mut(usize::from(mirror.0)) {
-            mirror.ranges = ranges;
-            self.dirty = true;
-        }
-    }
-
-    /// What configuration gives a mirror beside the others. Only what is above 0 counts.
-    pub fn set_base_weight(&mut self, mirror: MirrorId, weight: f64) {
-        if let Some(mirror) = self.mirrors.get_mut(usize::from(mirror.0))
-            && weight.is_finite()
-            && weight > 0.0
-        {
-            mirror.base_weight = weight;
-            self.base_weight_max = self.mirrors.iter().map(|mirror| mirror.base_weight).fold(0.0, f64::max);
-            self.dirty = true;
-        }
     }
 
     /// Somebody wants something, or did a minute ago, or is told that we are offline: breakers are probed.

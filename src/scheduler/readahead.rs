@@ -48,6 +48,11 @@ impl Stream {
     pub(super) fn window(&self) -> Pages {
         Pages::new(self.position, self.window_end)
     }
+
+    /// Has its reader moved of late?
+    pub(super) fn is_read(&self, now: Time) -> bool {
+        now.since(self.moved_at) < IDLE
+    }
 }
 
 impl Scheduler {

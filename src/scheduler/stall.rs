@@ -72,6 +72,7 @@ impl Scheduler {
         mirror.silent_files.extend(file);
         mirror.disappoint();
         mirror.failures.stalled += 1;
+        mirror.stability.stalled(now);
         mirror.trouble.learn(now, false);
         mirror.last_failure = Some((now, Failure::Unreachable));
         let usable = mirror.breaker.usable(now);
@@ -136,7 +137,7 @@ impl Scheduler {
             let Some((own, allowed)) = self.lateness(now, fetch, slack) else { continue };
             let patience = self.patience(now, fetch);
             let (allowed, factor) = (allowed * patience, self.settings.late_factor * patience);
-            let next = (NEXT_BYTES.min(rest)) as f64 / fetch.meter.rate(now, 0.0);
+            let next = (NEXT_BYTES.min(rest)) as f64 / fetch.progress.rate(now);
             let waited = fetch.waited && fetch.phase == Phase::Body && next > allowed;
             if own <= allowed && !waited {
                 continue;
@@ -191,7 +192,7 @@ impl Scheduler {
             return None;
         }
         // Its share of the link grows when its neighbours end, up to the whole link after all of them.
-        let own = fetch.remaining_bytes() as f64 / fetch.meter.rate(now, 0.0);
+        let own = fetch.remaining_bytes() as f64 / fetch.progress.rate(now);
         let own = own.min(mirror.remaining_bytes as f64 / mirror.rate(now));
         Some((own, slack + self.settings.late_slack.as_secs_f64()))
     }

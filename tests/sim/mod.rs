@@ -6,6 +6,7 @@
 mod caps;
 mod hedging;
 mod history;
+mod measuring;
 mod policies;
 mod properties;
 mod scenarios;

@@ -30,10 +30,11 @@ fn show(desk: &Desk, target: &Target, strategy: Option<&str>, screen: &mut Scree
 fn text(report: &MirrorsReport) -> String {
     let statuses = report.mirrors.iter().map(|mirror| &mirror.status);
     format!(
-        "{}{}{}\n{}{}\n{}",
+        "{}{}{}\n{}\n{}{}\n{}",
         switched_text(report),
         traffic_text(&report.mirrors),
         brackets_text(&report.mirrors),
+        measures_text(&report.mirrors),
         judgement_text(&report.mirrors),
         remarks_text(statuses),
         choice_text(report)
@@ -103,6 +104,34 @@ fn brackets_text(mirrors: &[MirrorDetail]) -> String {
     }
 }
 
+/// What is measured of each, and how long ago.
+fn measures_text(mirrors: &[MirrorDetail]) -> String {
+    let millis = |value: Option<f64>| value.map_or("-".to_owned(), |millis| format!("{millis:.1} ms"));
+    let rows: Vec<[String; 10]> = mirrors
+        .iter()
+        .map(|mirror| {
+            let learned = [mirror.first_byte_learned_ago_s, mirror.throughput_learned_ago_s];
+            let learned = learned.map(|ago| ago.map_or("-".to_owned(), |seconds| format!("{seconds:.1} s")));
+            let jitter = millis(mirror.jitter_ms);
+            [
+                plain(&mirror.status.url),
+                millis(mirror.time_to_first_byte_p50_ms),
+                millis(mirror.time_to_first_byte_p99_ms),
+                if mirror.throughput_averaged && jitter != "-" { format!("{jitter} (high)") } else { jitter },
+                percent(mirror.throughput_decay),
+                mirror.error_rate.map_or("-".to_owned(), percent),
+                mirror.resets.to_string(),
+                mirror.stalls.to_string(),
+                mirror.reconnects.to_string(),
+                learned.join(" / "),
+            ]
+        })
+        .collect();
+    let head =
+        ["MIRROR", "P50", "P99", "JITTER", "LOSS OF RATE", "ERRORS", "RESETS", "STALLS", "RECONNECTS", "LEARNED"];
+    table(head, [false, true, true, true, true, true, true, true, true, false], &rows)
+}
+
 /// What is thought of each.
 fn judgement_text(mirrors: &[MirrorDetail]) -> String {
     let rows: Vec<[String; 7]> = mirrors
@@ -130,11 +159,15 @@ fn choice_text(report: &MirrorsReport) -> String {
     let p99 = report.demand_p99_ms.map_or("not known yet".to_owned(), |millis| format!("{millis:.0} ms"));
     format!(
         "strategy    {}, {} decisions\n\
+         probes      {}, {} of them of idle mirrors, beside {} requests\n\
          hedges      {} issued, {} won, {} wasted\n\
          demand P99  {p99}; it should be {:.0} ms or less\n\
          background  may use {} of the windows\n",
         plain(&report.strategy),
         report.decisions,
+        report.probes,
+        report.light_probes,
+        report.requests,
         report.hedges_issued,
         report.hedges_won,
         bytes(report.hedges_wasted_bytes),
@@ -170,6 +203,17 @@ mod tests {
             connections: 2,
             decay: "standard".into(),
             stability_index: Some(0.1234),
+            time_to_first_byte_p50_ms: Some(2.25),
+            time_to_first_byte_p99_ms: Some(31.5),
+            jitter_ms: Some(21.0),
+            throughput_averaged: true,
+            throughput_decay: 0.5,
+            error_rate: Some(0.125),
+            resets: 3,
+            stalls: 2,
+            reconnects: 4,
+            first_byte_learned_ago_s: Some(0.25),
+            throughput_learned_ago_s: Some(12.0),
             ..MirrorDetail::default()
         };
         let bad = MirrorDetail {
@@ -190,6 +234,9 @@ mod tests {
         MirrorsReport {
             strategy: "adaptive".into(),
             decisions: 17,
+            requests: 400,
+            probes: 4,
+            light_probes: 3,
             hedges_issued: 3,
             hedges_won: 2,
             hedges_wasted_bytes: 1 << 16,
@@ -212,6 +259,9 @@ mod tests {
             "https://b\u{fffd}[2J/: open: stalled; next try in 2.0 s\n",
             "lied: answered 200 to a range\n",
             "strategy    adaptive, 17 decisions\n",
+            "probes      4, 3 of them of idle mirrors, beside 400 requests\n",
+            "https://a/      2.2 ms  31.5 ms  21.0 ms (high)          50 %    12 %       3       2           4  0.2 s / 12.0 s\n",
+            "https://b\u{fffd}[2J/       -        -               -           0 %       -       0       0           0  - / -\n",
             "hedges      3 issued, 2 won, 64.00 KiB wasted\n",
             "demand P99  not known yet; it should be 200 ms or less\n",
             "background  may use 50 % of the windows\n",
@@ -258,6 +308,9 @@ mod tests {
             "strategy",
             "strategy_before",
             "decisions",
+            "requests",
+            "probes",
+            "light_probes",
             "hedges_issued",
             "hedges_won",
             "hedges_wasted_bytes",
@@ -281,6 +334,18 @@ mod tests {
             "decay",
             "load",
             "trouble",
+            "time_to_first_byte_p50_ms",
+            "time_to_first_byte_p99_ms",
+            "jitter_ms",
+            "throughput_averaged",
+            "throughput_decay",
+            "error_rate",
+            "resets",
+            "stalls",
+            "reconnects",
+            "first_byte_learned_ago_s",
+            "throughput_learned_ago_s",
+            "errors_learned_ago_s",
             "stability_index",
             "failures_by_kind",
             "supposed",
