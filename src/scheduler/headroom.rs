@@ -75,14 +75,14 @@ impl Headroom {
 
     /// The mirror to leave idle among these.
     fn keep(&mut self, lanes: &Lanes) -> Option<usize> {
+        // One of which nothing is known has to show what it is first.
+        let known = || (0..lanes.all.len()).filter(|&at| lanes.all[at].stats.known);
         let seconds = |at: usize| {
             let stats = &lanes.all[at].stats;
             stats.latency_seconds + READ_BYTES / stats.rate
         };
-        // One of which nothing is known has to show what it is first.
-        let known = (0..lanes.all.len()).filter(|&at| lanes.all[at].stats.known);
-        let best = known.min_by(|&a, &b| seconds(a).total_cmp(&seconds(b)))?;
-        let old = (0..lanes.all.len()).find(|&at| Some(lanes.all[at].stats.id) == self.kept);
+        let best = known().min_by(|&a, &b| seconds(a).total_cmp(&seconds(b)))?;
+        let old = known().find(|&at| Some(lanes.all[at].stats.id) == self.kept);
         let at = old.filter(|&old| seconds(old) < SOONER * seconds(best)).unwrap_or(best);
         self.kept = Some(lanes.all[at].stats.id);
         Some(at)
@@ -99,13 +99,21 @@ impl Scheduler {
     /// The mirror that prefetch must leave idle just now, if any, and what it may have of it.
     pub(super) fn headroom(&mut self, now: Time, lanes: &Lanes) -> Option<Kept> {
         self.headroom.due = None;
-        if lanes.all.len() < 2 || !self.headroom.wanted(now) {
-            return None;
+        let before = self.headroom.kept;
+        let wanted = lanes.all.len() >= 2 && self.headroom.wanted(now);
+        let at = if wanted { self.headroom.keep(lanes) } else { None };
+        if let Some(mirror) = before.filter(|&id| at.is_none_or(|at| lanes.all[at].stats.id != id)) {
+            self.mirrors[usize::from(mirror.0)].rate_least = 0.0;
         }
-        let at = self.headroom.keep(lanes)?;
-        let (lane, rate) = (&lanes.all[at], lanes.all[at].stats.rate);
+        let at = at?;
+        let lane = &lanes.all[at];
+        // What is left idle is hardly measured: it is taken to be no slower than the slowest of the others.
+        let others = lanes.all.iter().enumerate().filter(|&(other, lane)| other != at && lane.stats.known);
+        let slowest = others.map(|(_, lane)| lane.stats.rate).min_by(f64::total_cmp).unwrap_or(0.0);
+        self.mirrors[usize::from(lane.stats.id.0)].rate_least = slowest;
+        let rate = lane.stats.rate.max(slowest);
         // All that is left free comes from this one.
-        let part = (1.0 - FREE * lanes.rate / rate).max(0.0);
+        let part = (1.0 - FREE * (lanes.rate - lane.stats.rate + rate) / rate).max(0.0);
         let seconds_per_page = PAGE_BYTES as f64 / (rate * part);
         let length = part * (lane.stats.latency_seconds + GAP_SECONDS) * rate;
         let pages = (length.min(lane.fetch_bytes as f64) as u64 / PAGE_BYTES).max(GAP_PAGES_MIN);

@@ -86,6 +86,8 @@ pub(super) struct Mirror {
     pub(super) before: Before,
     /// All its times to first byte of late, those behind our own bytes too.
     pub(super) first_bytes: Distribution,
+    /// It is taken to be no slower than this, in bytes per second, while prefetch leaves it idle and it is hardly measured.
+    pub(super) rate_least: f64,
     /// The usual gap between two signs of life of one of its bodies, and how it varies, in seconds.
     gap_seconds: f64,
     gap_deviation_seconds: f64,
@@ -132,6 +134,7 @@ impl Mirror {
             latency: Latency::default(),
             before: Before::default(),
             first_bytes: Distribution::new(FIRST_BYTES),
+            rate_least: 0.0,
             gap_seconds: 0.0,
             gap_deviation_seconds: 0.0,
             breaker: Breaker::new(),
@@ -163,7 +166,7 @@ impl Mirror {
     pub(super) fn rate(&self, now: Time) -> f64 {
         let measured = self.meter.begun();
         let rate = if measured { self.meter.rate(now, SUPPOSED_RATE) } else { self.before.rate(now) };
-        rate.min(self.bucket.rate())
+        rate.max(self.rate_least).min(self.bucket.rate())
     }
 
     /// The same for a new fetch of it, which is to be noticed as late: a supposition could hide that for long.

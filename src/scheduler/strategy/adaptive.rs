@@ -13,8 +13,9 @@ pub(super) fn score(mirror: &MirrorStats, ask: &Ask) -> Score {
     // Demand does not queue behind what is in flight but shares the link with it.
     let queue = if ask.demand { queued.min(transfer * mirror.fetches as f64) } else { queued };
     // But the link has a queue of its own (in a router, in the mirror's sockets), which priorities of ours do not shorten.
-    let busy = ask.demand && mirror.fetches > 0;
-    let latency = if busy { mirror.busy_latency_seconds } else { mirror.latency_seconds };
+    // It is no longer than what we have in flight there.
+    let behind = (mirror.latency_seconds + queued).min(mirror.busy_latency_seconds.max(mirror.latency_seconds));
+    let latency = if ask.demand && mirror.fetches > 0 { behind } else { mirror.latency_seconds };
     // Of an unknown one the first answer may take a connection more than was seen.
     let unknown_seconds = ask.doubt_seconds + 2.0 * mirror.latency_seconds;
     let doubt = if ask.demand { 0.0 } else { mirror.doubt * unknown_seconds };
