@@ -242,6 +242,8 @@ impl Scheduler {
                 self.redispatch_stalled(now);
                 self.redispatch_late(now);
                 self.look_at_connections(now);
+                // Here rather than in the next decision.
+                self.refresh(now);
             }
         }
         if self.hedge_due.is_some_and(|due| due <= now) {
@@ -280,16 +282,17 @@ impl Scheduler {
             return;
         }
         let longest = self.longest_backoff();
-        for (at, mirror) in self.mirrors.iter_mut().enumerate() {
-            if mirror.breaker.timeout(&self.settings).is_none_or(|due| now < due) {
-                continue;
+        self.timed_mirrors().each(|at| {
+            if self.mirrors[at].breaker.timeout(&self.settings).is_none_or(|due| now < due) {
+                return;
             }
+            let mirror = &mut self.mirrors[at];
             self.dirty = true;
             if mirror.breaker.on_time(now, &self.settings, &mut self.rng, longest) {
                 mirror.breaker.probe_at = Some(now);
                 self.out.push_back(Action::Probe { mirror: MirrorId(at as u16) });
             }
-        }
+        });
     }
 
     /// How long a breaker may stay open: short while nobody else could help.

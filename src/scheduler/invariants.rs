@@ -23,10 +23,10 @@ impl Scheduler {
         let owned_pages: u64 = owned.iter().map(|run| run.count()).sum();
         let in_flight: u64 = owned.iter().map(|&run| known.table.count(run, State::InFlight)).sum();
         if owned_pages != in_flight || known.table.count(all, State::InFlight) != in_flight {
-            let table = known.table.runs(all, State::InFlight);
+            let table: Vec<Pages> = known.table.runs(all, State::InFlight).collect();
             return Some(format!("{file:?}: in flight {table:?}, owned {owned:?}"));
         }
-        known.table.runs(all, State::Queued).into_iter().find_map(|run| {
+        known.table.runs(all, State::Queued).find_map(|run| {
             let wanted = |page| self.wanted(file, Pages::new(page, page + 1));
             let lost = run.iter().find(|&page| !wanted(page));
             lost.map(|page| format!("{file:?}: page {page} is queued for nobody"))

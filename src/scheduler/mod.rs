@@ -10,7 +10,8 @@
 //! | `table` `files` | each page's state; what is known of a file |
 //! | `wants` `streak` `readahead` | who wants what, who reads in order, and what readers will want soon |
 //! | `meter` `mirror` `breaker` `connections` | what is known of a mirror, whether it is asked, and how many fetches at a time |
-//! | `strategy` `pick` `plan` | the strategies; who may be asked and what is known of each; what to start now |
+//! | `mirrors` `marks` `lanes` | which mirrors changed; sets of them; what a choice sees of each |
+//! | `strategy` `pick` `plan` | the strategies; who gets a range; what to start now |
 //! | `weight` `trouble` `drift` | how load and failures count against a mirror; is it still what it was |
 //! | `tail` `hedge` | when the background yields to demand; a second fetch for a late one |
 //! | `explain` `origins` | why it was decided so; who brought which pages |
@@ -33,8 +34,11 @@ mod fetches;
 mod files;
 mod hedge;
 mod invariants;
+mod lanes;
+mod marks;
 mod meter;
 mod mirror;
+mod mirrors;
 pub mod origins;
 mod pick;
 mod plan;
@@ -63,11 +67,14 @@ pub use weight::Decay;
 use crate::chunk::{Class, FetchId, Inode, MIRRORS_MAX, MirrorId, MirrorSet, Pages, ReaderId};
 use crate::clock::Time;
 use explain::{Decided, Ring};
-use fetches::Fetches;
+use fetches::{Fetches, Runs};
 use files::File;
 use hedge::Hedges;
+use lanes::Lanes;
 use mirror::Mirror;
+use mirrors::Mirrors;
 use origins::{Origin, Origins};
+use plan::Decision;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use readahead::Stream;
@@ -93,12 +100,15 @@ const INTEREST: Duration = Duration::from_secs(60);
 pub struct Scheduler {
     settings: Settings,
     rng: StdRng,
-    mirrors: Vec<Mirror>,
+    mirrors: Mirrors,
+    lanes: Lanes,
     files: BTreeMap<Inode, File>,
     wants: Wants,
     streams: BTreeMap<ReaderId, Stream>,
     fetches: Fetches,
     out: VecDeque<Action>,
+    /// What the pass has decided on, kept empty between passes for its memory.
+    decided: Vec<Decision>,
     /// Something changed that a planning pass may act on.
     dirty: bool,
     /// Memory that background fetches may still take, in bytes.
@@ -148,12 +158,14 @@ impl Scheduler {
             tail: Tail::new(settings.tail),
             settings,
             rng,
-            mirrors,
+            mirrors: Mirrors::new(mirrors),
+            lanes: Lanes::default(),
             files: BTreeMap::new(),
             wants: Wants::default(),
             streams: BTreeMap::new(),
             fetches: Fetches::default(),
             out: VecDeque::new(),
+            decided: Vec::new(),
             dirty: false,
             served: [0.0; 2],
             ring: Ring::new(),
@@ -225,8 +237,9 @@ impl Scheduler {
 
     /// When to send [`Event::Tick`] if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let mut due = self.wants.expiry;
-        let mut at = |time: Option<Time>| due = [due, time].into_iter().flatten().min();
+        let mut due = Time::NEVER;
+        let mut at = |time: Option<Time>| due = due.min(time.unwrap_or(Time::NEVER));
+        at(self.wants.expiry);
         at(self.demand_paused_until);
         at(self.background_paused_until);
         at(self.rest_due);
@@ -235,12 +248,12 @@ impl Scheduler {
             at(Some(self.next_tick));
         }
         if self.interested() {
-            self.mirrors.iter().for_each(|mirror| at(mirror.breaker.timeout(&self.settings)));
+            self.each_timed(|mirror| at(mirror.breaker.timeout(&self.settings)));
         }
         if self.offline_since.is_none() {
             at(self.offline_due);
         }
-        due
+        (due < Time::NEVER).then_some(due)
     }
 
     /// What it goes by.
@@ -271,6 +284,7 @@ impl Scheduler {
     fn on_settings(&mut self, settings: Settings) {
         self.tail.set(settings.tail);
         self.settings = settings;
+        self.mirrors.mark_all();
         self.dirty = true;
     }
 
@@ -355,6 +369,7 @@ impl Scheduler {
         let idle = self.files.get(&file).is_some_and(|known| known.forgotten);
         if idle && self.fetches.of_file(file).next().is_none() {
             self.files.remove(&file);
+            self.wants.forget_file(file);
         }
     }
 
@@ -366,12 +381,10 @@ impl Scheduler {
         }
         self.wanted_at = Some(now);
         if self.offline_since.is_some() {
-            let missing: Vec<Pages> = [State::Absent, State::Queued, State::InFlight]
-                .into_iter()
-                .flat_map(|state| known.table.runs(pages, state))
-                .collect();
+            let states = [State::Absent, State::Queued, State::InFlight].into_iter();
+            let missing = states.flat_map(|state| known.table.runs(pages, state));
             let why = Hopeless::Offline;
-            self.out.extend(missing.into_iter().map(|pages| Action::Fail { file, pages, why }));
+            self.out.extend(missing.map(|pages| Action::Fail { file, pages, why }));
             self.hurried = true;
             self.hurry(now);
             return;
@@ -393,9 +406,7 @@ impl Scheduler {
     fn promote(&mut self, file: Inode, pages: Pages) {
         let in_flight = self.files.get(&file).is_some_and(|known| known.table.count(pages, State::InFlight) > 0);
         if in_flight {
-            for fetch in self.fetches.all.values_mut().filter(|fetch| !fetch.cancelled && fetch.file == file) {
-                fetch.waited |= fetch.owns_any(pages);
-            }
+            self.fetches.all.each_of_file(file, |_, fetch| fetch.waited |= !fetch.cancelled && fetch.owns_any(pages));
         }
     }
 
@@ -409,7 +420,7 @@ impl Scheduler {
 
     fn on_dropped(&mut self, now: Time, file: Inode, pages: Pages) {
         let Some(known) = self.files.get_mut(&file) else { return };
-        let dropped = known.table.runs(pages, State::Held);
+        let dropped: Runs = known.table.runs(pages, State::Held).collect();
         known.table.turn(pages, State::Held, State::Absent);
         // Readahead that was let go unread is left to demand, or it would be fetched for ever.
         for run in dropped {
@@ -427,7 +438,7 @@ impl Scheduler {
     /// One who wanted `pages` does not any more: what nobody else wants leaves the queue.
     fn unwant(&mut self, file: Inode, pages: Pages) {
         let Some(known) = self.files.get_mut(&file) else { return };
-        let queued = known.table.runs(pages, State::Queued);
+        let queued: Runs = known.table.runs(pages, State::Queued).collect();
         known.table.turn(pages, State::Queued, State::Absent);
         for run in queued {
             self.requeue(file, run, true);

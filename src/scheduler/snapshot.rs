@@ -7,7 +7,7 @@ use super::mirror::Failures;
 use super::strategy::Strategy;
 use super::table::State;
 use super::weight::Decay;
-use crate::chunk::{Class, MirrorId, PAGE_BYTES, Pages};
+use crate::chunk::{Class, PAGE_BYTES, Pages};
 use crate::clock::Time;
 use std::time::Duration;
 
@@ -103,8 +103,8 @@ pub struct HedgeCounts {
 impl Scheduler {
     /// What it knows and does. Costs a walk over all wants: for people, not for each event.
     pub fn snapshot(&self, now: Time) -> Snapshot {
-        let mirrors = self.mirrors.iter().enumerate();
-        let mirrors = mirrors.map(|(at, mirror)| self.mirror_snapshot(now, MirrorId(at as u16), mirror)).collect();
+        let mirrors = self.mirrors.iter();
+        let mirrors = mirrors.map(|mirror| self.mirror_snapshot(now, mirror)).collect();
         let mut in_flight_fetches = [0; 3];
         for fetch in self.fetches.all.values().filter(|fetch| !fetch.cancelled) {
             in_flight_fetches[fetch.class as usize] += 1;
@@ -133,7 +133,7 @@ impl Scheduler {
         }
     }
 
-    fn mirror_snapshot(&self, now: Time, id: MirrorId, mirror: &super::mirror::Mirror) -> MirrorSnapshot {
+    fn mirror_snapshot(&self, now: Time, mirror: &super::mirror::Mirror) -> MirrorSnapshot {
         let closed = mirror.breaker.state == BreakerState::Closed;
         MirrorSnapshot {
             state: mirror.breaker.state,
@@ -150,7 +150,7 @@ impl Scheduler {
             ranges: mirror.ranges,
             connections: mirror.connections.limit(self.settings.background_fetches_max),
             load: mirror.load(mirror.rate(now), &self.settings),
-            weight: self.mirror_stats(now, id, mirror).weight,
+            weight: self.live_weight(mirror, mirror.rate(now)),
             decay: mirror.weight.decay,
             trouble: mirror.trouble.part(now),
             stability_index: mirror.drift.psi,

@@ -7,13 +7,15 @@
 
 use super::{Ask, MirrorStats, Score, Term};
 
+#[inline(always)]
 pub(super) fn score(mirror: &MirrorStats, ask: &Ask) -> Score {
-    let transfer = ask.bytes / mirror.rate;
-    let queued = mirror.load_bytes / mirror.rate;
+    let transfer = (ask.bytes + mirror.whole * ask.whole_excess_bytes) * mirror.seconds_per_byte;
     // Demand does not queue behind what is in flight but shares the link with it.
-    let queue = if ask.demand { queued.min(transfer * mirror.fetches as f64) } else { queued };
+    let shared = transfer * mirror.fetches;
+    let queue = if ask.demand && shared < mirror.queued_seconds { shared } else { mirror.queued_seconds };
     // Of an unknown one the first answer may take a connection more than was seen.
-    let doubt = if mirror.known || ask.demand { 0.0 } else { ask.doubt_seconds + 2.0 * mirror.latency_seconds };
+    let doubt = ask.doubt_seconds + 2.0 * mirror.latency_seconds;
+    let doubt = if ask.demand { 0.0 } else { mirror.doubted * doubt };
     let seconds = mirror.latency_seconds + queue + transfer + mirror.silence_seconds + mirror.trouble_seconds + doubt;
     Score::default()
         .with(Term::Latency, mirror.latency_seconds)
@@ -23,7 +25,7 @@ pub(super) fn score(mirror: &MirrorStats, ask: &Ask) -> Score {
         .with(Term::Trouble, mirror.trouble_seconds)
         .with(Term::Doubt, doubt)
         // The predicted completion counts 1 / weight times (spec 2.5).
-        .with(Term::Weight, seconds * (1.0 / mirror.weight - 1.0))
+        .with(Term::Weight, seconds * mirror.weight_excess)
 }
 
 #[cfg(test)]
@@ -31,8 +33,8 @@ mod tests {
     use super::super::plain;
     use super::*;
 
-    fn total(mirror: &MirrorStats, bytes: f64, demand: bool) -> f32 {
-        score(mirror, &Ask { bytes, demand, doubt_seconds: 0.2 }).total()
+    fn total(mirror: &MirrorStats, bytes: f32, demand: bool) -> f32 {
+        score(mirror, &Ask { bytes, whole_excess_bytes: 0.0, demand, doubt_seconds: 0.2 }).total()
     }
 
     #[test]
@@ -50,7 +52,7 @@ mod tests {
     #[test]
     fn half_the_weight_counts_like_twice_the_time() {
         let full = plain(0, 10e6, 0.01, 0.0);
-        let half = MirrorStats { weight: 0.5, ..full.clone() };
+        let half = MirrorStats { weight: 0.5, weight_excess: 1.0, ..full };
         assert!((total(&half, 1e6, false) - 2.0 * total(&full, 1e6, false)).abs() < 1e-6);
     }
 }
