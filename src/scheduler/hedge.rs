@@ -96,7 +96,10 @@ impl Scheduler {
             return fetch.sign_at + SILENT_BODY.max(Duration::from_secs_f64(mirror.unusual_gap_seconds()));
         }
         let usual = mirror.latency.unusual_seconds().unwrap_or(self.settings.first_byte.as_secs_f64());
-        let before = fetch.queued_bytes as f64 / mirror.rate(fetch.started_at);
+        let before = match fetch.queued_bytes {
+            0 => 0.0,
+            queued_bytes => queued_bytes as f64 / mirror.rate(fetch.started_at),
+        };
         fetch.started_at + Duration::from_secs_f64(LATE_FACTOR * (usual + before)).max(LATE_MIN)
     }
 

@@ -163,6 +163,8 @@ pub(super) struct Lanes {
     ordered: Marks,
     /// The scores of the last ranking.
     pub(super) totals: Vec<f32>,
+    /// Who stands in line for lots, from whom on, and the sum of their weights; nothing when a weight has changed.
+    lined_up: Option<(Marks, usize, f64)>,
     /// Who might have got the range of the last ranking, and the best few of them.
     pub(super) eligible: Marks,
     pub(super) best: [Ranked; RATED_KEPT],
@@ -178,12 +180,18 @@ impl Lanes {
     /// Those of whom `eligible` says that they may get it, one after the other in their order: where the weight of
     /// each begins. Returns where that of the last ends.
     pub(super) fn line_up(&mut self, eligible: &Marks) -> f64 {
+        if let Some((lined_up, first, sum)) = &self.lined_up
+            && (lined_up, *first) == (eligible, self.first)
+        {
+            return *sum;
+        }
         let mut before = 0.0;
         eligible.each_from(self.first, |at| {
             let (figures, at) = (&mut self.figures[at / BESIDE], at % BESIDE);
             figures.weight_before[at] = before as f32;
             before += f64::from(figures.weight[at]);
         });
+        self.lined_up = Some((*eligible, self.first, before));
         before
     }
 
@@ -238,6 +246,9 @@ impl Lanes {
         let before = std::mem::replace(&mut self.usable_rates[at], counted);
         self.rate += counted - before;
         self.squares += counted * counted - before * before;
+        if self.figures[at / BESIDE].weight[at % BESIDE] != stats.weight {
+            self.lined_up = None;
+        }
         self.figures[at / BESIDE].put(stats);
         self.usable.set(at, usable);
         self.ranges.set(at, stats.whole == 0.0);
