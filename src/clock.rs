@@ -64,6 +64,13 @@ pub fn unix_millis() -> i64 {
     read.tv_sec * 1000 + read.tv_nsec / 1_000_000
 }
 
+/// The second of the day by the local clock of this machine, for hours that people give.
+pub fn local_second_of_day() -> u32 {
+    let now = jiff::Timestamp::from_second(unix_seconds()).unwrap_or_default();
+    let time = now.to_zoned(jiff::tz::TimeZone::system()).time();
+    (i32::from(time.hour()) * 3600 + i32::from(time.minute()) * 60 + i32::from(time.second())) as u32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,5 +81,6 @@ mod tests {
         assert_eq!(Time(5) - Duration::from_secs(1), Time(0));
         assert_eq!(Time::NEVER + Duration::from_secs(1), Time::NEVER);
         assert!(now() <= now());
+        assert!(local_second_of_day() < 24 * 3600);
     }
 }

@@ -55,6 +55,7 @@ const IMPURE_PATHS: &[&[&str]] = &[
     &["rand", "random"],
     &["crate", "clock", "now"],
     &["crate", "clock", "unix_seconds"],
+    &["crate", "clock", "local_second_of_day"],
 ];
 
 /// The one file that may say `allow(unsafe_code)`.

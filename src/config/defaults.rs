@@ -30,6 +30,10 @@ pub const WEIGHT: f64 = 1.0;
 /// Only how weights compare counts, and less than a tenth of the largest counts as a tenth (spec 2.5): a wider
 /// range would promise what is not so.
 pub const WEIGHTS: std::ops::RangeInclusive<f64> = 0.1..=100.0;
+/// The tiers of mirrors. All are of the first where none is given.
+pub const TIERS: std::ops::RangeInclusive<i64> = 0..=crate::scheduler::TIER_MAX as i64;
+/// One chunk a second: below that a single page of an index would take minutes.
+pub const RATE_LIMIT_MIN: u64 = crate::chunk::CHUNK_BYTES;
 /// Everybody reads, nobody writes.
 pub const UMASK: u16 = 0o022;
 /// What `df` shows.

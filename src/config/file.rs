@@ -1,9 +1,11 @@
-//! The configuration file: TOML, options at the top and one `[[mirror]]` table per mirror.
+//! The configuration file: TOML, options at the top, one `[[mirror]]` table per mirror and `[[rule]]` tables
+//! for parts of the tree.
 //!
 //! Every error says file, line and column, shows the line, and names what would have been right.
 
 use super::duration::Length;
 use super::options::Given;
+use super::rate::Rate;
 use super::source::MirrorUrl;
 use reqwest::header::{HeaderName, HeaderValue};
 use serde::de::{self, Deserialize, Deserializer};
@@ -57,6 +59,10 @@ pub struct MirrorTable {
     pub connect_timeout: Option<Length>,
     /// How much it is to be used beside the others, for the strategies that go by it.
     pub weight: Option<Spanned<f64>>,
+    /// Lower ones are asked first: 0 to 9.
+    pub tier: Option<Spanned<i64>>,
+    /// What it is asked for at most.
+    pub rate_limit: Option<Spanned<Rate>>,
 }
 
 /// Headers, name (lower case) to value. Their values are secrets: `Debug` leaves them out.

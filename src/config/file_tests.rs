@@ -75,7 +75,7 @@ const WRONG: &[(&str, usize, usize, &str)] = &[
     ("name = \n", 1, 8, "string values must be quoted"),
     ("[[mirror]]\n", 1, 1, "missing key `url`"),
     ("[[mirror]]\nurl = \"example.org/x\"\n", 2, 7, "it has no scheme; write https://example.org/x"),
-    ("[[mirror]]\nurl = \"https://a/\"\ntier = 2\n", 3, 1, "unknown key \"tier\" (known: url, headers, user-agent"),
+    ("[[mirror]]\nurl = \"https://a/\"\ncost = 2\n", 3, 1, "unknown key \"cost\" (known: url, headers, user-agent"),
     (
         "[[mirror]]\nurl = \"https://a/\"\nheaders = { Range = \"x\" }\n",
         3,

@@ -13,6 +13,8 @@ pub mod file;
 pub mod fuse_options;
 pub mod options;
 pub mod plan;
+pub mod rate;
+pub mod rule;
 pub mod scenario;
 pub mod size;
 pub mod source;

@@ -3,6 +3,8 @@
 
 use super::duration::Length;
 use super::file::MirrorTable;
+use super::rate::Rate;
+use super::rule::RuleTable;
 use super::size::Size;
 use crate::scheduler::Strategy;
 use serde::Deserialize;
@@ -40,6 +42,9 @@ pub struct Given {
     #[arg(long, value_name = "NAME")]
     #[serde(deserialize_with = "strategy")]
     pub strategy: Option<Strategy>,
+    /// What all mirrors together are asked for at most, such as 20MB/s [default: no limit]
+    #[arg(long, value_name = "RATE")]
+    pub rate_limit: Option<Rate>,
     /// Let other users read the mount (needs user_allow_other in /etc/fuse.conf unless root)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     pub allow_other: Option<bool>,
@@ -70,11 +75,14 @@ pub struct Given {
     /// The mirrors (in a file; on the command line they are the SOURCEs).
     #[arg(skip)]
     pub mirror: Vec<MirrorTable>,
+    /// Parts of the tree with a class, an objective or hours of their own (in a file).
+    #[arg(skip)]
+    pub rule: Vec<RuleTable>,
 }
 
 impl Given {
-    /// What is given here, and from `below` what is not. Mirrors are not laid over each other:
-    /// they stay as they are here.
+    /// What is given here, and from `below` what is not. Mirrors and rules are not laid over each
+    /// other: they stay as they are here.
     pub fn over(self, below: Given) -> Given {
         Given {
             name: self.name.or(below.name),
@@ -85,6 +93,7 @@ impl Given {
             read_deadline: self.read_deadline.or(below.read_deadline),
             entry_lifetime: self.entry_lifetime.or(below.entry_lifetime),
             strategy: self.strategy.or(below.strategy),
+            rate_limit: self.rate_limit.or(below.rate_limit),
             allow_other: self.allow_other.or(below.allow_other),
             uid: self.uid.or(below.uid),
             gid: self.gid.or(below.gid),
@@ -95,6 +104,7 @@ impl Given {
             log_file: self.log_file.or(below.log_file),
             mountpoint: self.mountpoint.or(below.mountpoint),
             mirror: self.mirror,
+            rule: self.rule,
         }
     }
 }

@@ -6,9 +6,12 @@ use super::duration::Length;
 use super::file::{ConfigFile, FileError, Headers, MirrorTable};
 use super::fuse_options::BadFuseOption;
 use super::options::{CacheDirGiven, Given};
+use super::rate::Rate;
+use super::rule;
 use super::size::Size;
 use super::source::{BadSource, MirrorUrl, Source, read_source};
 use crate::chunk::MIRRORS_MAX;
+use crate::fetch::rules::Rules;
 use crate::scheduler::Strategy;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -37,6 +40,10 @@ pub struct MountPlan {
     pub entry_lifetime: Duration,
     /// How mirrors are chosen.
     pub strategy: Strategy,
+    /// What all mirrors together are asked for at most, in bytes per second; `None`: no limit.
+    pub rate_limit: Option<u64>,
+    /// Parts of the tree with a class, an objective or hours of their own.
+    pub rules: Rules,
     /// Go to the background once the mount can be used.
     pub background: bool,
     /// Let other users in.
@@ -74,6 +81,10 @@ pub struct MirrorPlan {
     pub connect_timeout: Option<Duration>,
     /// Its weight beside the others.
     pub weight: f64,
+    /// Lower ones are asked first, 0 to 9.
+    pub tier: u8,
+    /// What it is asked for at most, in bytes per second; `None`: no limit.
+    pub rate_limit: Option<u64>,
 }
 
 /// Where fetched bytes are kept.
@@ -161,6 +172,9 @@ pub fn plan_mount(command: &MountCommand, around: &Surroundings) -> Result<Mount
     given.background = given.background.or(Some(command.by_mount));
     let mountpoint = mountpoint.or(given.mountpoint.take()).ok_or_else(|| no_mountpoint(&sources))?;
     let mut plan = lay_out(given, mirrors, around.cwd.join(mountpoint), around)?;
+    if let Some(file) = &file {
+        plan.rules = rule::rules(file)?;
+    }
     plan.config_file = file.map(|file| file.path);
     Ok(plan)
 }
@@ -174,6 +188,8 @@ impl MirrorPlan {
             ca_file: None,
             connect_timeout: None,
             weight: defaults::WEIGHT,
+            tier: 0,
+            rate_limit: None,
         }
     }
 
@@ -193,6 +209,8 @@ impl MirrorPlan {
             ca_file,
             connect_timeout: table.connect_timeout.map(|length| length.0),
             weight: weight(table, file)?,
+            tier: tier(table, file)?,
+            rate_limit: mirror_rate_limit(table, file)?,
         })
     }
 }
@@ -208,6 +226,33 @@ fn weight(table: &MirrorTable, file: &ConfigFile) -> Result<f64, FileError> {
                 format!("weight {weight} is not from {least} to {most}; give more to a mirror to use it more");
             Err(file.wrong(given.span(), message))
         }
+    }
+}
+
+fn tier(table: &MirrorTable, file: &ConfigFile) -> Result<u8, FileError> {
+    let Some(given) = &table.tier else { return Ok(0) };
+    match u8::try_from(*given.get_ref()).ok().filter(|tier| defaults::TIERS.contains(&i64::from(*tier))) {
+        Some(tier) => Ok(tier),
+        None => {
+            let (least, most) = (defaults::TIERS.start(), defaults::TIERS.end());
+            let message = format!(
+                "tier {} is not from {least} to {most}; give a higher one to a mirror that is only for what the others cannot do",
+                given.get_ref()
+            );
+            Err(file.wrong(given.span(), message))
+        }
+    }
+}
+
+fn mirror_rate_limit(table: &MirrorTable, file: &ConfigFile) -> Result<Option<u64>, FileError> {
+    let Some(given) = &table.rate_limit else { return Ok(None) };
+    rate_limit(*given.get_ref()).map(Some).map_err(|why| file.wrong(given.span(), why))
+}
+
+fn rate_limit(rate: Rate) -> Result<u64, String> {
+    match rate.0 < defaults::RATE_LIMIT_MIN {
+        true => Err(format!("rate-limit {rate} is less than {}; give more", Rate(defaults::RATE_LIMIT_MIN))),
+        false => Ok(rate.0),
     }
 }
 
@@ -308,6 +353,8 @@ fn lay_out(
         read_deadline,
         entry_lifetime: entry_lifetime(given.entry_lifetime)?,
         strategy: given.strategy.unwrap_or_default(),
+        rate_limit: given.rate_limit.map(rate_limit).transpose().map_err(PlanError::Value)?,
+        rules: Rules::default(),
         background: given.background.unwrap_or(false),
         allow_other: given.allow_other.unwrap_or(false),
         uid: given.uid.unwrap_or(around.uid),

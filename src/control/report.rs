@@ -48,12 +48,28 @@ pub struct StatusReport {
     pub disk_state: String,
     /// How long the oldest read or lookup that waits has waited, in milliseconds; none where none waits.
     pub oldest_operation_ms: Option<u64>,
+    /// From the arrival of a waiting read's last page to its answer; none before the first.
+    pub handoff: Option<HandoffReport>,
     /// Every mirror, in the order given.
     pub mirrors: Vec<MirrorReport>,
     /// Prefetch jobs, running ones and the last few that ended.
     pub jobs: Vec<JobReport>,
     /// Every counter and gauge by its name.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// How long waiting reads wait for us once their bytes are here.
+#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[serde(default)]
+pub struct HandoffReport {
+    /// Reads that waited and were answered.
+    pub count: u64,
+    /// Half of them took at most so long, in microseconds.
+    pub median_us: f64,
+    /// 99 of 100 took at most so long.
+    pub p99_us: f64,
+    /// The longest.
+    pub longest_us: f64,
 }
 
 /// One mirror in `status`.
@@ -77,6 +93,12 @@ pub struct MirrorReport {
     pub time_to_first_byte_ms: Option<f64>,
     /// Bytes asked of it that have not come yet.
     pub in_flight_bytes: u64,
+    /// Requests on their way.
+    pub in_flight_fetches: u64,
+    /// How overloaded it is, 0 to 1.
+    pub load: f64,
+    /// Its live weight, 0.1 to 1; 0 before it is known.
+    pub weight: f64,
     /// Failures since the mount.
     pub failures: u64,
     /// The last one, in words.
@@ -99,6 +121,12 @@ pub struct MirrorsReport {
     pub strategy_before: Option<String>,
     /// Decisions since the mount.
     pub decisions: u64,
+    /// Requests for data since the mount.
+    pub requests: u64,
+    /// Requests for one byte, to see whether a mirror lives and how far it is.
+    pub probes: u64,
+    /// Those of them to mirrors that had nothing to do while somebody read.
+    pub light_probes: u64,
     /// Late demand fetches that were sent to a second mirror.
     pub hedges_issued: u64,
     /// Those where the second was first.
@@ -124,26 +152,64 @@ pub struct MirrorDetail {
     pub status: MirrorReport,
     /// Its part of all body bytes since the mount, 0 to 1; none before the first byte.
     pub bytes_share: Option<f64>,
-    /// Requests on their way.
-    pub in_flight_fetches: u64,
     /// What it may have in flight for the background, in bytes.
     pub window_bytes: u64,
     /// Background fetches that it may have at a time.
     pub connections: u64,
     /// It serves ranges, as far as is known.
     pub ranges: bool,
-    /// Its live weight, 0.1 to 1.
-    pub weight: f64,
     /// How its weight decays with load: `none`, `mild`, `standard` or `aggressive`.
     pub decay: String,
-    /// How overloaded it is, 0 to 1.
-    pub load: f64,
     /// The part of its fetches that came to nothing of late, 0 to 1.
     pub trouble: f64,
+    /// The median of its times to first byte of late, in milliseconds; none before the first.
+    pub time_to_first_byte_p50_ms: Option<f64>,
+    /// Their P99.
+    pub time_to_first_byte_p99_ms: Option<f64>,
+    /// Round-trip jitter as in RFC 3550, in milliseconds; none before the second answer.
+    pub jitter_ms: Option<f64>,
+    /// Jitter is so high that the rate is a moving average.
+    pub throughput_averaged: bool,
+    /// The part of its rate that it lost from one half of the last 200 ms to the other, 0 to 1.
+    pub throughput_decay: f64,
+    /// The part of its last 64 answers that were errors, 0 to 1; none before the first.
+    pub error_rate: Option<f64>,
+    /// Answers that broke off in their body.
+    pub resets: u64,
+    /// Answers that fell silent.
+    pub stalls: u64,
+    /// Times that it answered again after one of these.
+    pub reconnects: u64,
+    /// How long ago its time to first byte was last learned, in seconds; none where it never was.
+    pub first_byte_learned_ago_s: Option<f64>,
+    /// The same of its rate.
+    pub throughput_learned_ago_s: Option<f64>,
+    /// The same of its error rate.
+    pub errors_learned_ago_s: Option<f64>,
     /// How far its latency is from its own baseline; none until 500 samples of each are known.
     pub stability_index: Option<f64>,
     /// Failures since the mount, by kind.
     pub failures_by_kind: BTreeMap<String, u64>,
+    /// What an earlier mount measured and this one has not yet; none once it has.
+    pub supposed: Option<SupposedReport>,
+}
+
+/// What an earlier mount measured of a mirror.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SupposedReport {
+    /// What it delivered then.
+    pub throughput_bytes_per_second: Option<f64>,
+    /// What its first byte took.
+    pub time_to_first_byte_ms: Option<f64>,
+    /// Background fetches at a time that filled its link, where others were tried.
+    pub connections: Option<u64>,
+    /// It had no ranges.
+    pub no_ranges: bool,
+    /// The age of the youngest of these.
+    pub age_s: f64,
+    /// How much that counts, 0 to 1: half after a day.
+    pub trust: f64,
 }
 
 /// `braidfs explain`, after its decisions.
@@ -308,6 +374,22 @@ pub struct Progress {
     pub listing: bool,
     /// Since the job began, in milliseconds.
     pub elapsed_ms: u64,
+    /// Files that wait for the hours that a rule gives them.
+    pub files_waiting: u64,
+    /// When those begin, by the daemon's local time: `01:00`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_until: Option<String>,
+}
+
+impl Progress {
+    /// `, 3 files wait until 01:00`, where any do.
+    pub fn waiting_text(&self) -> String {
+        match &self.waits_until {
+            Some(time) if self.files_waiting == 1 => format!(", 1 file waits until {time}"),
+            Some(time) => format!(", {} files wait until {time}", self.files_waiting),
+            None => String::new(),
+        }
+    }
 }
 
 /// A file that a prefetch gave up.

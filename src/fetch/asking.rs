@@ -5,7 +5,7 @@ use crate::chunk::{FetchId, Inode, MirrorId, PAGE_BYTES, Pages};
 use crate::clock::{Time, now};
 use crate::fetch::engine::{Engine, close_file, open_file, walk};
 use crate::fetch::error::Trouble;
-use crate::fetch::inbox::Command;
+use crate::fetch::inbox::{Command, Inbox};
 use crate::fetch::opened::OpenFile;
 use crate::fetch::report::{HeldBytes, MirrorReport};
 use crate::namespace::{Kind, Lookup, Resolved};
@@ -143,18 +143,27 @@ struct Kept {
     origin: Option<Origin>,
 }
 
+/// Put a question to the scheduler.
+pub(in crate::fetch) fn put<T, F>(inbox: &Inbox, question: F) -> oneshot::Receiver<T>
+where
+    T: Send + 'static,
+    F: FnOnce(Time, &mut Scheduler) -> T + Send + 'static,
+{
+    let (reply, answer) = oneshot::channel();
+    inbox.push(Command::Ask(Box::new(move |time, scheduler| {
+        // Who asked may be gone by now, and then nobody needs to know.
+        let _ = reply.send(question(time, scheduler));
+    })));
+    answer
+}
+
 impl Engine {
     async fn ask<T, F>(&self, question: F) -> Result<T, Trouble>
     where
         T: Send + 'static,
         F: FnOnce(Time, &mut Scheduler) -> T + Send + 'static,
     {
-        let (reply, answer) = oneshot::channel();
-        self.plane.inbox.push(Command::Ask(Box::new(move |time, scheduler| {
-            // Who asked may be gone by now, and then nobody needs to know.
-            let _ = reply.send(question(time, scheduler));
-        })));
-        answer.await.map_err(|_| Trouble::Ending)
+        put(&self.plane.inbox, question).await.map_err(|_| Trouble::Ending)
     }
 
     /// Every mirror as the scheduler knows it now; with `switch`, after it has taken up that strategy.
@@ -173,8 +182,9 @@ impl Engine {
             tracing::info!(%before, now = %strategy, "the strategy was switched");
         }
         let mirrors = scheduler.mirrors.iter().enumerate();
-        let mirrors =
-            mirrors.map(|(at, seen)| (self.mirror_report(MirrorId(at as u16), Some(seen)), seen.clone())).collect();
+        let mirrors = mirrors
+            .map(|(at, seen)| (self.mirror_report(MirrorId(at as u16), Some(seen.live())), seen.clone()))
+            .collect();
         Ok(Mirrors { mirrors, scheduler, strategy_before: switch.map(|_| before) })
     }
 

@@ -3,15 +3,16 @@
 //! It owns the scheduler and runs, with all fetches and their connections, on one thread: one wake
 //! brings a read in, and its answer leaves from the task of the fetch that completes it.
 
-use crate::chunk::{Class, FetchId, Inode, PAGE_BYTES, Pages};
+use crate::chunk::{Class, FetchId, Inode, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::{Time, now};
 use crate::fetch::error::Trouble;
+use crate::fetch::handle::Marks;
 use crate::fetch::inbox::Command;
 use crate::fetch::opened::OpenFile;
 use crate::fetch::plane::{Doubt, Plane};
-use crate::fetch::transfer::Transfer;
+use crate::fetch::publisher::Publisher;
 use crate::fetch::waiting::Waiter;
-use crate::fetch::{from_disk, keeper};
+use crate::fetch::{from_disk, keeper, transfer::Transfer};
 use crate::scheduler::{Action, Event, Failure, Scheduler};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -23,8 +24,8 @@ use tokio::task::AbortHandle;
 const EXPIRY_PERIOD: Duration = Duration::from_millis(100);
 /// A read that has waited for so long is reason to ask mirrors for its folder that have not listed it.
 const DOUBT_PERIOD: Duration = Duration::from_millis(500);
-/// How often what others read of the scheduler is published, and idle memory given back.
-const PUBLISH_PERIOD: Duration = Duration::from_millis(200);
+/// How often idle memory is given back, and connections are counted.
+const TIDY_PERIOD: Duration = Duration::from_millis(200);
 /// A read that the cache disk has not answered after this goes to the mirrors: a disk can hang for ever.
 const DISK_PATIENCE: Duration = Duration::from_secs(2);
 /// The kernel reads the page that somebody waits for once more when its readahead has failed. That second
@@ -52,6 +53,8 @@ struct Expired {
 pub struct Driver {
     plane: Arc<Plane>,
     scheduler: Scheduler,
+    publisher: Publisher,
+    marks: Marks,
     running: HashMap<FetchId, AbortHandle>,
     /// Reads that found no memory, oldest first.
     parked: VecDeque<Arc<Waiter>>,
@@ -68,7 +71,7 @@ pub struct Driver {
     /// Reads that failed at their deadline just now.
     expired: Vec<Expired>,
     next_expiry: Time,
-    next_publish: Time,
+    next_tidy: Time,
     next_doubt: Time,
 }
 
@@ -76,7 +79,9 @@ impl Driver {
     /// Drives `scheduler` for `plane`.
     pub fn new(plane: Arc<Plane>, scheduler: Scheduler) -> Driver {
         Driver {
+            publisher: Publisher::new(plane.sources.len()),
             plane,
+            marks: Marks::default(),
             scheduler,
             running: HashMap::new(),
             parked: VecDeque::new(),
@@ -88,7 +93,7 @@ impl Driver {
             connections: 0,
             expired: Vec::new(),
             next_expiry: Time(0),
-            next_publish: Time(0),
+            next_tidy: Time(0),
             next_doubt: Time(0),
         }
     }
@@ -107,13 +112,13 @@ impl Driver {
             }
             self.housekeeping(time);
             self.act_on_all(time);
-            self.plane.offline.store(self.scheduler.offline(), Ordering::Relaxed);
+            self.publisher.drained(time, &self.scheduler, &self.plane.published, &self.plane.offline);
             self.sleep(time).await;
         }
     }
 
     async fn sleep(&self, time: Time) {
-        let wake = self.scheduler.poll_timeout().unwrap_or(Time::NEVER).min(self.next_publish);
+        let wake = self.scheduler.poll_timeout().unwrap_or(Time::NEVER).min(self.next_tidy);
         let waits = !self.parked.is_empty() || !self.plane.waiting.is_empty();
         let wake = if waits { wake.min(self.next_expiry) } else { wake };
         let wake = self.draining.front().map_or(wake, |(until, _)| wake.min(*until));
@@ -129,11 +134,13 @@ impl Driver {
                 if let Event::Finished { fetch } | Event::Failed { fetch, .. } = event {
                     self.running.remove(&fetch);
                 }
+                self.marks.heard(&event);
                 if !matches!(event, Event::Progress { .. } | Event::Arrived { .. }) {
                     tracing::trace!(?event, "told");
                 }
                 self.scheduler.handle(time, event);
             }
+            Command::Follow { reader, mark } => self.marks.follow(reader, mark),
             Command::FromDisk { file, pages } => {
                 self.disk_reads.retain(|(_, read, asked)| read.inode != file || *asked != pages);
                 let plane = &self.plane;
@@ -228,7 +235,7 @@ impl Driver {
         file: &Arc<OpenFile>,
         pages: Pages,
         class: Class,
-        reader: crate::chunk::ReaderId,
+        reader: ReaderId,
         deadline: Time,
     ) {
         // We have just looked: whatever the table thinks is held of them is not.
@@ -237,7 +244,7 @@ impl Driver {
     }
 
     /// A prefetch job wants `pages` durable: from memory to disk what is here, the rest from the mirrors.
-    fn keep(&mut self, time: Time, file: Arc<OpenFile>, pages: Pages, reader: crate::chunk::ReaderId) {
+    fn keep(&mut self, time: Time, file: Arc<OpenFile>, pages: Pages, reader: ReaderId) {
         let Some(disk) = &file.disk else { return file.give_up(pages, Trouble::NotKept) };
         let deadline = time + self.plane.settings.read_deadline;
         for missing in disk.missing(pages) {
@@ -306,7 +313,7 @@ impl Driver {
                     file.give_up(pages, why.into());
                 }
             }
-            Action::Mark { reader, page, .. } => self.plane.readers.set_mark(reader, page),
+            Action::Mark { reader, page, .. } => self.marks.set(reader, page),
             Action::Alert { mirror, file, what } => {
                 let mirror = mirror.map(|mirror| self.plane.sources[mirror.0 as usize].redacted_url());
                 let file = file.and_then(|file| self.plane.opened.get(file));
@@ -390,9 +397,8 @@ impl Driver {
                 self.unpark(time);
             }
         }
-        if time >= self.next_publish {
-            self.next_publish = time + PUBLISH_PERIOD;
-            self.plane.snapshot.store(Some(Arc::new(self.scheduler.snapshot(time))));
+        if time >= self.next_tidy {
+            self.next_tidy = time + TIDY_PERIOD;
             self.plane.pool.give_back(time);
             // Kept connections hold their buffers for a while after their fetch.
             self.connections -= self.connections / 16;
@@ -446,6 +452,7 @@ impl Driver {
 
     /// Fail what waits. Fetches end with their tasks, when the runtime does.
     fn end(mut self) {
+        self.plane.histories.ended(self.scheduler.history(now()));
         let mut left: Vec<_> = self.parked.drain(..).collect();
         self.plane.metrics.waiting_reads.sub(left.len() as u64);
         left.extend(self.plane.waiting.expired(|_| true, &self.plane.metrics));

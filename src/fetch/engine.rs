@@ -10,6 +10,7 @@ use crate::fetch::driver::Driver;
 use crate::fetch::error::Trouble;
 use crate::fetch::from_disk;
 use crate::fetch::handle::Handle;
+use crate::fetch::history;
 use crate::fetch::inbox::Command;
 use crate::fetch::listing::FirstLook;
 use crate::fetch::opened::{OpenFile, Opening};
@@ -51,10 +52,11 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Start the threads. Nothing is asked of any mirror yet.
-    pub fn start(parts: Parts, namespace: Namespace, scheduler: Scheduler) -> io::Result<Arc<Engine>> {
+    /// Start the threads, with what earlier mounts measured. Nothing is asked of any mirror yet.
+    pub fn start(parts: Parts, namespace: Namespace, mut scheduler: Scheduler) -> io::Result<Arc<Engine>> {
         let (doubts, doubted) = mpsc::unbounded_channel();
         let plane = Arc::new(Plane::new(parts, doubts));
+        history::recall(&plane, &mut scheduler);
         let meta = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(META_THREADS)
             .max_blocking_threads(BLOCKING_THREADS)
@@ -67,6 +69,7 @@ impl Engine {
         plane.pool.on_freed(Box::new(move || inbox.push(Command::MemoryFreed)));
         let data = spawn_data_plane(plane.clone(), scheduler)?;
         meta.spawn(follow_doubts(tree.clone(), doubted));
+        meta.spawn(history::keep(Arc::downgrade(&plane)));
         let started = crate::clock::now();
         Ok(Arc::new(Engine { plane, tree, started, meta: Some(meta), data: Mutex::new(Some(data)) }))
     }
@@ -152,7 +155,7 @@ impl Engine {
 
     /// Close a handle.
     pub fn close(&self, handle: &Handle) {
-        handle.close(&self.plane.readers, &self.plane.inbox);
+        handle.close(&self.plane.inbox);
         self.plane.metrics.open_handles.sub(1);
         close_file(&self.plane, &handle.file);
     }
@@ -236,6 +239,7 @@ impl Engine {
             // A panic of the data plane has been printed by its own thread.
             let _ = data.join();
         }
+        history::write_last(&self.plane);
         if let Some(disk) = &self.plane.disk
             && !disk.sync(crate::clock::now() + SYNC_MAX)
         {
@@ -283,7 +287,8 @@ pub(in crate::fetch) fn open_file(plane: &Plane, tree: &Tree, inode: Inode) -> R
         generation: version.generation,
     };
     let disk = plane.disk.as_ref().map(|disk| disk.file(&key));
-    let opening = Opening { inode, path: version.path, size_bytes: version.size_bytes, disk };
+    let rule = plane.rules.of(&version.path).file;
+    let opening = Opening { inode, path: version.path, size_bytes: version.size_bytes, rule, disk };
     let (file, new) = plane.opened.open(opening);
     if new {
         let held = held(plane, &file);
@@ -292,7 +297,7 @@ pub(in crate::fetch) fn open_file(plane: &Plane, tree: &Tree, inode: Inode) -> R
         // open and tells of its mirrors after us.
         let namespace = tree.namespace.read();
         let mirrors = namespace.version(inode).map_or(version.mirrors, |version| version.mirrors);
-        plane.inbox.tell(Event::Opened { file: inode, size_bytes, mirrors, held });
+        plane.inbox.tell(Event::Opened { file: inode, size_bytes, mirrors, held, rule });
         if !version.silent.is_empty() {
             // Mirrors that were not there when the folder was listed may be there now.
             let _ = plane.doubts.send(Doubt::Waiting { file: inode });

@@ -2,9 +2,11 @@
 //!
 //! A hit in memory sends the driver nothing: it moves the position of its streak here, and the
 //! driver hears of it only when the reader passes the mark that the scheduler set.
+//!
+//! The lock of a handle's streaks is taken by its readers and its close, and by nobody who fetches.
 
 use crate::chunk::{Inode, Pages, ReaderId};
-use crate::fetch::inbox::Inbox;
+use crate::fetch::inbox::{Command, Inbox};
 use crate::fetch::opened::OpenFile;
 use crate::scheduler::Event;
 use crate::scheduler::streak::{SLACK_PAGES, Streak};
@@ -42,11 +44,10 @@ pub struct Place {
     pub in_order: bool,
 }
 
-/// The marks of streaks that the scheduler follows, and the next id.
+/// The next id of a streak.
 #[derive(Default)]
 pub struct Readers {
     next: AtomicU64,
-    marks: Mutex<HashMap<ReaderId, Arc<AtomicU64>>>,
 }
 
 impl Readers {
@@ -54,11 +55,29 @@ impl Readers {
     pub fn new_id(&self) -> ReaderId {
         ReaderId(self.next.fetch_add(1, Ordering::Relaxed))
     }
+}
 
-    /// Tell us when `reader` passes `page`.
-    pub fn set_mark(&self, reader: ReaderId, page: u64) {
-        if let Some(mark) = self.marks.lock().get(&reader) {
+/// Where readers in order are to be heard of, by streak: the driver's.
+#[derive(Default)]
+pub struct Marks(HashMap<ReaderId, Arc<AtomicU64>>);
+
+impl Marks {
+    /// A streak that the scheduler is told of from now on.
+    pub fn follow(&mut self, reader: ReaderId, mark: Arc<AtomicU64>) {
+        self.0.insert(reader, mark);
+    }
+
+    /// The scheduler wants to hear of `reader` when it passes `page`.
+    pub fn set(&self, reader: ReaderId, page: u64) {
+        if let Some(mark) = self.0.get(&reader) {
             mark.store(page, Ordering::Relaxed);
+        }
+    }
+
+    /// Forgets a streak that ended.
+    pub fn heard(&mut self, event: &Event) {
+        if let Event::Closed { reader } = event {
+            self.0.remove(reader);
         }
     }
 }
@@ -87,14 +106,14 @@ impl Handle {
             followed.age = age;
             followed.streak.read(pages);
         }
-        followed.tell(self.file.inode, readers, inbox);
+        followed.tell(self.file.inode, inbox);
         Place { reader: followed.reader.expect("set above or known"), in_order: followed.streak.in_order() }
     }
 
     /// The handle is closed: nothing is read ahead for it any more.
-    pub fn close(&self, readers: &Readers, inbox: &Inbox) {
+    pub fn close(&self, inbox: &Inbox) {
         for followed in self.streaks.lock().iter_mut() {
-            followed.end(readers, inbox);
+            followed.end(inbox);
         }
     }
 }
@@ -106,19 +125,19 @@ fn oldest(streaks: &[Followed]) -> usize {
 impl Followed {
     /// Another streak takes its place.
     fn begin(&mut self, readers: &Readers, inbox: &Inbox) {
-        self.end(readers, inbox);
+        self.end(inbox);
         *self = Followed { reader: Some(readers.new_id()), ..Followed::default() };
     }
 
     /// Tell the scheduler where the reader is, where that is news.
-    fn tell(&mut self, file: Inode, readers: &Readers, inbox: &Inbox) {
+    fn tell(&mut self, file: Inode, inbox: &Inbox) {
         if !self.streak.in_order() {
             return;
         }
         let reader = self.reader.expect("a streak that is read has an id");
         let mark = self.mark.get_or_insert_with(|| {
             let mark = Arc::<AtomicU64>::default();
-            readers.marks.lock().insert(reader, mark.clone());
+            inbox.push(Command::Follow { reader, mark: mark.clone() });
             mark
         });
         let (position, length_pages) = (self.streak.next(), self.streak.length_pages());
@@ -130,10 +149,9 @@ impl Followed {
         inbox.tell(Event::Streak { reader, file, position, length_pages });
     }
 
-    fn end(&mut self, readers: &Readers, inbox: &Inbox) {
+    fn end(&mut self, inbox: &Inbox) {
         let Some(reader) = self.reader.take() else { return };
         if self.mark.take().is_some() {
-            readers.marks.lock().remove(&reader);
             inbox.tell(Event::Closed { reader });
         }
     }
@@ -142,22 +160,36 @@ impl Followed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fetch::inbox::Command;
     use crate::fetch::opened::{Opened, Opening};
+    use crate::scheduler::FileRule;
 
     fn handle() -> (Handle, Readers, Inbox) {
-        let opening = Opening { inode: Inode(7), path: b"a".to_vec(), size_bytes: 1 << 30, disk: None };
+        let opening = Opening {
+            inode: Inode(7),
+            path: b"a".to_vec(),
+            size_bytes: 1 << 30,
+            rule: FileRule::default(),
+            disk: None,
+        };
         (Handle::new(Opened::default().open(opening).0), Readers::default(), Inbox::default())
     }
 
     fn told(inbox: &Inbox) -> Vec<Event> {
-        let mut commands = Vec::new();
+        told_with_marks(inbox).0
+    }
+
+    fn told_with_marks(inbox: &Inbox) -> (Vec<Event>, Marks) {
+        let (mut commands, mut marks) = (Vec::new(), Marks::default());
         inbox.take(&mut commands);
         let event = |command| match command {
             Command::Tell(event) => Some(event),
+            Command::Follow { reader, mark } => {
+                marks.follow(reader, mark);
+                None
+            }
             _ => None,
         };
-        commands.into_iter().filter_map(event).collect()
+        (commands.into_iter().filter_map(event).collect(), marks)
     }
 
     #[test]
@@ -169,8 +201,9 @@ mod tests {
         assert!(told(&inbox).is_empty(), "64 pages may be one random read of 256 KiB");
         let place = handle.reads(Pages::new(64, 96), &readers, &inbox);
         assert!(place.in_order);
-        let [Event::Streak { reader, position: 96, length_pages: 96, .. }] = told(&inbox)[..] else { panic!() };
-        readers.set_mark(reader, 200);
+        let (events, marks) = told_with_marks(&inbox);
+        let [Event::Streak { reader, position: 96, length_pages: 96, .. }] = events[..] else { panic!() };
+        marks.set(reader, 200);
         for at in 3..6 {
             handle.reads(Pages::new(at * 32, at * 32 + 32), &readers, &inbox);
         }
@@ -194,7 +227,7 @@ mod tests {
             }
         }
         assert_eq!(seen.len(), 2);
-        handle.close(&readers, &inbox);
+        handle.close(&inbox);
         let closed = told(&inbox).into_iter().filter(|event| matches!(event, Event::Closed { .. })).count();
         assert_eq!(closed, 2);
     }

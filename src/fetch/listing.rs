@@ -146,8 +146,9 @@ impl Tree {
         let namespace = self.namespace.read();
         for file in self.plane.opened.all() {
             if let Some(version) = namespace.version(file.inode) {
-                let (file, size_bytes, mirrors) = (file.inode, file.size_bytes, version.mirrors);
-                self.plane.inbox.tell(Event::Opened { file, size_bytes, mirrors, held: Vec::new() });
+                let (file, size_bytes, rule) = (file.inode, file.size_bytes, file.rule);
+                let mirrors = version.mirrors;
+                self.plane.inbox.tell(Event::Opened { file, size_bytes, mirrors, held: Vec::new(), rule });
             }
         }
     }

@@ -4,29 +4,45 @@
 //! In the order of a read: [`engine`] is what `fs` and `control` call · [`handle`] which version, which
 //! streak · [`waiting`] reads that wait · [`inbox`] to the driver · [`driver`] owns the scheduler ·
 //! [`transfer`] one fetch · [`keeper`] pool to disk · [`from_disk`] disk to pool · [`tree`] what exists · [`listing`] asking the mirrors for it ·
-//! [`prefetch`] jobs · [`report`] what `status` shows · [`asking`] what `mirrors` and `explain` ask the scheduler.
+//! [`prefetch`] jobs · [`rules`] what parts of the tree are given · [`published`] what everybody may read, and
+//! `publisher` that writes it · [`handoff`] how long answers take · [`report`] what `status` shows · [`asking`] what
+//! `mirrors` and `explain` ask the scheduler · [`history`] what the next mount is to know of the mirrors.
 
 pub mod asking;
 pub mod engine;
 pub mod error;
 pub mod handle;
+pub mod handoff;
+pub mod opened;
 pub mod prefetch;
+pub mod published;
 pub mod report;
+pub mod rules;
 pub mod settings;
 pub mod tree;
+pub mod waiting;
 
 mod driver;
 mod from_disk;
+mod history;
 mod inbox;
 mod keeper;
 mod listing;
-mod opened;
 mod plane;
+mod publisher;
 mod room;
 mod transfer;
 mod translate;
 mod validators;
-mod waiting;
+
+/// What [`published`] is made of; in its model, loom's.
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicU64, Ordering};
+}
+#[cfg(test)]
+mod published_tests;
+#[cfg(test)]
+mod unlocked_tests;
 
 pub use engine::{Engine, Parts};
 pub use error::Trouble;

@@ -4,6 +4,7 @@ use crate::cache::disk::DiskFile;
 use crate::chunk::{Inode, MirrorId, Pages};
 use crate::fetch::error::Trouble;
 use crate::fetch::validators::Validators;
+use crate::scheduler::FileRule;
 use crate::sources::Validator;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -19,6 +20,8 @@ pub struct OpenFile {
     pub path: Vec<u8>,
     /// Its size.
     pub size_bytes: u64,
+    /// What its path is given in configuration.
+    pub rule: FileRule,
     /// Its place in the disk cache, where there is one.
     pub disk: Option<Arc<DiskFile>>,
     /// Rings when pages of it became durable, or hopeless.
@@ -102,6 +105,8 @@ pub struct Opening {
     pub path: Vec<u8>,
     /// Its size.
     pub size_bytes: u64,
+    /// What its path is given in configuration.
+    pub rule: FileRule,
     /// Its place on disk.
     pub disk: Option<Arc<DiskFile>>,
 }
@@ -127,6 +132,7 @@ impl Opened {
             inode: opening.inode,
             path: opening.path,
             size_bytes: opening.size_bytes,
+            rule: opening.rule,
             disk: opening.disk,
             changed: Notify::new(),
             // A note that cannot be read costs a validator, which the next answer brings again.
@@ -152,6 +158,12 @@ impl Opened {
     /// One that is open, without using it.
     pub fn get(&self, inode: Inode) -> Option<Arc<OpenFile>> {
         self.files.lock().get(&inode).cloned()
+    }
+
+    /// What the driver may hold, held. For tests of those who need nothing of it.
+    #[cfg(test)]
+    pub fn hold_lock(&self) -> impl Sized {
+        self.files.lock()
     }
 
     /// All of them.

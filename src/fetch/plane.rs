@@ -5,14 +5,16 @@ use crate::cache::pool::Pool;
 use crate::chunk::{Inode, MirrorId};
 use crate::clock::{Time, now};
 use crate::fetch::handle::Readers;
+use crate::fetch::history::Histories;
 use crate::fetch::inbox::Inbox;
 use crate::fetch::opened::{Labels, OpenFile, Opened};
+use crate::fetch::published::Published;
+use crate::fetch::rules::Rules;
 use crate::fetch::settings::Settings;
 use crate::fetch::waiting::Waiting;
 use crate::metrics::Metrics;
-use crate::scheduler::{self, Snapshot};
+use crate::scheduler;
 use crate::sources::{Failure, FailureKind, Source};
-use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,6 +27,8 @@ const LIES_KEPT: usize = 8;
 pub struct Plane {
     /// Limits of waiting.
     pub settings: Settings,
+    /// What parts of the tree are given in configuration.
+    pub rules: Rules,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The bounded memory.
@@ -43,10 +47,12 @@ pub struct Plane {
     pub waiting: Waiting,
     /// Open versions.
     pub opened: Opened,
-    /// Streaks that the scheduler follows.
+    /// Names for streaks.
     pub readers: Readers,
-    /// What the scheduler knows of each mirror, published by the driver.
-    pub snapshot: ArcSwapOption<Snapshot>,
+    /// What the scheduler knows of each mirror, and what each brought: for everybody to read.
+    pub published: Published,
+    /// What earlier mounts measured of the mirrors, and what the next one is told.
+    pub histories: Histories,
     /// No mirror answers, and that is known.
     pub offline: AtomicBool,
     /// A write of the disk cache ended: there is room in its queue.
@@ -93,8 +99,6 @@ pub struct Words {
     pub lies: Vec<String>,
     /// Failures in all.
     pub failures: u64,
-    /// Body bytes accepted from it.
-    pub fetched_bytes: u64,
     /// A file that it has served: a probe for another might hang for the file's own reasons.
     pub served: Option<Arc<OpenFile>>,
 }
@@ -103,6 +107,8 @@ pub struct Words {
 pub struct Parts {
     /// Limits of waiting.
     pub settings: Settings,
+    /// What parts of the tree are given in configuration.
+    pub rules: Rules,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The bounded memory.
@@ -120,8 +126,10 @@ impl Plane {
     pub fn new(parts: Parts, doubts: mpsc::UnboundedSender<Doubt>) -> Plane {
         let labels = parts.sources.iter().map(|source| super::opened::label(source.url().as_str())).collect();
         let words = parts.sources.iter().map(|_| Mutex::default()).collect();
+        let published = Published::new(parts.sources.len());
         Plane {
             settings: parts.settings,
+            rules: parts.rules,
             metrics: parts.metrics,
             pool: parts.pool,
             disk: parts.disk,
@@ -132,7 +140,8 @@ impl Plane {
             waiting: Waiting::default(),
             opened: Opened::default(),
             readers: Readers::default(),
-            snapshot: ArcSwapOption::empty(),
+            published,
+            histories: Histories::default(),
             offline: AtomicBool::new(false),
             disk_room: Notify::new(),
             memory_freed: Notify::new(),
@@ -185,7 +194,7 @@ impl Plane {
     /// `mirror` brought body bytes.
     pub fn brought(&self, mirror: MirrorId, bytes: u64) {
         self.metrics.fetched_bytes.add(bytes);
-        self.words[mirror.0 as usize].lock().fetched_bytes += bytes;
+        self.published.brought(mirror, bytes);
     }
 
     /// `mirror` served a range of `file` to its end.

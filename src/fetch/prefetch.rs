@@ -1,6 +1,7 @@
 //! Prefetch jobs: files and folders brought to disk, done only when durable.
 
 use crate::chunk::{Inode, PAGE_BYTES, Pages, ReaderId};
+use crate::clock::local_second_of_day;
 use crate::fetch::engine::{Engine, close_file, open_file, walk};
 use crate::fetch::error::Trouble;
 use crate::fetch::inbox::Command;
@@ -9,7 +10,8 @@ use crate::fetch::plane::Plane;
 use crate::fetch::tree::Tree;
 use crate::namespace::Kind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -19,6 +21,12 @@ const STRETCH_PAGES: u64 = 2048;
 const FILES_AT_ONCE: usize = 256;
 /// Of the cache's limit, what pages can have: the rest is checksums, bitmaps and what waits to be evicted.
 const USABLE_PERCENT: u64 = 95;
+/// What failed by chance is asked for again after all else of its file, so many times in all: one connection in a
+/// hundred breaks off on a poor line, and a file of a gigabyte takes hundreds.
+const PASSES_MAX: usize = 4;
+/// The local clock is looked at so often while files wait for their hours: it may be set meanwhile, and a machine
+/// that slept wakes late.
+const HOURS_PERIOD: Duration = Duration::from_secs(10);
 /// Failures that are kept by name. The rest are counted.
 const FAILURES_KEPT: usize = 1000;
 
@@ -37,6 +45,10 @@ pub struct Progress {
     pub bytes_done: AtomicU64,
     /// Every folder has been looked through: `files` and `bytes` grow no more.
     pub complete: AtomicBool,
+    /// Files that wait for the hours that a rule gives them, …
+    pub waiting: AtomicU64,
+    /// … and the minute of the day at which those of the last of them begin.
+    pub waits_until_minute: AtomicU32,
 }
 
 /// How a job ended.
@@ -88,6 +100,8 @@ impl Job {
         let mut outcome = Outcome::default();
         let mut at_work = JoinSet::new();
         let mut folders = Vec::new();
+        // Those that may not be fetched now come last, or they would keep the others from their turn.
+        let mut later: Vec<(u32, Inode, Vec<u8>)> = Vec::new();
         for path in paths.into_iter().rev() {
             folders.push((path, None));
         }
@@ -103,8 +117,10 @@ impl Job {
                 },
                 Ok((inode, Kind::File)) => {
                     self.progress.files.fetch_add(1, Ordering::Relaxed);
-                    let job = self.clone();
-                    at_work.spawn(async move { (job.bring_named(inode, &path).await, path) });
+                    match self.hours_wait_seconds(&path) {
+                        Some(wait) => later.push((wait, inode, path)),
+                        None => self.begin(&mut at_work, inode, path),
+                    }
                 }
                 Err(trouble) => outcome.failed(path, trouble),
             }
@@ -113,10 +129,42 @@ impl Job {
             }
         }
         self.progress.complete.store(true, Ordering::Relaxed);
+        later.sort_by_key(|(wait, ..)| *wait);
+        for (_, inode, path) in later {
+            self.begin(&mut at_work, inode, path);
+            while at_work.len() >= FILES_AT_ONCE {
+                outcome.add(at_work.join_next().await);
+            }
+        }
         while !at_work.is_empty() {
             outcome.add(at_work.join_next().await);
         }
         outcome
+    }
+
+    fn begin(self: &Arc<Self>, at_work: &mut JoinSet<Ended>, inode: Inode, path: Vec<u8>) {
+        let job = self.clone();
+        at_work.spawn(async move { (job.bring_named(inode, &path).await, path) });
+    }
+
+    /// How long it is until this path may be prefetched, where that is not now.
+    fn hours_wait_seconds(&self, path: &[u8]) -> Option<u32> {
+        self.plane.rules.of(path).prefetch_hours?.wait_seconds(local_second_of_day())
+    }
+
+    /// Wait until this path may be prefetched.
+    async fn wait_for_hours(&self, path: &[u8]) {
+        let Some(hours) = self.plane.rules.of(path).prefetch_hours else { return };
+        if hours.wait_seconds(local_second_of_day()).is_none() {
+            return;
+        }
+        self.progress.waits_until_minute.store(hours.from_minute(), Ordering::Relaxed);
+        self.progress.waiting.fetch_add(1, Ordering::Relaxed);
+        while let Some(wait) = hours.wait_seconds(local_second_of_day()) {
+            #[allow(clippy::disallowed_methods, reason = "the wall clock rings no bell")]
+            tokio::time::sleep(Duration::from_secs(u64::from(wait)).min(HOURS_PERIOD)).await;
+        }
+        self.progress.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The names in a folder, with paths.
@@ -131,6 +179,7 @@ impl Job {
     }
 
     async fn bring_named(self: &Arc<Self>, inode: Inode, path: &[u8]) -> Result<(), Trouble> {
+        self.wait_for_hours(path).await;
         let result = self.bring_open(inode, path).await;
         let count = if result.is_ok() { &self.progress.files_done } else { &self.progress.files_failed };
         count.fetch_add(1, Ordering::Relaxed);
@@ -171,11 +220,31 @@ impl Job {
         asked_bytes <= limit_bytes / 100 * USABLE_PERCENT
     }
 
-    /// Every page of a file, stretch by stretch as the window allows, then wait until all are durable.
+    /// Every page of a file, and again what failed by chance, then wait until all are durable.
     async fn bring(self: &Arc<Self>, file: &Arc<OpenFile>) -> Result<(), Trouble> {
-        let mut stretches = JoinSet::new();
-        for pages in file.pages().split(STRETCH_PAGES) {
+        let mut left: Vec<Pages> = file.pages().split(STRETCH_PAGES).collect();
+        for pass in 1..=PASSES_MAX {
+            left = self.pass(file, left, pass == PASSES_MAX).await?;
+            if left.is_empty() {
+                break;
+            }
+        }
+        let all = file.pages();
+        self.until(file, all, |disk| disk.durable(all)).await
+    }
+
+    /// Each of these stretches as the window allows. Returns those that failed and are worth another pass.
+    async fn pass(
+        self: &Arc<Self>,
+        file: &Arc<OpenFile>,
+        left: Vec<Pages>,
+        is_last: bool,
+    ) -> Result<Vec<Pages>, Trouble> {
+        let (mut stretches, mut failed) = (JoinSet::new(), Vec::new());
+        for pages in left {
             let room = (pages.count() as u32).min(self.window.available_permits().max(1) as u32);
+            // The hours may have ended meanwhile.
+            self.wait_for_hours(&file.path).await;
             let permit = self.window.clone().acquire_many_owned(room).await.map_err(|_| Trouble::Ending)?;
             let (job, file) = (self.clone(), file.clone());
             stretches.spawn(async move {
@@ -184,14 +253,18 @@ impl Job {
                 if result.is_ok() {
                     job.progress.bytes_done.fetch_add(pages.len_bytes(file.size_bytes), Ordering::Relaxed);
                 }
-                result
+                (result, pages)
             });
         }
-        while let Some(result) = stretches.join_next().await {
-            result.unwrap_or(Err(Trouble::Ending))?;
+        while let Some(ended) = stretches.join_next().await {
+            match ended.map_err(|_| Trouble::Ending)? {
+                (Ok(()), _) => {}
+                // Said of a connection that broke, too; but where nobody answers, there is nothing to wait for.
+                (Err(Trouble::Offline), pages) if !is_last && !self.plane.is_offline() => failed.push(pages),
+                (Err(trouble), _) => return Err(trouble),
+            }
         }
-        let all = file.pages();
-        self.until(file, all, |disk| disk.durable(all)).await
+        Ok(failed)
     }
 
     /// Ask for `pages` and wait until they are as they should be.

@@ -5,9 +5,10 @@ use crate::chunk::{MirrorId, Pages};
 use crate::clock::now;
 use crate::fetch::engine::{Engine, walk};
 use crate::fetch::error::Trouble;
+use crate::fetch::handoff::HandoffReport;
 use crate::fetch::opened::OpenFile;
 use crate::fetch::plane::Plane;
-use crate::scheduler::MirrorSnapshot;
+use crate::scheduler::Live;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub struct Report {
     pub disk_limit: u64,
     /// How long the oldest read has waited.
     pub oldest_read: Option<Duration>,
+    /// How long answers took from the arrival of their last page; none before the first.
+    pub handoff: Option<HandoffReport>,
     /// Each mirror.
     pub mirrors: Vec<MirrorReport>,
     /// Every counter and gauge by name.
@@ -55,6 +58,12 @@ pub struct MirrorReport {
     pub first_byte: Option<Duration>,
     /// Bytes asked of it that have not arrived.
     pub in_flight_bytes: u64,
+    /// In how many fetches.
+    pub in_flight_fetches: u64,
+    /// How overloaded it is, 0 to 1.
+    pub load: f64,
+    /// Its live weight, 0.1 to 1.
+    pub weight: f64,
     /// How often it failed.
     pub failures: u64,
     /// How it failed last.
@@ -97,6 +106,7 @@ impl Engine {
             memory_limit: plane.pool.limit_bytes(),
             disk_bytes: plane.disk.as_ref().map_or(0, |disk| disk.used_bytes()),
             disk_limit: plane.disk.as_ref().map_or(0, |disk| disk.limit_bytes()),
+            handoff: plane.waiting.handoffs.report(),
             oldest_read: plane.waiting.oldest().map(|since| time.since(since)),
             mirrors: self.mirror_reports(),
             counters: plane.metrics.snapshot(),
@@ -104,18 +114,17 @@ impl Engine {
     }
 
     fn mirror_reports(&self) -> Vec<MirrorReport> {
-        let snapshot = self.plane.snapshot.load_full();
-        let seen = |at: usize| snapshot.as_ref().and_then(|snapshot| snapshot.mirrors.get(at));
-        (0..self.plane.sources.len()).map(|at| self.mirror_report(MirrorId(at as u16), seen(at))).collect()
+        let mirrors = (0..self.plane.sources.len()).map(|at| MirrorId(at as u16));
+        mirrors.map(|mirror| self.mirror_report(mirror, self.plane.published.live(mirror))).collect()
     }
 
     /// One mirror, as `seen` by the scheduler, if it was.
-    pub(in crate::fetch) fn mirror_report(&self, mirror: MirrorId, seen: Option<&MirrorSnapshot>) -> MirrorReport {
+    pub(in crate::fetch) fn mirror_report(&self, mirror: MirrorId, seen: Option<Live>) -> MirrorReport {
         let words = self.plane.words(mirror);
         let mut report = MirrorReport {
             url: self.plane.sources[mirror.0 as usize].redacted_url(),
             state: "untried".into(),
-            fetched_bytes: words.fetched_bytes,
+            fetched_bytes: self.plane.published.fetched_bytes(mirror),
             failures: words.failures,
             last_failure: words.last_failure,
             lies: words.lies,
@@ -125,11 +134,13 @@ impl Engine {
             report.state = seen.state.name().to_owned();
             report.reason = seen.reason.map(|reason| reason.name().to_owned());
             report.next_try = seen.next_try.map(|at| at.since(now()));
-            report.bytes_per_second = seen.throughput_bytes_per_second.unwrap_or(0.0);
+            report.bytes_per_second = seen.bytes_per_second.unwrap_or(0.0);
             report.first_byte = seen.time_to_first_byte;
             report.in_flight_bytes = seen.in_flight_bytes;
+            report.in_flight_fetches = seen.in_flight_fetches as u64;
+            (report.load, report.weight) = (seen.load, seen.weight);
             // Silence is seen by the scheduler alone.
-            report.failures += seen.failures.stalled;
+            report.failures += seen.stalled;
         }
         report
     }

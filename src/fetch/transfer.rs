@@ -152,7 +152,11 @@ impl Transfer {
         let skipped = filler.skipped_bytes() - skipped;
         plane.metrics.wasted_bytes.add(skipped);
         let reached = filler.position() / PAGE_BYTES;
-        plane.inbox.tell(Event::Progress { fetch: self.fetch, total_bytes });
+        // Pages that arrive tell of progress themselves, and are as good a sign of life; bytes that were let go do not
+        // count among them. The scheduler samples what it is told as often as the bandwidth says (spec 2.4).
+        if arrived.is_empty() || self.whole || filler.skipped_bytes() > 0 {
+            plane.inbox.tell(Event::Progress { fetch: self.fetch, total_bytes });
+        }
         // Bytes that were let go, because another fetch is at their page, are no progress for who waits.
         if arrived.is_empty() && skipped == 0 {
             let none = Pages::new(reached, reached);

@@ -8,6 +8,7 @@ use crate::chunk::{Inode, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::{Time, now};
 use crate::fetch::error::Trouble;
 use crate::fetch::handle::Place;
+use crate::fetch::handoff::Handoffs;
 use crate::fetch::opened::OpenFile;
 use crate::metrics::Metrics;
 use parking_lot::Mutex;
@@ -117,6 +118,8 @@ pub fn wanted<'a>(memory: &'a [u8], pages: Pages, bytes: &Range<u64>) -> &'a [u8
 #[derive(Default)]
 pub struct Waiting {
     by_file: Mutex<HashMap<Inode, Vec<Arc<Waiter>>>>,
+    /// From the publication of their last page to their answer.
+    pub handoffs: Handoffs,
 }
 
 impl Waiting {
@@ -133,10 +136,11 @@ impl Waiting {
         if concerned.is_empty() {
             return;
         }
-        let time = now().0;
+        let time = now();
         for waiter in &concerned {
-            waiter.last_byte.store(time, Ordering::Relaxed);
+            waiter.last_byte.store(time.0, Ordering::Relaxed);
             if !pages.is_empty() && waiter.try_answer(pool, metrics) {
+                self.handoffs.add(now().since(time));
                 self.remove(waiter, metrics);
             }
         }
@@ -203,6 +207,12 @@ impl Waiting {
     /// When the oldest of them began.
     pub fn oldest(&self) -> Option<Time> {
         self.by_file.lock().values().flatten().map(|waiter| waiter.since).min()
+    }
+
+    /// What who publishes pages may hold, held. For tests of those who need nothing of it.
+    #[cfg(test)]
+    pub fn hold_lock(&self) -> impl Sized {
+        self.by_file.lock()
     }
 
     /// No read waits.

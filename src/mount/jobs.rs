@@ -6,6 +6,7 @@ use crate::control::report::{JobReport, PrefetchReport, Progress};
 use crate::control::server::{PrefetchRequest, ProgressSender};
 use crate::fetch::Engine;
 use crate::fetch::prefetch::{self, Outcome};
+use crate::fetch::rules::minute_text;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -139,7 +140,15 @@ impl Job {
             files_failed: load(&self.progress.files_failed),
             listing: !self.progress.complete.load(Ordering::Relaxed),
             elapsed_ms: elapsed.as_millis() as u64,
+            files_waiting: load(&self.progress.waiting),
+            waits_until: self.waits_until(),
         }
+    }
+
+    /// Begin of the hours that some of its files wait for.
+    fn waits_until(&self) -> Option<String> {
+        let waits = self.progress.waiting.load(Ordering::Relaxed) > 0 && self.ended.lock().is_none();
+        waits.then(|| minute_text(self.progress.waits_until_minute.load(Ordering::Relaxed)))
     }
 
     fn report(&self) -> JobReport {

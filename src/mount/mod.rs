@@ -26,7 +26,7 @@ use crate::control::unmount::unmount;
 use crate::fetch::{self, Engine, FirstLook, Parts};
 use crate::metrics::Metrics;
 use crate::namespace::{self, Namespace};
-use crate::scheduler::{self, Scheduler, Strategy};
+use crate::scheduler::{self, Scheduler};
 use crate::sources::{self, BadSource, Source};
 use crate::{clock, fs};
 use anyhow::{Context, bail};
@@ -232,23 +232,27 @@ fn start_engine(plan: &MountPlan, disk: Option<Disk>, metrics: Arc<Metrics>) -> 
     };
     tree.validate().map_err(anyhow::Error::msg)?;
     let labels = sources.iter().map(|source| fetch::label(source.url().as_str())).collect();
-    let decisions = decisions(pool.limit_bytes(), plan.strategy);
+    let decisions = decisions(pool.limit_bytes(), plan);
     let time = clock::now();
     // The seed only spreads retries and equal mirrors: that it differs between starts is the point of it.
     let mut scheduler = Scheduler::new(decisions, sources.len(), time.0, time);
     for (at, mirror) in plan.mirrors.iter().enumerate() {
-        scheduler.set_base_weight(MirrorId(at as u16), mirror.weight);
+        let id = MirrorId(at as u16);
+        scheduler.set_base_weight(id, mirror.weight);
+        scheduler.set_tier(id, mirror.tier);
+        scheduler.set_rate_limit(time, id, mirror.rate_limit.map(|limit| limit as f64));
     }
-    let parts = Parts { settings, metrics, pool, disk, sources, index_sources };
+    let parts = Parts { settings, rules: plan.rules.clone(), metrics, pool, disk, sources, index_sources };
     Engine::start(parts, Namespace::new(tree, labels), scheduler).context("cannot start the engine's threads")
 }
 
 /// A small memory carries fewer connections at a time: each has its buffers beside the pool.
-fn decisions(pool_bytes: u64, strategy: Strategy) -> scheduler::Settings {
+fn decisions(pool_bytes: u64, plan: &MountPlan) -> scheduler::Settings {
     let built_in = scheduler::Settings::default();
     let mebibytes = (pool_bytes >> 20) as usize;
     scheduler::Settings {
-        strategy,
+        strategy: plan.strategy,
+        rate_limit: plan.rate_limit,
         pool_bytes,
         demand_fetches_max: (mebibytes / 8).clamp(4, built_in.demand_fetches_max),
         background_fetches_max: (mebibytes / 16).clamp(2, built_in.background_fetches_max),

@@ -4,12 +4,14 @@ use crate::chunk::{Class, MirrorId, PAGE_BYTES};
 use crate::clock::{self, Time};
 use crate::control::protocol::PathText;
 use crate::control::report::{AboutReport, DecisionReport, Dissenter, ExplainReport, FileReport};
-use crate::control::report::{MirrorDetail, MirrorReport, MirrorsReport, RatedReport, StatusReport};
+use crate::control::report::{
+    HandoffReport, MirrorDetail, MirrorReport, MirrorsReport, RatedReport, StatusReport, SupposedReport,
+};
 use crate::fetch::asking::{About, Explained, Explanation, Mirrors};
-use crate::fetch::report;
+use crate::fetch::{self, report};
 use crate::scheduler::explain::{Cause, Rated};
 use crate::scheduler::strategy::Term;
-use crate::scheduler::{Failures, MirrorSnapshot, Strategy};
+use crate::scheduler::{ConnectionStability, Failures, MirrorSnapshot, Strategy, Supposition};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -43,9 +45,20 @@ pub fn status(seen: report::Report) -> StatusReport {
         disk_limit: seen.disk_limit,
         disk_state: disk_state.into(),
         oldest_operation_ms: seen.oldest_read.map(|age| age.as_millis() as u64),
+        handoff: seen.handoff.map(handoff),
         mirrors: seen.mirrors.into_iter().map(mirror).collect(),
         counters: seen.counters.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
         ..StatusReport::default()
+    }
+}
+
+fn handoff(seen: fetch::handoff::HandoffReport) -> HandoffReport {
+    let micros = |length: Duration| length.as_secs_f64() * 1e6;
+    HandoffReport {
+        count: seen.count,
+        median_us: micros(seen.median),
+        p99_us: micros(seen.p99),
+        longest_us: micros(seen.longest),
     }
 }
 
@@ -60,6 +73,9 @@ fn mirror(seen: report::MirrorReport) -> MirrorReport {
         throughput_bytes_per_second: seen.bytes_per_second,
         time_to_first_byte_ms: seen.first_byte.map(|length| length.as_secs_f64() * 1e3),
         in_flight_bytes: seen.in_flight_bytes,
+        in_flight_fetches: seen.in_flight_fetches,
+        load: seen.load,
+        weight: seen.weight,
         failures: seen.failures,
         last_failure: seen.last_failure,
         lies: seen.lies,
@@ -83,36 +99,63 @@ pub fn file(path: &[u8], seen: report::FileReport) -> FileReport {
 /// `mirrors`.
 pub fn mirrors(seen: Mirrors) -> MirrorsReport {
     let Mirrors { mirrors, scheduler, strategy_before } = seen;
+    let at = clock::now();
     let sum_bytes: u64 = mirrors.iter().map(|(report, _)| report.fetched_bytes).sum();
     MirrorsReport {
         strategy: scheduler.strategy.name().into(),
         strategy_before: strategy_before.map(|strategy| strategy.name().into()),
         decisions: scheduler.decisions,
+        requests: scheduler.requests,
+        probes: scheduler.probes,
+        light_probes: scheduler.light_probes,
         hedges_issued: scheduler.hedges.issued,
         hedges_won: scheduler.hedges.won,
         hedges_wasted_bytes: scheduler.hedges.wasted_bytes,
         demand_p99_ms: scheduler.demand_p99.map(millis),
         demand_objective_ms: millis(scheduler.demand_objective),
         background_share: scheduler.background_share,
-        mirrors: mirrors.into_iter().map(|(report, seen)| detail(report, &seen, sum_bytes)).collect(),
+        mirrors: mirrors.into_iter().map(|(report, seen)| detail(report, &seen, sum_bytes, at)).collect(),
         ..MirrorsReport::default()
     }
 }
 
-fn detail(report: report::MirrorReport, seen: &MirrorSnapshot, sum_bytes: u64) -> MirrorDetail {
+fn detail(report: report::MirrorReport, seen: &MirrorSnapshot, sum_bytes: u64, at: Time) -> MirrorDetail {
+    let ago_s = |learned: Option<Time>| learned.map(|learned| at.seconds_since(learned));
+    let ConnectionStability { resets, stalls, reconnects } = seen.connection_stability;
     MirrorDetail {
         bytes_share: (sum_bytes > 0).then(|| report.fetched_bytes as f64 / sum_bytes as f64),
-        in_flight_fetches: seen.in_flight_fetches as u64,
         window_bytes: seen.window_bytes,
         connections: seen.connections as u64,
         ranges: seen.ranges,
-        weight: seen.weight,
         decay: seen.decay.name().into(),
-        load: seen.load,
         trouble: seen.trouble,
+        time_to_first_byte_p50_ms: seen.first_byte_quantiles.map(|(p50, _)| millis(p50)),
+        time_to_first_byte_p99_ms: seen.first_byte_quantiles.map(|(_, p99)| millis(p99)),
+        jitter_ms: seen.jitter.map(millis),
+        throughput_averaged: seen.rate_is_filtered,
+        throughput_decay: seen.throughput_decay,
+        error_rate: seen.error_rate,
+        resets,
+        stalls,
+        reconnects,
+        first_byte_learned_ago_s: ago_s(seen.learned.first_byte),
+        throughput_learned_ago_s: ago_s(seen.learned.throughput),
+        errors_learned_ago_s: ago_s(seen.learned.outcome),
         stability_index: seen.stability_index,
         failures_by_kind: by_kind(&seen.failures),
+        supposed: seen.supposed.as_ref().map(supposed),
         status: mirror(report),
+    }
+}
+
+fn supposed(seen: &Supposition) -> SupposedReport {
+    SupposedReport {
+        throughput_bytes_per_second: seen.bytes_per_second,
+        time_to_first_byte_ms: seen.first_byte.map(millis),
+        connections: seen.connections.map(|number| number as u64),
+        no_ranges: seen.no_ranges,
+        age_s: seen.age.as_secs_f64(),
+        trust: seen.trust,
     }
 }
 

@@ -1,32 +1,38 @@
 //! The life of a fetch: launched, connected, first byte, bytes, pages, ended.
 
 use super::fetches::{Fetch, Phase, Runs};
-use super::meter::{Latency, Meter};
+use super::meter::Latency;
 use super::origins::Origin;
 use super::plan::Decision;
+use super::sampling::Progress;
 use super::table::State;
 use super::{Action, Failure, Scheduler, TICK};
 use crate::chunk::{Class, FetchId, MirrorId, Pages};
 use crate::clock::Time;
+use std::time::Duration;
 
 impl Scheduler {
     /// Its pages are in flight already; count it in.
     pub(super) fn launch(&mut self, now: Time, decision: Decision) -> FetchId {
+        self.begin_doubt(now);
         let Decision { fetch: fetch_id, mirror: id, file, pages, owned, class, whole } = decision;
         let size_bytes = self.files.get(&file).map_or(0, |known| known.size_bytes);
         let length_bytes = pages.len_bytes(size_bytes);
         let waited = class == Class::Demand || owned.iter().any(|&run| self.wants.waited(file, run));
         let mirror = &mut self.mirrors[usize::from(id.0)];
-        let meter = Meter::of_fetch(mirror.rate(now) / (mirror.fetches + 1) as f64);
+        let progress = Progress::new(mirror.fetch_rate(now) / (mirror.fetches + 1) as f64);
         let queued_bytes = mirror.remaining_bytes;
         let queued = queued_bytes > 0;
         mirror.fetches += 1;
         mirror.demand_fetches += usize::from(class == Class::Demand);
         mirror.remaining_bytes += length_bytes;
+        mirror.bucket.spend(now, length_bytes);
+        self.bucket.spend(now, length_bytes);
         if self.fetches.live == 0 {
             self.next_tick = now + TICK;
         }
         self.fetches.live += 1;
+        self.probing.requested();
         let fetch = Fetch {
             mirror: id,
             file,
@@ -38,7 +44,7 @@ impl Scheduler {
             length_bytes,
             total_bytes: 0,
             arrived_bytes: 0,
-            meter,
+            progress,
             started_at: now,
             sign_at: now,
             waited,
@@ -81,50 +87,51 @@ impl Scheduler {
     pub(super) fn on_first_byte(&mut self, now: Time, id: FetchId) {
         let Some(fetch) = self.live_mut(id) else { return };
         let asked_at = match fetch.phase {
-            Phase::Body => return,
+            Phase::Body | Phase::Ended => return,
             Phase::Asked(at) => Some(at),
             Phase::Connecting => None,
         };
         fetch.phase = Phase::Body;
         fetch.sign_at = now;
-        fetch.meter.start(now);
-        let (mirror, queued) = (usize::from(fetch.mirror.0), fetch.queued);
-        let mirror = &mut self.mirrors[mirror];
+        fetch.progress.start(now);
+        let (mirror_id, queued, started_at) = (fetch.mirror, fetch.queued, fetch.started_at);
+        let mirror = &mut self.mirrors[usize::from(mirror_id.0)];
         if let Some(at) = asked_at {
             mirror.latency.add(now, now.since(at), queued);
+            mirror.first_bytes.add(now, now.seconds_since(at));
         }
         // Behind our own bytes an answer says little of the mirror.
         let drifted = asked_at.filter(|_| !queued).and_then(|at| mirror.drift.add(now.seconds_since(at)));
         mirror.bodies += 1;
+        mirror.stability.answered();
         mirror.meter.start(now);
         mirror.sign_at = now;
         mirror.silent_files.clear();
         mirror.breaker.sign_of_life();
         if let Some(psi) = drifted {
-            self.on_drift(now, id, psi);
+            self.on_drift(now, mirror_id, now.since(started_at), psi);
         }
         self.on_life(now);
     }
 
     /// The mirror is not what it was: it is learned anew.
-    fn on_drift(&mut self, now: Time, id: FetchId, psi: f64) {
-        let Some(fetch) = self.fetches.all.get(&id) else { return };
-        let (mirror_id, first_byte) = (fetch.mirror, now.since(fetch.started_at));
-        let mirror = &mut self.mirrors[usize::from(mirror_id.0)];
+    pub(super) fn on_drift(&mut self, now: Time, id: MirrorId, first_byte: Duration, psi: f64) {
+        let Some(mirror) = self.mirror_mut(id) else { return };
         mirror.latency = Latency::default();
         mirror.latency.add(now, first_byte, false);
+        mirror.first_bytes.clear();
+        mirror.first_bytes.add(now, first_byte.as_secs_f64());
         mirror.trouble.forget();
         if mirror.breaker.probe_at.is_none() {
-            mirror.breaker.probe_at = Some(now);
-            self.out.push_back(Action::Probe { mirror: mirror_id });
+            self.send_probe(now, id);
         }
         let what = format!("answers otherwise than it did (stability index {psi:.2}): it is learned anew");
-        self.alert(Some(mirror_id), None, what);
+        self.alert(Some(id), None, what);
     }
 
     pub(super) fn on_progress(&mut self, now: Time, id: FetchId, total_bytes: u64) {
         let Some(fetch) = self.live_mut(id) else { return };
-        if fetch.phase != Phase::Body {
+        if matches!(fetch.phase, Phase::Connecting | Phase::Asked(_)) {
             self.on_first_byte(now, id);
         }
         let Some(fetch) = self.live_mut(id) else { return };
@@ -136,11 +143,14 @@ impl Scheduler {
         fetch.total_bytes = total_bytes;
         let gap = now.seconds_since(fetch.sign_at);
         fetch.sign_at = now;
-        fetch.meter.add(now, bytes);
+        let sampled = fetch.progress.came(now, bytes);
         let at = usize::from(fetch.mirror.0);
         let mirror = &mut self.mirrors[at];
         mirror.learn_gap(gap);
-        mirror.meter.add(now, bytes);
+        mirror.meter.came(now, bytes);
+        if sampled {
+            mirror.meter.sample(now);
+        }
         mirror.sign_at = now;
         mirror.silent_files.clear();
         mirror.arrived_bytes += bytes;
@@ -151,6 +161,22 @@ impl Scheduler {
         if room && !self.lanes.had_room.contains(at) {
             self.lanes.had_room.insert(at);
             self.dirty = true;
+        }
+        self.end_body(now, id);
+    }
+
+    /// The link is idle from its last byte on, not from the moment that its end is told.
+    fn end_body(&mut self, now: Time, id: FetchId) {
+        let Some(fetch) = self.live_mut(id) else { return };
+        if fetch.phase != Phase::Body || fetch.remaining_bytes() > 0 {
+            return;
+        }
+        fetch.phase = Phase::Ended;
+        let mirror = usize::from(fetch.mirror.0);
+        let mirror = &mut self.mirrors[mirror];
+        mirror.bodies -= 1;
+        if mirror.bodies == 0 {
+            mirror.meter.stop(now);
         }
     }
 
@@ -167,8 +193,8 @@ impl Scheduler {
         let others = known.table.count(pages, State::InFlight) > own;
         known.table.turn_all(pages, State::Held);
         known.forget_failures(pages);
-        let tail = &mut self.tail;
-        self.wants.arrived(now, file, pages, &known.table, |waited| tail.add(now, waited));
+        let (tail, objective_seconds) = (&mut self.tail, known.rule.objective_seconds());
+        self.wants.arrived(now, file, pages, &known.table, |waited| tail.add(now, waited, objective_seconds));
         self.on_progress(now, id, arrived_bytes);
         let idle = if others { self.disown_others(id, pages) } else { Vec::new() };
         // A hedge that won says something of the mirror that lost, so that is settled before it is told to end.
@@ -184,7 +210,7 @@ impl Scheduler {
         let Some(file) = self.fetches.all.get(&id).map(|fetch| fetch.file) else { return idle };
         self.fetches.all.each_of_file(file, |other, fetch| {
             if other != id && !fetch.cancelled && !fetch.disown(pages).is_empty() && fetch.owned.is_empty() {
-                idle.push((other, fetch.phase == Phase::Body));
+                idle.push((other, matches!(fetch.phase, Phase::Body | Phase::Ended)));
             }
         });
         idle
@@ -197,6 +223,7 @@ impl Scheduler {
                 let (file, mirror) = (fetch.file, usize::from(fetch.mirror.0));
                 self.mirrors[mirror].breaker.success(now);
                 self.mirrors[mirror].trouble.learn(now, true);
+                self.mirrors[mirror].stability.ended(now, true);
                 // What it let go for want of memory is left to those who wait, or it would come and go for ever.
                 for run in owned {
                     self.requeue(file, run, false);

@@ -35,6 +35,8 @@ pub(super) struct Connections {
     wait: Duration,
     /// The next trial is of fewer.
     down: bool,
+    /// Another number was tried.
+    judged: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -53,12 +55,25 @@ impl Connections {
             next_trial: Time(0),
             wait: WAIT_MIN,
             down: false,
+            judged: false,
         }
     }
 
     /// How many background fetches it may have at a time.
     pub(super) fn limit(&self, max: usize) -> usize {
         self.limit.min(max)
+    }
+
+    /// Begin with so many, which an earlier mount found.
+    pub(super) fn suppose(&mut self, limit: usize) {
+        if !self.judged && self.trial.is_none() {
+            self.limit = limit.max(CONNECTIONS_MIN);
+        }
+    }
+
+    /// The number that fills the link, where others were tried.
+    pub(super) fn found(&self) -> Option<usize> {
+        self.judged.then(|| self.trial.as_ref().map_or(self.limit, |trial| trial.before))
     }
 
     /// So many bodies of the background run now, at `rate` bytes per second together.
@@ -88,6 +103,7 @@ impl Connections {
         let more_is_worth =
             if after > before { rate >= trial.rate_before * worth } else { rate * worth <= trial.rate_before };
         let limit = if more_is_worth { self.limit.max(trial.before) } else { self.limit.min(trial.before) };
+        self.judged = true;
         self.end(now, limit, limit != trial.before);
     }
 

@@ -1,5 +1,6 @@
 //! What the scheduler is told.
 
+use super::rule::FileRule;
 use super::settings::Settings;
 use crate::chunk::{Class, FetchId, Inode, MirrorId, MirrorSet, Pages, ReaderId};
 use crate::clock::Time;
@@ -21,6 +22,8 @@ pub enum Event {
         mirrors: MirrorSet,
         /// Pages that need no fetch: in memory or on disk.
         held: Vec<Pages>,
+        /// What its path is given in configuration.
+        rule: FileRule,
     },
     /// Nobody has it open and nobody waits for it: the table may forget it. Its fetches go on.
     Forgotten {
@@ -33,7 +36,7 @@ pub enum Event {
         file: Inode,
         /// Which.
         pages: Pages,
-        /// How urgently.
+        /// How urgently; demand counts for less where the file's rule says so.
         class: Class,
         /// Who reads, for [`Event::Closed`]; prefetch jobs have an id too.
         reader: ReaderId,
@@ -67,7 +70,8 @@ pub enum Event {
         /// Which.
         fetch: FetchId,
     },
-    /// So many body bytes have arrived for it in all. Sent at most every few milliseconds.
+    /// So many body bytes have arrived for it in all. Sent where they complete no page, or more came than `Arrived`
+    /// says: that counts as progress too.
     Progress {
         /// Which.
         fetch: FetchId,

@@ -2,6 +2,7 @@
 //! when no mirror is left.
 
 use super::breaker::{BreakerState, Reason};
+use super::fetches::Phase;
 use super::stall::SILENT_FILES_MAX;
 use super::table::State;
 use super::{Action, Failure, Hopeless, INTEREST, OVERSLEPT, Scheduler, TICK};
@@ -26,7 +27,7 @@ impl Scheduler {
             self.bury(id);
             return;
         }
-        let is_hedge = fetch.is_hedge;
+        let (is_hedge, broke_off) = (fetch.is_hedge, fetch.phase == Phase::Body);
         let owned = self.unlink(now, id);
         let owned = self.leave_to_twin(id, owned);
         let mut ahead = true;
@@ -41,11 +42,21 @@ impl Scheduler {
         } else {
             let failure = if whole && failure == Failure::NoRanges { Failure::Corrupt } else { failure };
             self.blame(now, mirror, Some(file), failure);
+            let known = &mut self.mirrors[usize::from(mirror.0)];
             if matches!(failure, Failure::Unreachable | Failure::Corrupt) {
-                self.mirrors[usize::from(mirror.0)].trouble.learn(now, false);
+                known.trouble.learn(now, false);
+            }
+            if failure == Failure::Unreachable && broke_off {
+                known.stability.reset();
             }
             if Self::blames(failure) {
-                ahead = self.apply_policy(file, &owned, waited, mirror, failure);
+                known.stability.ended(now, false);
+                ahead = waited || self.apply_policy(now, file, &owned, class, mirror, failure);
+                if waited {
+                    let what = "a fetch that is waited for failed";
+                    let what = format!("{what} ({failure:?}): its pages are asked for elsewhere");
+                    self.alert(Some(mirror), Some(file), what);
+                }
             }
         }
         for run in owned {
@@ -55,15 +66,23 @@ impl Scheduler {
         self.check_offline(now);
     }
 
-    /// The failure policies of the classes (spec 3.3). Returns whether readahead may try again.
-    fn apply_policy(&mut self, file: Inode, owned: &[Pages], waited: bool, mirror: MirrorId, why: Failure) -> bool {
-        if waited {
-            let what = format!("a fetch that is waited for failed ({why:?}): its pages are asked for elsewhere");
-            self.alert(Some(mirror), Some(file), what);
-            return true;
-        }
+    /// The failure policies of the classes that nobody waits for (spec 3.3). Demand goes on until its deadline; the
+    /// breakers see to it that each mirror is asked again later and later, with jitter. Readahead is left to demand
+    /// after three failures. Prefetch does not try the same mirror again by itself: it moves to another that may be
+    /// asked now, three times at most, or is reported and left for its job's next pass. Returns whether the pages may
+    /// be asked for again.
+    fn apply_policy(
+        &mut self,
+        now: Time,
+        file: Inode,
+        owned: &[Pages],
+        class: Class,
+        mirror: MirrorId,
+        why: Failure,
+    ) -> bool {
+        let alone = class == Class::Prefetch && !self.another(now, file, mirror, false);
         let Some(known) = self.files.get_mut(&file) else { return true };
-        let given_up: Vec<Pages> = owned.iter().copied().filter(|&run| known.count_failure(run)).collect();
+        let given_up: Vec<Pages> = owned.iter().copied().filter(|&run| known.count_failure(run) || alone).collect();
         if given_up.is_empty() {
             return true;
         }
@@ -71,6 +90,7 @@ impl Scheduler {
             let jobs = self
                 .wants
                 .take(|want| want.class != Class::Demand && want.file == file && !want.pages.intersect(run).is_empty());
+            let (read, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|want| want.is_read);
             let prefetch: Vec<_> = jobs.iter().filter(|want| want.class == Class::Prefetch).collect();
             let why = match why {
                 Failure::Missing => Hopeless::Missing,
@@ -81,6 +101,7 @@ impl Scheduler {
             };
             self.out.extend(prefetch.iter().map(|want| Action::Fail { file, pages: want.pages, why }));
             jobs.iter().for_each(|want| self.unwant(file, want.pages));
+            self.degrade_to_demand(file, read);
         }
         false
     }
@@ -96,6 +117,7 @@ impl Scheduler {
         self.dirty = true;
         match failure {
             Failure::Unreachable => {
+                mirror.disappoint();
                 if mirror.breaker.failure(now, settings, &mut self.rng, longest) {
                     self.alert(Some(id), None, "does not answer: not asked until a probe succeeds".into());
                 }
@@ -138,10 +160,16 @@ impl Scheduler {
     pub(super) fn on_probe_done(&mut self, now: Time, id: MirrorId, result: Result<Duration, Failure>) {
         let Some(mirror) = self.mirror_mut(id) else { return };
         mirror.breaker.probe_at = None;
-        if result.is_ok() && mirror.breaker.reason == Reason::Stalled && mirror.breaker.state != BreakerState::Closed {
+        let drifted = mirror.learn_from_probe(now, result);
+        if let (Ok(first_byte), Some(psi)) = (result, drifted) {
+            self.on_drift(now, id, first_byte, psi);
+        }
+        let Some(mirror) = self.mirror_mut(id) else { return };
+        let closed = mirror.breaker.state == BreakerState::Closed;
+        if result.is_ok() && mirror.breaker.reason == Reason::Stalled && !closed {
             self.rest_silent_files(now, id);
         }
-        if result == Err(Failure::Unreachable) {
+        if result == Err(Failure::Unreachable) && !closed {
             let longest = self.longest_backoff();
             let mirror = &mut self.mirrors[usize::from(id.0)];
             mirror.failures.count(Failure::Unreachable);
@@ -231,11 +259,16 @@ impl Scheduler {
         if self.wants.is_empty() && self.wanted_at.is_some_and(|at| now >= at + INTEREST) {
             self.wanted_at = None;
         }
+        if self.cap_due.is_some_and(|due| due <= now) {
+            self.cap_due = None;
+            self.dirty = true;
+        }
         if self.rest_due.is_some_and(|due| due <= now) {
             self.rest_due = self.files.values().filter_map(|file| file.rest_ends(now)).min();
             self.dirty = true;
         }
         self.probe(now);
+        self.look_at_mirrors(now);
         if self.fetches.live > 0 && now >= self.next_tick {
             self.next_tick = now + TICK;
             if now >= self.blameless_until {
@@ -248,6 +281,10 @@ impl Scheduler {
         }
         if self.hedge_due.is_some_and(|due| due <= now) {
             self.hedge_late(now);
+        }
+        if self.headroom.due.is_some_and(|due| due <= now) {
+            self.headroom.due = None;
+            self.dirty = true;
         }
         self.look_at_tail(now);
         if self.offline_due.is_some_and(|due| due <= now) {
@@ -289,8 +326,7 @@ impl Scheduler {
             let mirror = &mut self.mirrors[at];
             self.dirty = true;
             if mirror.breaker.on_time(now, &self.settings, &mut self.rng, longest) {
-                mirror.breaker.probe_at = Some(now);
-                self.out.push_back(Action::Probe { mirror: MirrorId(at as u16) });
+                self.send_probe(now, MirrorId(at as u16));
             }
         });
     }

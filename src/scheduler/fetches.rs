@@ -1,6 +1,6 @@
 //! The record of one fetch: which pages it owns, what came, and when it last gave a sign of life.
 
-use super::meter::Meter;
+use super::sampling::Progress;
 use crate::chunk::{Class, FetchId, Inode, MirrorId, Pages};
 use crate::clock::Time;
 use smallvec::SmallVec;
@@ -18,6 +18,8 @@ pub(super) enum Phase {
     Asked(Time),
     /// Bytes are coming.
     Body,
+    /// All bytes are here. Its pages may still wait for the disk, which is not the mirror's silence.
+    Ended,
 }
 
 #[derive(Debug)]
@@ -36,7 +38,7 @@ pub(super) struct Fetch {
     pub(super) total_bytes: u64,
     pub(super) arrived_bytes: u64,
     /// Its own rate, which beside others is a share of the mirror's.
-    pub(super) meter: Meter,
+    pub(super) progress: Progress,
     pub(super) started_at: Time,
     pub(super) sign_at: Time,
     /// A reader waits for some of it.
@@ -96,6 +98,11 @@ impl Fetches {
     pub(super) fn next_id(&mut self) -> FetchId {
         self.next += 1;
         FetchId(self.next)
+    }
+
+    /// The last one that was given, and so how many there were.
+    pub(super) fn made(&self) -> u64 {
+        self.next
     }
 
     /// The live fetches of a file.
@@ -196,7 +203,7 @@ mod tests {
             length_bytes: 10,
             total_bytes: 12,
             arrived_bytes: 0,
-            meter: Meter::new(1.0),
+            progress: Progress::new(1.0),
             started_at: Time(0),
             sign_at: Time(0),
             waited: false,

@@ -3,6 +3,7 @@
 use super::action::Hopeless;
 use super::event::Failure;
 use super::marks::Marks;
+use super::rule::FileRule;
 use super::table::Table;
 use crate::chunk::{MirrorId, MirrorSet, Pages};
 use crate::clock::Time;
@@ -23,6 +24,8 @@ pub(super) struct File {
     pub(super) size_bytes: u64,
     pub(super) mirrors: MirrorSet,
     pub(super) table: Table,
+    /// What its path is given in configuration.
+    pub(super) rule: FileRule,
     /// Nobody has it open; it is kept only until its fetches have ended.
     pub(super) forgotten: bool,
     excluded: BTreeMap<MirrorId, (Failure, Time)>,
@@ -34,7 +37,8 @@ impl File {
     pub(super) fn new(size_bytes: u64, mirrors: MirrorSet) -> File {
         let table = Table::new(Pages::of_file(size_bytes).end);
         let (excluded, stretch_failures, moves) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        File { size_bytes, mirrors, table, forgotten: false, excluded, stretch_failures, moves }
+        let rule = FileRule::default();
+        File { size_bytes, mirrors, table, rule, forgotten: false, excluded, stretch_failures, moves }
     }
 
     /// Who serves it is known anew. A mirror that was not in the last list gets another chance.

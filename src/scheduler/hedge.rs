@@ -1,12 +1,12 @@
 //! Hedging: a demand fetch that is late against its own prediction is sent to a second mirror as well; the
 //! first answer wins (spec 2.9; Dean and Barroso, The Tail at Scale, CACM 2013).
 
-use super::Scheduler;
 use super::action::Action;
 use super::explain::Cause;
 use super::fetches::{Fetch, Phase, Runs};
 use super::plan::Chosen;
 use super::table::State;
+use super::{Scheduler, TICK};
 use crate::chunk::{Class, FetchId, MirrorId, PAGE_BYTES, Pages};
 use crate::clock::Time;
 use std::time::Duration;
@@ -28,6 +28,11 @@ const HEDGED_BYTES_MAX: u64 = 1 << 20;
 const SILENT_BODY: Duration = Duration::from_millis(60);
 /// … and larger than one read they are cheaper moved when they have stalled.
 const HEDGED_BODY_BYTES_MAX: u64 = 128 << 10;
+/// Of a larger fetch that a reader has come up to, the next pages are hedged once its whole mirror has been silent
+/// for so long: half of what a lost packet takes to be repaired, and more than a burst of a shaped link …
+const SILENT_MIRROR: Duration = Duration::from_millis(100);
+/// … and so many pages at a time, 256 KiB: what a reader asks for next, while the rest may come yet.
+const HEDGED_AHEAD_PAGES: u64 = 64;
 
 /// What hedging may cost, and what it did.
 #[derive(Clone, Copy, Debug)]
@@ -76,8 +81,23 @@ impl Scheduler {
             }
         }
         for id in late {
-            self.hedge(now, id);
+            match self.late_pages(id) {
+                Some(pages) => self.hedge(now, id, pages),
+                // Nobody waits for what comes next of it just now; somebody may soon.
+                None => self.hedge_due = Some(self.hedge_due.map_or(now + TICK, |at| at.min(now + TICK))),
+            }
         }
+    }
+
+    /// What of a late fetch is worth asking for twice: all of a small one, of a large one what somebody waits for.
+    fn late_pages(&self, id: FetchId) -> Option<Pages> {
+        let fetch = self.fetches.all.get(&id)?;
+        let first = *fetch.owned.first()?;
+        if is_small(fetch) {
+            return Some(first);
+        }
+        let next = Pages::new(first.start, first.end.min(first.start + HEDGED_AHEAD_PAGES));
+        self.wants.waited(fetch.file, next).then_some(next)
     }
 
     /// A fetch has just started: when it would be late.
@@ -92,22 +112,28 @@ impl Scheduler {
     /// When it is late: by what was to be expected for its first byte when it started; later by its silence.
     fn late_at(&self, fetch: &Fetch) -> Time {
         let mirror = &self.mirrors[usize::from(fetch.mirror.0)];
+        let gap = Duration::from_secs_f64(mirror.unusual_gap_seconds());
+        let silent = match is_small(fetch) {
+            true => fetch.sign_at + SILENT_BODY.max(gap),
+            false => fetch.sign_at.max(mirror.sign_at) + SILENT_MIRROR.max(gap),
+        };
         if fetch.phase == Phase::Body {
-            return fetch.sign_at + SILENT_BODY.max(Duration::from_secs_f64(mirror.unusual_gap_seconds()));
+            return silent;
         }
         let usual = mirror.latency.unusual_seconds().unwrap_or(self.settings.first_byte.as_secs_f64());
         let before = match fetch.queued_bytes {
             0 => 0.0,
             queued_bytes => queued_bytes as f64 / mirror.rate(fetch.started_at),
         };
-        fetch.started_at + Duration::from_secs_f64(LATE_FACTOR * (usual + before)).max(LATE_MIN)
+        let late = fetch.started_at + Duration::from_secs_f64(LATE_FACTOR * (usual + before)).max(LATE_MIN);
+        if is_small(fetch) { late } else { late.max(silent) }
     }
 
-    fn hedge(&mut self, now: Time, id: FetchId) {
+    fn hedge(&mut self, now: Time, id: FetchId, first: Pages) {
         let Some(fetch) = self.fetches.all.get_mut(&id) else { return };
-        // One hedge for each fetch, whether it can be had or not.
+        // One hedge at a time for each fetch, whether it can be had or not.
         fetch.hedged = true;
-        let (Some(&first), file, mirror) = (fetch.owned.first(), fetch.file, fetch.mirror) else { return };
+        let (file, mirror) = (fetch.file, fetch.mirror);
         self.refresh(now);
         let Some(known) = self.files.get(&file) else { return };
         let bytes = first.len_bytes(known.size_bytes);
@@ -150,6 +176,8 @@ impl Scheduler {
         self.hedges.wasted_bytes += other.total_bytes;
         if is_hedge {
             self.hedges.won += 1;
+            // Of a large one the next pages may be late as well.
+            other.hedged = is_small(other);
             let loser = usize::from(other.mirror.0);
             self.mirrors[loser].trouble.learn(now, false);
         }
@@ -172,10 +200,14 @@ impl Scheduler {
         let missing: Runs = known.into_iter().flat_map(|known| known.table.runs(pages, State::Absent)).collect();
         let mut left = Runs::new();
         for run in owned {
-            match missing.iter().any(|gap| gap.covers(run)) && pages.covers(run) {
-                true => self.inherit(twin, run),
-                false => left.push(run),
+            let common = run.intersect(pages);
+            if !missing.iter().any(|gap| gap.covers(common)) || common.is_empty() {
+                left.push(run);
+                continue;
             }
+            self.inherit(twin, common);
+            let around = [Pages::new(run.start, common.start), Pages::new(common.end, run.end)];
+            left.extend(around.into_iter().filter(|part| !part.is_empty()));
         }
         left
     }
@@ -190,12 +222,17 @@ impl Scheduler {
     }
 }
 
-/// It is demand, small, and has no second yet. Readahead that a reader has come up to is moved when it is late: in a
-/// stream that is every other fetch, and to ask for each twice would cost more than it brings.
+/// Somebody waits for it, and it has no second.
 fn hedgeable(fetch: &Fetch) -> bool {
+    let ended = fetch.cancelled || fetch.phase == Phase::Ended;
+    !ended && fetch.waited && !fetch.hedged && !fetch.is_hedge && !fetch.whole
+}
+
+/// It is hedged as a whole, by its own lateness. A larger one is readahead that a reader has come up to: in a stream
+/// that is every other fetch, and it is hedged only where its mirror has fallen silent.
+fn is_small(fetch: &Fetch) -> bool {
     let bytes_max = if fetch.phase == Phase::Body { HEDGED_BODY_BYTES_MAX } else { HEDGED_BYTES_MAX };
-    let small = fetch.pages.count() * PAGE_BYTES <= bytes_max;
-    !fetch.cancelled && fetch.waited && !fetch.hedged && !fetch.is_hedge && !fetch.whole && small
+    fetch.pages.count() * PAGE_BYTES <= bytes_max
 }
 
 #[cfg(test)]

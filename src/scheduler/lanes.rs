@@ -2,15 +2,19 @@
 //!
 //! To ask every mirror for its rate, window and trouble costs some 100 ns each, and most are what they were. A
 //! mirror that was touched since ([`super::mirrors`]) is looked at again; so is one whose figures change with time
-//! alone, a few ms later.
+//! alone, a few ms later. What a rate cap leaves changes all the time: who has one is looked at in each pass.
 
 use super::Scheduler;
+use super::breaker::BreakerState;
+use super::class_weight::class_weight;
 use super::explain::RATED_KEPT;
+use super::figures::{BESIDE, Figures};
 use super::marks::Marks;
 use super::mirror::Mirror;
 use super::pick::Ranked;
+use super::rate_cap::Allowance;
 use super::strategy::{Draw, MirrorStats, Strategy};
-use crate::chunk::{MirrorId, PAGE_BYTES};
+use crate::chunk::{Class, MirrorId, PAGE_BYTES};
 use crate::clock::Time;
 use std::time::Duration;
 
@@ -29,7 +33,7 @@ const SILENCE_WEIGHT: f64 = 5.0;
 const FRESH_BUSY: Duration = Duration::from_millis(10);
 /// Trouble is forgiven by half in 10 s: by a 150th in so long.
 const FRESH_TROUBLED: Duration = Duration::from_millis(100);
-/// An old rate is doubted within tens of seconds, and nothing else changes by itself.
+/// An old rate, or one from an earlier mount, is doubted within tens of seconds, and nothing else changes by itself.
 const FRESH_IDLE: Duration = Duration::from_secs(1);
 
 /// When more than so many change at once, as with each tick, what is summed over all is summed anew.
@@ -44,12 +48,12 @@ pub(super) const UNIT_BYTES_MIN: f64 = 128.0 * 1024.0;
 pub(super) const UNIT_BYTES_MAX: f64 = 1024.0 * 1024.0;
 
 /// One mirror as a planning pass sees it. The pass gives it work, some of it only in thought.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Lane {
     /// Bytes per second while it was busy; supposed where nothing was measured.
     pub(super) rate: f64,
     /// The rate is measured, not supposed.
-    known: bool,
+    pub(super) known: bool,
     /// Bytes in flight on it or meant for it.
     pub(super) load_bytes: f64,
     /// Those of its fetches that are of the background, and how many they may be while the link is full.
@@ -63,68 +67,30 @@ pub(super) struct Lane {
     pub(super) room_bytes: u64,
     /// The size that its fetches should have.
     pub(super) fetch_bytes: u64,
-    /// Its figures are good until then if nothing happens to it.
-    stale_at: Time,
+    pub(super) tier: u8,
+    /// What the rate caps leave it.
+    pub(super) allowance: Allowance,
+    /// Its figures are of this time, and good until then if nothing happens to it.
+    pub(super) made_at: Time,
+    pub(super) stale_at: Time,
 }
 
-/// Mirrors beside each other: as many as two vector registers hold.
-pub(super) const BESIDE: usize = 8;
-
-/// The figures of some mirrors, each figure of all of them together.
-#[derive(Clone, Debug, Default)]
-struct Figures {
-    seconds_per_byte: [f32; BESIDE],
-    latency_seconds: [f32; BESIDE],
-    doubted: [f32; BESIDE],
-    whole: [f32; BESIDE],
-    queued_seconds: [f32; BESIDE],
-    fetches: [f32; BESIDE],
-    silence_seconds: [f32; BESIDE],
-    trouble_seconds: [f32; BESIDE],
-    weight: [f32; BESIDE],
-    weight_excess: [f32; BESIDE],
-    weight_before: [f32; BESIDE],
-}
-
-impl Figures {
-    #[inline(always)]
-    fn of(&self, id: MirrorId) -> MirrorStats {
-        let at = usize::from(id.0) % BESIDE;
-        MirrorStats {
-            id,
-            seconds_per_byte: self.seconds_per_byte[at],
-            latency_seconds: self.latency_seconds[at],
-            doubted: self.doubted[at],
-            whole: self.whole[at],
-            queued_seconds: self.queued_seconds[at],
-            fetches: self.fetches[at],
-            silence_seconds: self.silence_seconds[at],
-            trouble_seconds: self.trouble_seconds[at],
-            weight: self.weight[at],
-            weight_excess: self.weight_excess[at],
-            weight_before: self.weight_before[at],
-        }
-    }
-
-    fn put(&mut self, stats: &MirrorStats) {
-        let at = usize::from(stats.id.0) % BESIDE;
-        self.seconds_per_byte[at] = stats.seconds_per_byte;
-        self.latency_seconds[at] = stats.latency_seconds;
-        self.doubted[at] = stats.doubted;
-        self.whole[at] = stats.whole;
-        self.queued_seconds[at] = stats.queued_seconds;
-        self.fetches[at] = stats.fetches;
-        self.silence_seconds[at] = stats.silence_seconds;
-        self.trouble_seconds[at] = stats.trouble_seconds;
-        self.weight[at] = stats.weight;
-        self.weight_excess[at] = stats.weight_excess;
-    }
+/// What all figures depend on beside their mirrors: when it changes, all are looked at again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Common {
+    share: f64,
+    base_weight_max: f64,
+    blameless_until: Time,
+    tiered: bool,
+    /// The cap on all mirrors together, in bytes per second.
+    cap: f64,
+    window_bytes: u64,
 }
 
 /// Every mirror by its place. Those that may not be asked are not `usable`.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    /// What strategies read: a choice goes over them all, and this way over little memory and several at a time.
+    /// What strategies read.
     figures: Vec<Figures>,
     pub(super) all: Vec<Lane>,
     /// Of those that may be asked; 0 of the others.
@@ -140,19 +106,35 @@ pub(super) struct Lanes {
     pub(super) room: Marks,
     /// Was there room for a background fetch at the end of the last pass, or has it been seen since?
     pub(super) had_room: Marks,
+    /// It failed once and may be asked again in a moment.
+    pub(super) resting: Marks,
+    /// It has a rate cap of its own.
+    own_caps: Marks,
     /// Its breaker waits for a time.
     timed: Marks,
     /// The pass gave it work, if only in thought: what it is in truth is looked at again.
-    given: Marks,
+    pub(super) given: Marks,
+    /// When they were last looked at, and when the first of them is to be looked at again.
+    pub(super) refreshed_at: Time,
     stale_at: Time,
-    /// Of all that may be asked together, in bytes per second, and the sum of their squares.
+    /// What all that are asked bring together, in bytes per second: those of the lowest tier, and no more than the cap.
     pub(super) rate: f64,
+    /// Of all that may be asked, and the sum of their squares.
+    pub(super) sum: f64,
     squares: f64,
     /// In so many pages at a time ranges are dealt out.
     pub(super) unit_pages: u64,
     pub(super) doubt_seconds: f64,
-    /// What all figures depend on beside their mirrors: when it changes, all are looked at again.
-    common: Option<(f64, f64, Time)>,
+    pub(super) common: Option<Common>,
+    /// Not all mirrors are of one tier.
+    pub(super) tiered: bool,
+    /// Those of higher tiers that might have got the range of the last ranking.
+    pub(super) higher: Marks,
+    /// There is a rate cap, for some mirror or for all together.
+    pub(super) capped: bool,
+    pub(super) all_capped: bool,
+    /// The place of the mirror that prefetch must leave idle in this pass.
+    pub(super) not_for_prefetch: Option<usize>,
     pub(super) strategy: Strategy,
     /// For the strategies that take turns or draw lots.
     pub(super) draw: Draw,
@@ -235,6 +217,20 @@ impl Lanes {
         self.room.set(at, lane.room_bytes > 0);
     }
 
+    /// A fetch of prefetch in its gaps goes to the one that is left idle.
+    pub(super) fn give_gap(&mut self, at: usize, bytes: u64) {
+        self.mean(at, bytes);
+        self.figures[at / BESIDE].fetches[at % BESIDE] += 1.0;
+        self.all[at].background_fetches += 1;
+    }
+
+    /// It gets no more of the background in this pass.
+    pub(super) fn close_room(&mut self, at: usize) {
+        self.given.insert(at);
+        self.all[at].room_bytes = 0;
+        self.room.remove(at);
+    }
+
     /// Could any that may be asked start a background fetch?
     pub(super) fn any_room(&self) -> bool {
         self.usable.meets(&self.room)
@@ -244,7 +240,7 @@ impl Lanes {
     fn put(&mut self, at: usize, stats: &MirrorStats, lane: Lane, usable: bool) -> bool {
         let counted = if usable { lane.rate } else { 0.0 };
         let before = std::mem::replace(&mut self.usable_rates[at], counted);
-        self.rate += counted - before;
+        self.sum += counted - before;
         self.squares += counted * counted - before * before;
         if self.figures[at / BESIDE].weight[at % BESIDE] != stats.weight {
             self.lined_up = None;
@@ -252,16 +248,16 @@ impl Lanes {
         self.figures[at / BESIDE].put(stats);
         self.usable.set(at, usable);
         self.ranges.set(at, stats.whole == 0.0);
-        // weight = base * max(0, 1 - min(latency_ms / 1000, 1))
-        self.background.set(at, stats.latency_seconds < 1.0);
+        self.background.set(at, class_weight(Class::Prefetch, f64::from(stats.latency_seconds)) > 0.0);
         self.demand_room.set(at, lane.demand_room > 0);
         self.room.set(at, lane.room_bytes > 0);
         self.stale_at = self.stale_at.min(lane.stale_at);
+        let other_tier = self.tiered && self.all.get(at).is_none_or(|old| old.tier != lane.tier);
         match at < self.all.len() {
             true => self.all[at] = lane,
             false => self.all.push(lane),
         }
-        counted != before
+        counted != before || other_tier
     }
 
     fn resize(&mut self, count: usize) {
@@ -272,13 +268,14 @@ impl Lanes {
 
     /// The sums from the start: what was added and taken away leaves crumbs.
     fn sum_anew(&mut self) {
-        self.rate = self.usable_rates.iter().sum();
+        self.sum = self.usable_rates.iter().sum();
         self.squares = self.usable_rates.iter().map(|rate| rate * rate).sum();
     }
 
     /// What depends on all of them.
-    fn sum_up(&mut self, window_bytes: u64, rotation: usize) {
-        let (rate, squares) = (self.rate, self.squares);
+    fn sum_up(&mut self, common: &Common, rotation: usize) {
+        self.rate = if self.tiered { self.lowest_rate() } else { self.sum }.min(common.cap);
+        let (rate, squares, window_bytes) = (self.rate, self.squares, common.window_bytes);
         self.doubt_seconds = UNKNOWN_SECONDS.min(UNKNOWN_OF_WINDOW * window_bytes as f64 / rate.max(1.0));
         let unit_rate = rate.min(UNIT_MIRRORS * squares / rate.max(1.0));
         self.unit_pages = (unit_rate * UNIT_SECONDS).clamp(UNIT_BYTES_MIN, UNIT_BYTES_MAX) as u64 / PAGE_BYTES;
@@ -299,9 +296,12 @@ impl Scheduler {
         let (settings, count) = (&self.settings, self.mirrors.len());
         (self.lanes.strategy, self.lanes.whole_bytes_max) = (settings.strategy, settings.whole_bytes_max);
         self.lanes.draw = Draw { counter: self.ring.made, lot: self.lot, mirrors: count, ..Draw::default() };
-        let common = Some((self.tail.share, self.base_weight_max, self.blameless_until));
-        if self.lanes.common != common {
-            self.lanes.common = common;
+        (self.lanes.not_for_prefetch, self.lanes.refreshed_at) = (None, now);
+        let common = self.common();
+        let mut any = self.lanes.common != Some(common);
+        if any {
+            self.lanes.common = Some(common);
+            (self.lanes.tiered, self.lanes.all_capped) = (common.tiered, common.cap.is_finite());
             self.mirrors.mark_all();
         }
         if now >= self.lanes.stale_at {
@@ -313,28 +313,50 @@ impl Scheduler {
             return;
         }
         let changed = self.mirrors.take_changed();
-        let mut any = false;
         if self.lanes.all.len() < count {
             self.lanes.resize(count);
         }
         changed.each(|at| any |= self.look_at(now, at));
+        self.lanes.capped = self.lanes.all_capped || self.lanes.own_caps.any();
         if changed.count() > FEW {
             self.lanes.sum_anew();
         }
         if any {
-            self.lanes.sum_up(self.settings.readahead_bytes_max(), self.rotation);
+            self.lanes.sum_up(&common, self.rotation);
+        }
+    }
+
+    pub(super) fn common(&self) -> Common {
+        Common {
+            share: self.tail.share,
+            base_weight_max: self.base_weight_max,
+            blameless_until: self.blameless_until,
+            tiered: self.tiered,
+            cap: self.bucket.rate(),
+            window_bytes: self.settings.readahead_bytes_max(),
         }
     }
 
     fn look_at(&mut self, now: Time, at: usize) -> bool {
         let mirror = &self.mirrors[at];
-        let rate = mirror.rate(now);
-        let stats = self.mirror_stats(now, MirrorId(at as u16), mirror, rate);
-        let lane = self.lane(now, rate, mirror);
+        let (stats, lane) = self.row(now, at);
         let timed = mirror.breaker.timeout(&self.settings).is_some();
         let usable = mirror.breaker.usable(now);
+        let capped = mirror.bucket.rate().is_finite();
         self.lanes.timed.set(at, timed);
+        self.lanes.resting.set(at, mirror.breaker.state == BreakerState::Closed && !usable);
+        self.lanes.own_caps.set(at, capped);
+        if capped || self.lanes.all_capped {
+            self.lanes.given.insert(at);
+        }
         self.lanes.put(at, &stats, lane, usable)
+    }
+
+    /// What a choice sees of a mirror, made anew.
+    pub(super) fn row(&self, now: Time, at: usize) -> (MirrorStats, Lane) {
+        let mirror = &self.mirrors[at];
+        let rate = mirror.rate(now);
+        (self.mirror_stats(now, MirrorId(at as u16), mirror, rate), self.lane(now, rate, mirror))
     }
 
     /// A pass is over: who has room now, so that it is noticed when another has.
@@ -370,8 +392,12 @@ impl Scheduler {
             demand_room: settings.demand_fetches_max.saturating_sub(mirror.demand_fetches),
             room_bytes: mirror.room_bytes(now, rate, self.tail.share, settings),
             fetch_bytes: mirror.fetch_bytes(rate, settings),
+            tier: mirror.tier,
+            allowance: self.allowance(now, &mirror.bucket),
+            made_at: now,
             stale_at: stale_at(now, mirror),
         }
+        .bounded()
     }
 
     /// What the strategies see of a mirror.
@@ -381,7 +407,8 @@ impl Scheduler {
             id,
             seconds_per_byte: (1.0 / rate) as f32,
             latency_seconds: mirror.latency_seconds() as f32,
-            doubted: f32::from(u8::from(!mirror.meter.known())),
+            busy_latency_seconds: mirror.latency.busy_seconds().unwrap_or(mirror.latency_seconds()) as f32,
+            doubt: mirror.doubt(now) as f32,
             whole: f32::from(u8::from(!mirror.ranges)),
             queued_seconds: (mirror.remaining_bytes as f64 / rate) as f32,
             fetches: mirror.fetches as f32,
@@ -437,6 +464,14 @@ impl Lanes {
     /// All usable, each with room for one fetch of either kind.
     pub(super) fn of(all: &[MirrorStats]) -> Lanes {
         let mut lanes = Lanes { whole_bytes_max: 1 << 20, ..Lanes::default() };
+        let common = Common {
+            share: 1.0,
+            base_weight_max: 1.0,
+            blameless_until: Time(0),
+            tiered: false,
+            cap: f64::INFINITY,
+            window_bytes: 256 << 20,
+        };
         lanes.resize(all.len());
         lanes.draw.mirrors = all.len();
         for (at, stats) in all.iter().enumerate() {
@@ -451,12 +486,15 @@ impl Lanes {
                 demand_room: 1,
                 room_bytes: 1 << 20,
                 fetch_bytes: 1 << 20,
+                tier: 0,
+                allowance: Allowance::ANY,
+                made_at: Time(0),
                 stale_at: Time::NEVER,
             };
             lanes.put(at, stats, lane, true);
         }
         lanes.sum_anew();
-        lanes.sum_up(256 << 20, 0);
+        lanes.sum_up(&common, 0);
         lanes
     }
 }

@@ -2,21 +2,26 @@
 
 use super::breaker::Breaker;
 use super::connections::Connections;
+use super::distribution::{Bounds, Distribution};
 use super::drift::Drift;
 use super::event::Failure;
+use super::history::Before;
 use super::meter::{Latency, Meter};
+use super::rate_cap::Bucket;
 use super::settings::Settings;
+use super::stability::Stability;
 use super::trouble::Trouble;
 use super::weight::Weight;
 use crate::chunk::Inode;
 use crate::clock::Time;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// What a mirror is supposed to bring before any is known, in bytes per second: modest for a public
 /// mirror, so that the first fetches are small, and more than an awful one, so that each gets one.
-const SUPPOSED_RATE: f64 = 10e6;
+pub(super) const SUPPOSED_RATE: f64 = 10e6;
 /// And its supposed time to first byte: optimistic, or a mirror would never be tried.
-const SUPPOSED_LATENCY_SECONDS: f64 = 0.02;
+pub(super) const SUPPOSED_LATENCY_SECONDS: f64 = 0.02;
 /// A fetch takes about this long of its share of the link: short enough that a stall has little to move, long
 /// enough that a request costs little …
 const FETCH_SECONDS: f64 = 0.2;
@@ -28,6 +33,10 @@ const WINDOW_SECONDS: f64 = 0.2;
 /// With less than this on its way a link is about to idle: a round trip until the next answer begins, and
 /// another that the figure may be wrong by.
 const FILLED_ROUND_TRIPS: f64 = 2.0;
+/// Its times to first byte are of the last minute, or the last few of ten minutes where it answers seldom: a median of
+/// fewer says nothing. At most 4 KiB of them, for a thousand mirrors fit in memory then.
+const FIRST_BYTES: Bounds =
+    Bounds { length: Duration::from_secs(60), wanted: 32, length_max: Duration::from_secs(600), count_max: 256 };
 /// The first fetch of a mirror of which nothing is known.
 pub(super) const FIRST_FETCH_BYTES: u64 = 128 << 10;
 
@@ -73,15 +82,24 @@ impl Failures {
 pub(super) struct Mirror {
     pub(super) meter: Meter,
     pub(super) latency: Latency,
+    /// What an earlier mount measured of it.
+    pub(super) before: Before,
+    /// All its times to first byte of late, those behind our own bytes too.
+    pub(super) first_bytes: Distribution,
     /// The usual gap between two signs of life of one of its bodies, and how it varies, in seconds.
     gap_seconds: f64,
     gap_deviation_seconds: f64,
     pub(super) breaker: Breaker,
     pub(super) trouble: Trouble,
+    pub(super) stability: Stability,
     pub(super) drift: Drift,
     /// What configuration gives it, and how it decays under load.
     pub(super) base_weight: f64,
     pub(super) weight: Weight,
+    /// Lower ones are asked first.
+    pub(super) tier: u8,
+    /// What its rate cap leaves, where it has one.
+    pub(super) bucket: Bucket,
     /// It serves ranges, as far as we know.
     pub(super) ranges: bool,
     /// Live fetches, and how many of them are demand.
@@ -96,6 +114,8 @@ pub(super) struct Mirror {
     pub(super) arrived_bytes: u64,
     /// When a byte last came from it.
     pub(super) sign_at: Time,
+    /// When it was last asked for one byte.
+    pub(super) probed_at: Option<Time>,
     pub(super) failures: Failures,
     pub(super) last_failure: Option<(Time, Failure)>,
     pub(super) corrupt_files: BTreeSet<Inode>,
@@ -108,13 +128,18 @@ impl Mirror {
         Mirror {
             meter: Meter::new(SUPPOSED_RATE),
             latency: Latency::default(),
+            before: Before::default(),
+            first_bytes: Distribution::new(FIRST_BYTES),
             gap_seconds: 0.0,
             gap_deviation_seconds: 0.0,
             breaker: Breaker::new(),
             trouble: Trouble::default(),
+            stability: Stability::default(),
             drift: Drift::default(),
             base_weight: 1.0,
             weight: Weight::new(),
+            tier: 0,
+            bucket: Bucket::default(),
             ranges: true,
             fetches: 0,
             demand_fetches: 0,
@@ -123,6 +148,7 @@ impl Mirror {
             remaining_bytes: 0,
             arrived_bytes: 0,
             sign_at: now,
+            probed_at: None,
             failures: Failures::default(),
             last_failure: None,
             corrupt_files: BTreeSet::new(),
@@ -130,17 +156,26 @@ impl Mirror {
         }
     }
 
+    /// What it brings, in bytes per second: no more than its cap.
     pub(super) fn rate(&self, now: Time) -> f64 {
-        self.meter.rate(now, SUPPOSED_RATE)
+        let measured = self.meter.begun();
+        let rate = if measured { self.meter.rate(now, SUPPOSED_RATE) } else { self.before.rate(now) };
+        rate.min(self.bucket.rate())
+    }
+
+    /// The same for a new fetch of it, which is to be noticed as late: a supposition could hide that for long.
+    pub(super) fn fetch_rate(&self, now: Time) -> f64 {
+        if self.meter.begun() { self.rate(now) } else { self.rate(now).min(SUPPOSED_RATE) }
     }
 
     pub(super) fn latency_seconds(&self) -> f64 {
-        self.latency.seconds().unwrap_or(SUPPOSED_LATENCY_SECONDS)
+        self.latency.seconds().unwrap_or_else(|| self.before.latency_seconds())
     }
 
     /// The size that a fetch from it should have, among as many as it has at a time.
     pub(super) fn fetch_bytes(&self, rate: f64, settings: &Settings) -> u64 {
-        let most = if self.meter.known() { settings.fetch_bytes_max } else { FIRST_FETCH_BYTES };
+        let most = settings.fetch_bytes_max;
+        let most = if self.meter.known() { most } else { self.before.fetch_bytes_max(most) };
         let share = rate / self.connections.limit(settings.background_fetches_max) as f64;
         let length = share * FETCH_SECONDS.max(FETCH_ROUND_TRIPS * self.latency_seconds());
         (length as u64).clamp(settings.fetch_bytes_min.min(most), most.max(settings.fetch_bytes_min))
@@ -187,6 +222,21 @@ impl Mirror {
         if room < self.fetch_bytes(rate, settings) / 2 { 0 } else { room }
     }
 
+    /// A probe was answered, or was not: it says how long a first byte takes and whether it lives, and nothing of its
+    /// rate. Returns the index of drift where the mirror is another one than before.
+    pub(super) fn learn_from_probe(&mut self, now: Time, result: Result<Duration, Failure>) -> Option<f64> {
+        match result {
+            Err(Failure::Cancelled) => {}
+            // One that says no answers all the same: what a probe asks for need not be there.
+            Err(Failure::Unreachable | Failure::Throttled { .. }) => self.stability.ended(now, false),
+            _ => self.stability.ended(now, true),
+        }
+        let first_byte = result.ok()?.as_secs_f64();
+        self.first_bytes.add(now, first_byte);
+        // Behind our own bytes an answer says little of the mirror.
+        if self.remaining_bytes == 0 { self.drift.add(first_byte) } else { None }
+    }
+
     /// A body of it gave a sign of life so long after the one before.
     pub(super) fn learn_gap(&mut self, seconds: f64) {
         self.gap_deviation_seconds += 0.1 * ((seconds - self.gap_seconds).abs() - self.gap_deviation_seconds);
@@ -211,7 +261,8 @@ mod tests {
         assert_eq!(mirror.fetch_bytes(mirror.rate(Time(0)), &settings), FIRST_FETCH_BYTES);
         mirror.meter.start(Time(0));
         for at in 1..2000 {
-            mirror.meter.add(Time(at * 1_000_000), 1_000_000);
+            mirror.meter.came(Time(at * 1_000_000), 1_000_000);
+            mirror.meter.sample(Time(at * 1_000_000));
         }
         mirror.latency.add(Time(0), Duration::from_millis(1), false);
         let rate = mirror.rate(Time(1_999_000_000));

@@ -9,11 +9,17 @@
 //! | `event` `action` | the seam |
 //! | `table` `files` | each page's state; what is known of a file |
 //! | `wants` `streak` `readahead` | who wants what, who reads in order, and what readers will want soon |
-//! | `meter` `mirror` `breaker` `connections` | what is known of a mirror, whether it is asked, and how many fetches at a time |
-//! | `mirrors` `marks` `lanes` | which mirrors changed; sets of them; what a choice sees of each |
+//! | `sampling` `window` `average` `meter` | how often progress is sampled, what came of late, and the rate that comes of it |
+//! | `probing` | a byte from those who have nothing to do |
+//! | `mirror` `breaker` `connections` | what is known of a mirror, whether it is asked, and how many fetches at a time |
+//! | `configured` `history` | what is given of it, and what an earlier mount measured |
+//! | `mirrors` `marks` `lanes` `figures` | which mirrors changed; sets of them; what a choice and what a strategy sees of each |
 //! | `strategy` `pick` `plan` | the strategies; who gets a range; what to start now |
-//! | `weight` `trouble` `drift` | how load and failures count against a mirror; is it still what it was |
-//! | `tail` `hedge` | when the background yields to demand; a second fetch for a late one |
+//! | `weight` `trouble` `stability` `drift` | how load and failures count against a mirror; is it still what it was |
+//! | `class_weight` `rule` | what a class counts on a mirror; what a path rule says of a file |
+//! | `tier` `rate_cap` | who is asked last; how much is asked for in a second |
+//! | `distribution` `tail` | latencies of late; when the background yields to demand |
+//! | `headroom` `hedge` | what prefetch leaves free; a second fetch for a late one |
 //! | `explain` `origins` | why it was decided so; who brought which pages |
 //! | `fetches` `arrive` | what is in flight, and what comes of it |
 //! | `stall` `failing` | silence, lateness, failures, being offline |
@@ -24,15 +30,22 @@
 
 pub mod action;
 mod arrive;
+mod average;
 mod breaker;
+mod class_weight;
+mod configured;
 mod connections;
+mod distribution;
 mod drift;
 pub mod event;
 pub mod explain;
 mod failing;
 mod fetches;
+mod figures;
 mod files;
+mod headroom;
 mod hedge;
+mod history;
 mod invariants;
 mod lanes;
 mod marks;
@@ -42,26 +55,36 @@ mod mirrors;
 pub mod origins;
 mod pick;
 mod plan;
+mod probing;
+mod rate_cap;
 mod readahead;
+mod rule;
+mod sampling;
 mod settings;
 mod snapshot;
+mod stability;
 mod stall;
 pub mod strategy;
 pub mod streak;
 mod table;
 mod tail;
+mod tier;
 mod trouble;
 mod wants;
 mod weight;
+mod window;
 
 pub use action::{Action, Hopeless};
 pub use breaker::{BreakerState, Reason};
 pub use event::{Event, Failure};
+pub use history::{Aged, FirstByte, History, Supposition};
 pub use mirror::Failures;
+pub use rule::FileRule;
 pub use settings::{Settings, SettingsError};
-pub use snapshot::{HedgeCounts, MirrorSnapshot, Snapshot};
+pub use snapshot::{ConnectionStability, HedgeCounts, Learned, Live, MirrorSnapshot, Snapshot};
 pub use strategy::Strategy;
 pub use tail::TailSettings;
+pub use tier::TIER_MAX;
 pub use weight::Decay;
 
 use crate::chunk::{Class, FetchId, Inode, MIRRORS_MAX, MirrorId, MirrorSet, Pages, ReaderId};
@@ -69,15 +92,19 @@ use crate::clock::Time;
 use explain::{Decided, Ring};
 use fetches::{Fetches, Runs};
 use files::File;
+use headroom::Headroom;
 use hedge::Hedges;
 use lanes::Lanes;
 use mirror::Mirror;
 use mirrors::Mirrors;
 use origins::{Origin, Origins};
 use plan::Decision;
+use probing::Probing;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use rate_cap::Bucket;
 use readahead::Stream;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use table::State;
@@ -123,6 +150,8 @@ pub struct Scheduler {
     lot: f64,
     tail: Tail,
     hedges: Hedges,
+    headroom: Headroom,
+    probing: Probing,
     /// When the first fetch is late enough for a hedge.
     hedge_due: Option<Time>,
     /// The largest weight that configuration gives a mirror.
@@ -132,6 +161,12 @@ pub struct Scheduler {
     next_tick: Time,
     /// Before this, silence is ours and not the mirrors'.
     blameless_until: Time,
+    /// What the cap on all mirrors together leaves.
+    bucket: Bucket,
+    /// When a cap lets something go on that waits.
+    cap_due: Option<Time>,
+    /// Not all mirrors are of one tier.
+    tiered: bool,
     demand_paused_until: Option<Time>,
     background_paused_until: Option<Time>,
     wanted_at: Option<Time>,
@@ -144,6 +179,8 @@ pub struct Scheduler {
     offline_since: Option<Time>,
     /// Somebody waits for a mirror whose breaker is open.
     hurried: bool,
+    /// A fetch was launched.
+    begun: bool,
     alerts: u64,
 }
 
@@ -153,6 +190,8 @@ impl Scheduler {
         let mut rng = StdRng::seed_from_u64(seed);
         let mirrors: Vec<Mirror> = (0..mirrors.min(MIRRORS_MAX)).map(|_| Mirror::new(now)).collect();
         let rotation = rng.random_range(0..mirrors.len().max(1));
+        let mut bucket = Bucket::default();
+        bucket.set(now, settings.rate_limit.map(|limit| limit as f64));
         Scheduler {
             budget_bytes: settings.pool_bytes / 2,
             tail: Tail::new(settings.tail),
@@ -172,11 +211,16 @@ impl Scheduler {
             origins: Origins::new(),
             lot: 0.5,
             hedges: Hedges::new(),
+            headroom: Headroom::default(),
+            probing: Probing::new(now),
             hedge_due: None,
             base_weight_max: 1.0,
             rotation,
             next_tick: now,
             blameless_until: now,
+            bucket,
+            cap_due: None,
+            tiered: false,
             demand_paused_until: None,
             background_paused_until: None,
             wanted_at: None,
@@ -185,6 +229,7 @@ impl Scheduler {
             rest_due: None,
             offline_since: None,
             hurried: false,
+            begun: false,
             alerts: 0,
         }
     }
@@ -193,7 +238,9 @@ impl Scheduler {
     /// they were on their way when what they speak of ended.
     pub fn handle(&mut self, now: Time, event: Event) {
         match event {
-            Event::Opened { file, size_bytes, mirrors, held } => self.on_opened(file, size_bytes, mirrors, &held),
+            Event::Opened { file, size_bytes, mirrors, held, rule } => {
+                self.on_opened(file, size_bytes, mirrors, &held, rule);
+            }
             Event::Forgotten { file } => self.on_forgotten(now, file),
             Event::Wanted { file, pages, class, reader, deadline } => {
                 self.on_wanted(now, file, pages, class, reader, deadline);
@@ -216,7 +263,7 @@ impl Scheduler {
                 self.dirty |= background_bytes > self.budget_bytes;
                 self.budget_bytes = background_bytes;
             }
-            Event::SettingsChanged { settings } => self.on_settings(*settings),
+            Event::SettingsChanged { settings } => self.on_settings(now, *settings),
             Event::Tick => {}
         }
     }
@@ -244,6 +291,9 @@ impl Scheduler {
         at(self.background_paused_until);
         at(self.rest_due);
         at(self.hedge_due);
+        at(self.headroom.due);
+        at(self.cap_due);
+        at(self.probing.due);
         if self.fetches.live > 0 {
             at(Some(self.next_tick));
         }
@@ -281,51 +331,9 @@ impl Scheduler {
         self.fetches.all.get(&fetch).is_some_and(|fetch| !fetch.cancelled)
     }
 
-    fn on_settings(&mut self, settings: Settings) {
-        self.tail.set(settings.tail);
-        self.settings = settings;
-        self.mirrors.mark_all();
-        self.dirty = true;
-    }
-
     /// Is it known that no mirror answers?
     pub fn offline(&self) -> bool {
         self.offline_since.is_some()
-    }
-
-    /// Does this mirror serve ranges, as far as we know?
-    pub fn has_ranges(&self, mirror: MirrorId) -> bool {
-        self.mirrors.get(usize::from(mirror.0)).is_some_and(|mirror| mirror.ranges)
-    }
-
-    /// What a listing or an earlier mount showed: whether it serves ranges.
-    pub fn set_ranges(&mut self, mirror: MirrorId, ranges: bool) {
-        if let Some(mirror) = self.mirrors.get_mut(usize::from(mirror.0)) {
-            mirror.ranges = ranges;
-            self.dirty = true;
-        }
-    }
-
-    /// What configuration gives a mirror beside the others. Only what is above 0 counts.
-    pub fn set_base_weight(&mut self, mirror: MirrorId, weight: f64) {
-        if let Some(mirror) = self.mirrors.get_mut(usize::from(mirror.0))
-            && weight.is_finite()
-            && weight > 0.0
-        {
-            mirror.base_weight = weight;
-            self.base_weight_max = self.mirrors.iter().map(|mirror| mirror.base_weight).fold(0.0, f64::max);
-            self.dirty = true;
-        }
-    }
-
-    /// What an earlier mount measured, in bytes per second. Only counts until something is measured.
-    pub fn suppose_rate(&mut self, mirror: MirrorId, bytes_per_second: f64) {
-        if let Some(mirror) = self.mirrors.get_mut(usize::from(mirror.0))
-            && bytes_per_second.is_finite()
-            && bytes_per_second > 0.0
-        {
-            mirror.meter.suppose(bytes_per_second);
-        }
     }
 
     /// Somebody wants something, or did a minute ago, or is told that we are offline: breakers are probed.
@@ -333,7 +341,7 @@ impl Scheduler {
         self.offline_since.is_some() || !self.wants.is_empty() || self.fetches.live > 0 || self.wanted_at.is_some()
     }
 
-    fn on_opened(&mut self, file: Inode, size_bytes: u64, mirrors: MirrorSet, held: &[Pages]) {
+    fn on_opened(&mut self, file: Inode, size_bytes: u64, mirrors: MirrorSet, held: &[Pages], rule: FileRule) {
         self.dirty = true;
         let known = self.files.entry(file).or_insert_with(|| {
             let mut known = File::new(size_bytes, MirrorSet::new());
@@ -341,6 +349,7 @@ impl Scheduler {
             known
         });
         known.served_by(mirrors);
+        known.rule = rule;
         if !std::mem::take(&mut known.forgotten) {
             return;
         }
@@ -349,6 +358,9 @@ impl Scheduler {
         for &pages in held {
             known.table.turn(pages, State::Absent, State::Held);
         }
+        // Somebody may have wanted some of it while it was forgotten.
+        let pages = known.table.pages();
+        self.requeue(file, pages, false);
     }
 
     fn on_forgotten(&mut self, now: Time, file: Inode) {
@@ -393,11 +405,19 @@ impl Scheduler {
         known.table.turn(pages, State::Absent, State::Queued);
         let expires = if held { deadline.min(now + SETTLING) } else { deadline };
         let mut want = Want::new(now, file, pages, class, reader, deadline);
+        // A reader of a file that is ruled so is served after true demand.
+        want.class = class.max(known.rule.class);
+        let ruled = want.class;
         want.in_order = self.streams.contains_key(&reader);
+        if class == Class::Demand && !want.in_order {
+            self.headroom.asked(now);
+        }
         self.wants.add(want, expires);
         self.dirty |= !held;
         if class == Class::Demand {
             self.moved(now, reader, file, pages.start);
+        }
+        if ruled == Class::Demand {
             self.promote(file, pages);
         }
     }
@@ -406,13 +426,20 @@ impl Scheduler {
     fn promote(&mut self, file: Inode, pages: Pages) {
         let in_flight = self.files.get(&file).is_some_and(|known| known.table.count(pages, State::InFlight) > 0);
         if in_flight {
-            self.fetches.all.each_of_file(file, |_, fetch| fetch.waited |= !fetch.cancelled && fetch.owns_any(pages));
+            let mut promoted = SmallVec::<[FetchId; 8]>::new();
+            self.fetches.all.each_of_file(file, |id, fetch| {
+                if !fetch.cancelled && !fetch.waited && fetch.owns_any(pages) {
+                    fetch.waited = true;
+                    promoted.push(id);
+                }
+            });
+            promoted.into_iter().for_each(|id| self.note_hedge_due(id));
         }
     }
 
     /// Its reads are answered still: the kernel waits for each. What was fetched ahead for it is not.
     fn on_closed(&mut self, now: Time, reader: ReaderId) {
-        for want in self.wants.take(|want| want.reader == reader && want.class != Class::Demand) {
+        for want in self.wants.take(|want| want.reader == reader && !want.is_read) {
             self.unwant(want.file, want.pages);
         }
         self.close_stream(now, reader);

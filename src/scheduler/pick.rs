@@ -4,11 +4,13 @@
 //! decision came of it, for who asks why.
 
 use super::explain::{RATED_KEPT, Rated};
+use super::figures::BESIDE;
 use super::files::File;
-use super::lanes::{BESIDE, Lanes};
+use super::lanes::Lanes;
 use super::marks::Marks;
-use super::strategy::{self, Ask, Draw, Strategy};
-use crate::chunk::MirrorId;
+use super::strategy::{self, Ask, Draw, Strategy, Term};
+use super::tier::TIER_MAX;
+use crate::chunk::{Class, MirrorId};
 use crate::clock::Time;
 
 /// Who gets a range, and of what that was said. The totals are with the lanes until the next ranking.
@@ -16,6 +18,8 @@ use crate::clock::Time;
 pub(super) struct Ranking {
     ask: Ask,
     draw: Draw,
+    /// The highest tier that was asked.
+    tier: u8,
     /// The winner's place among the lanes.
     winner: Option<usize>,
     /// How many might have got it.
@@ -38,9 +42,10 @@ impl Ranking {
         for (slot, key) in rated.iter_mut().zip(lanes.best) {
             *slot = place_of(key).map(|at| {
                 let (stats, lane) = (lanes.stats(at), &lanes.all[at]);
+                let score = strategy::score(lanes.strategy, &stats, &self.ask, &self.draw);
                 Rated {
                     mirror: stats.id,
-                    score: strategy::score(lanes.strategy, &stats, &self.ask, &self.draw),
+                    score: score.with(Term::Tier, lanes.tier_seconds(at, self.tier)),
                     bytes_per_second: lane.rate as f32,
                     latency_seconds: stats.latency_seconds,
                     load_bytes: lane.load_bytes as u64,
@@ -64,11 +69,15 @@ fn place_of(key: Ranked) -> Option<usize> {
 impl Lanes {
     /// The lanes for `bytes` of `file`, best first. Mirrors whose weight is 0 get background work only where
     /// nobody else can do it.
-    pub(super) fn rank(&mut self, now: Time, file: &File, bytes: u64, demand: bool) -> Ranking {
+    pub(super) fn rank(&mut self, now: Time, file: &File, bytes: u64, class: Class) -> Ranking {
+        let tier = self.tier(now, file);
         let mut eligible = self.serving(now, file);
-        if demand {
-            eligible.keep(&self.demand_room);
-        } else if eligible.meets(&self.background) {
+        self.keep_tier(&mut eligible, tier);
+        if class == Class::Demand {
+            self.keep_ready(&mut eligible, bytes);
+            return self.rank_those(eligible, tier, file, bytes, true);
+        }
+        if eligible.meets(&self.background) {
             let all = eligible;
             eligible.keep(&self.background);
             // Adaptive may mean a range for a mirror that is full and leave it queued; the others only see who has
@@ -76,9 +85,38 @@ impl Lanes {
             if self.strategy != Strategy::Adaptive {
                 eligible.keep(&self.room);
             }
+            if let Some(kept) = self.not_for_prefetch.filter(|_| class == Class::Prefetch) {
+                eligible.remove(kept);
+            }
+            // Where it is the only one that has the file, what is left idle serves it all the same.
             eligible = if eligible.any() { eligible } else { all };
         }
-        self.rank_those(eligible, file, bytes, demand)
+        self.rank_those(eligible, tier, file, bytes, false)
+    }
+
+    /// The same for demand, whatever their tier.
+    pub(super) fn rank_any_tier(&mut self, now: Time, file: &File, bytes: u64) -> Ranking {
+        let mut eligible = self.serving(now, file);
+        self.keep_ready(&mut eligible, bytes);
+        self.higher.clear();
+        self.rank_those(eligible, TIER_MAX, file, bytes, true)
+    }
+
+    /// This lane alone, which was chosen otherwise, for the background.
+    pub(super) fn rank_only(&mut self, file: &File, bytes: u64, at: usize) -> Ranking {
+        let mut only = Marks::default();
+        only.insert(at);
+        self.higher.clear();
+        self.rank_those(only, TIER_MAX, file, bytes, false)
+    }
+
+    /// Only those that may have a demand fetch of so many bytes now.
+    fn keep_ready(&self, lanes: &mut Marks, bytes: u64) {
+        lanes.keep(&self.demand_room);
+        if self.capped {
+            let all = *lanes;
+            all.each(|at| lanes.set(at, self.all[at].allowance.allows(bytes)));
+        }
     }
 
     /// The same for a range that is asked of `first` already and is late: whoever else would bring it within
@@ -91,16 +129,24 @@ impl Lanes {
         first: MirrorId,
         within_seconds: f64,
     ) -> Ranking {
+        let tier = self.tier(now, file);
         let mut others = self.serving(now, file);
-        others.keep(&self.demand_room);
+        self.keep_tier(&mut others, tier);
+        self.keep_ready(&mut others, bytes);
         others.remove(usize::from(first.0));
-        let mut soon = Marks::default();
-        others.each(|at| {
-            let stats = self.stats(at);
-            let seconds = stats.latency_seconds + bytes as f32 * (stats.fetches + 1.0) * stats.seconds_per_byte;
-            soon.set(at, f64::from(seconds) < within_seconds);
-        });
-        self.rank_those(soon, file, bytes, true)
+        let all = others;
+        all.each(|at| others.set(at, self.seconds(at, bytes) < within_seconds));
+        self.rank_those(others, tier, file, bytes, true)
+    }
+
+    /// Is the file too large for who serves no ranges, with somebody there who does?
+    pub(super) fn ranged(&self, now: Time, file: &File) -> bool {
+        if file.size_bytes <= self.whole_bytes_max {
+            return false;
+        }
+        let mut serving = file.serving(now);
+        serving.keep(&self.usable);
+        serving.meets(&self.ranges)
     }
 
     /// Those that may be asked for a file: of a large one only those with ranges, if there are any.
@@ -113,23 +159,29 @@ impl Lanes {
         serving
     }
 
-    fn rank_those(&mut self, eligible: Marks, file: &File, bytes: u64, demand: bool) -> Ranking {
+    /// `tier` is the highest that is asked. Those above it are scored for who wants to know why they were not.
+    fn rank_those(&mut self, eligible: Marks, tier: u8, file: &File, bytes: u64, demand: bool) -> Ranking {
         let whole_excess_bytes = file.size_bytes.saturating_sub(bytes) as f32;
         let ask = Ask { bytes: bytes as f32, whole_excess_bytes, demand, doubt_seconds: self.doubt_seconds as f32 };
         let mut draw = self.draw;
         draw.turn = draw.counter % draw.mirrors.max(1) as u64;
         self.score_all(&eligible, &ask, &mut draw);
         self.eligible = eligible;
+        if self.higher.any() && eligible.any() {
+            let higher = self.higher;
+            higher.each(|at| self.totals[at] += self.tier_seconds(at, tier));
+            self.eligible = eligible.or(&higher);
+        }
         self.eligible.each_other(self.totals.len(), |at| self.totals[at] = f32::INFINITY);
         let considered = self.eligible.count() as u16;
         // Demand is decided on at once; of background work most is only meant for somebody.
         if demand {
             self.sort_best();
-            return Ranking { ask, draw, winner: place_of(self.best[0]), considered, sorted: true };
+            return Ranking { ask, draw, tier, winner: place_of(self.best[0]), considered, sorted: true };
         }
         let mut first = NOBODY;
         self.eligible.each(|at| first = first.min(self.ranked(at, self.totals[at])));
-        Ranking { ask, draw, winner: place_of(first), considered, sorted: false }
+        Ranking { ask, draw, tier, winner: place_of(first), considered, sorted: false }
     }
 
     /// The totals of all mirrors, of those too that are not eligible.
@@ -247,10 +299,10 @@ mod tests {
         let mut fast = plain(0, 40e6, 0.01, 0.0);
         fast.whole = 1.0;
         let mut both = Lanes::of(&[fast, plain(1, 10e6, 0.05, 0.0)]);
-        assert_eq!(both.rank(Time(0), &large, 1 << 20, false).winner(), Some(1));
-        assert_eq!(both.rank(Time(0), &small, 1000, true).winner(), Some(0));
+        assert_eq!(both.rank(Time(0), &large, 1 << 20, Class::Readahead).winner(), Some(1));
+        assert_eq!(both.rank(Time(0), &small, 1000, Class::Demand).winner(), Some(0));
         both.usable.remove(1);
-        assert_eq!(both.rank(Time(0), &large, 1 << 20, false).winner(), Some(0));
+        assert_eq!(both.rank(Time(0), &large, 1 << 20, Class::Readahead).winner(), Some(0));
     }
 
     #[test]
@@ -260,7 +312,7 @@ mod tests {
         for first in 0..20 {
             let mut all = Lanes::of(&mirrors);
             all.first = first;
-            let ranking = all.rank(Time(0), &file, 1 << 20, false);
+            let ranking = all.rank(Time(0), &file, 1 << 20, Class::Readahead);
             let rated = rated(&ranking, &mut all);
             assert!(rated.is_sorted_by(|a, b| a.score.total() <= b.score.total()));
             assert_eq!((rated[0].bytes_per_second.round(), ranking.considered), (20e6, 20));
@@ -276,7 +328,7 @@ mod tests {
             for first in [0, 1, 63, 64, 69] {
                 let mut all = Lanes::of(&mirrors);
                 (all.strategy, all.first, all.draw.counter) = (strategy, first, first as u64);
-                let ranking = all.rank(Time(0), &file, 1 << 20, true);
+                let ranking = all.rank(Time(0), &file, 1 << 20, Class::Demand);
                 let rated = rated(&ranking, &mut all);
                 assert_eq!((ranking.winner(), rated[0].mirror), (Some(first), MirrorId(first as u16)), "{strategy}");
                 let mut places = rated.iter().enumerate();

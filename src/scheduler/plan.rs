@@ -7,8 +7,10 @@
 
 use super::Scheduler;
 use super::action::Action;
+use super::class_weight::base;
 use super::explain::Cause;
 use super::fetches::Runs;
+use super::headroom::Kept;
 use super::lanes::UNIT_BYTES_MAX;
 use super::marks::Marks;
 use super::pick::Ranking;
@@ -24,8 +26,8 @@ use std::collections::BinaryHeap;
 
 /// A pass looks at so many units: at 1 MiB more than any window is long.
 const UNITS_MAX: usize = 512;
-/// Base weights of readahead and prefetch (spec 3.1): how they share what demand leaves.
-const WEIGHTS: [f64; 2] = [30.0, 5.0];
+/// How readahead and prefetch share what demand leaves, on whichever mirror.
+const WEIGHTS: [f64; 2] = [base(Class::Readahead), base(Class::Prefetch)];
 /// Long fetches end on this grid, so that memory and disk get whole extents.
 const EXTENT_PAGES: u64 = 256;
 
@@ -62,6 +64,21 @@ enum Source {
 /// A place in the background queue: how near its reader is, whose, and the next page.
 type Cursor = Reverse<(u64, Source, u64)>;
 
+/// So much of the background is dealt out at a time.
+#[derive(Clone, Copy, Debug)]
+struct Unit {
+    /// 0: readahead, 1: prefetch.
+    class: usize,
+    file: Inode,
+    pages: Pages,
+    /// What it is the beginning of.
+    window: Pages,
+    /// Where its reader is, if there is one that goes in order.
+    position: Option<u64>,
+    /// A reader of a file that is ruled to its class waits for it.
+    is_read: bool,
+}
+
 /// What a pass has to say of one unit.
 enum Outcome {
     /// Started, or meant for a mirror, up to this page.
@@ -81,6 +98,7 @@ impl Scheduler {
         let mut decided = std::mem::take(&mut self.decided);
         decided.drain(..).for_each(|decision| self.start(now, decision));
         self.decided = decided;
+        self.cap_due = self.cap_due(now);
         self.note_room(now);
     }
 
@@ -94,7 +112,8 @@ impl Scheduler {
             while let Some((file, run)) = self.next_of_want(&key, self.lanes.unit_pages) {
                 let Some(known) = self.files.get(&file) else { break };
                 let bytes = run.len_bytes(known.size_bytes);
-                let ranking = self.lanes.rank(now, known, bytes, true);
+                let by = self.wants.get(&key).map_or(now, |want| want.expires());
+                let ranking = self.lanes.rank_demand(now, known, bytes, by);
                 let Some(at) = ranking.winner() else {
                     if let Some(why) = known.hopeless(now) {
                         self.give_up(file, why);
@@ -108,7 +127,10 @@ impl Scheduler {
                 if whole && self.fetches.of_file(file).any(|(_, fetch)| fetch.whole) {
                     break;
                 }
+                let run = self.lanes.cut(at, run);
+                let bytes = run.len_bytes(known.size_bytes);
                 self.decide(now, Chosen { at, file, pages: run, class: Class::Demand, whole }, &ranking);
+                self.lanes.spend(at, bytes);
                 self.lanes.give_demand(at, bytes);
             }
             next = self.wants.next_pending(Class::Demand, Some(key));
@@ -127,10 +149,21 @@ impl Scheduler {
 
     fn plan_background(&mut self, now: Time) {
         let paused = self.background_paused_until.is_some_and(|until| now < until);
-        if paused || !self.lanes.any_room() || self.offline_since.is_some() {
+        let prefetched = self.wants.next_pending(Class::Prefetch, None).is_some();
+        let kept = if prefetched { self.headroom(now) } else { None };
+        let gap = kept.is_some_and(|kept| kept.pages.is_some());
+        if paused || !(self.lanes.any_room() || gap) || self.offline_since.is_some() {
             return;
         }
-        let mut queues = [self.readahead_queue(), self.prefetch_queue()];
+        let mut queues = [Class::Readahead, Class::Prefetch].map(|class| self.background_queue(class));
+        if let Some(kept) = kept {
+            self.fill_gap(now, &kept, &mut queues[1]);
+            self.lanes.not_for_prefetch = Some(kept.at);
+            if queues[0].is_empty() {
+                // There is nobody else that it could have room for.
+                self.lanes.close_room(kept.at);
+            }
+        }
         let mut served = self.served;
         for _ in 0..UNITS_MAX {
             // Weighted fair: whoever got less for its weight is next; who has nothing to do saves nothing up.
@@ -142,11 +175,13 @@ impl Scheduler {
             let Some(run) = table.next_run(window, State::Queued, self.lanes.unit_pages) else { continue };
             let position =
                 if let Source::Stream(reader) = source { self.streams.get(&reader).map(|s| s.position) } else { None };
-            match self.deal(now, class, file, run, window, position) {
+            let is_read = matches!(source, Source::Want(key) if self.wants.is_read(&key));
+            match self.deal(now, Unit { class, file, pages: run, window, position, is_read }) {
                 Outcome::Dealt { to, started_bytes } => {
                     served[class] += (to - run.start) as f64 * PAGE_BYTES as f64 / WEIGHTS[class];
                     self.served[class] += started_bytes as f64 / WEIGHTS[class];
-                    let distance = position.map_or(u64::MAX, |position| to.saturating_sub(position));
+                    let distance = if is_read { 0 } else { u64::MAX };
+                    let distance = position.map_or(distance, |position| to.saturating_sub(position));
                     queues[class].push(Reverse((distance, source, to)));
                 }
                 Outcome::Nobody => {}
@@ -160,13 +195,42 @@ impl Scheduler {
         self.served = self.served.map(|value| value.max(least));
     }
 
+    /// A small fetch of prefetch to the mirror that is left idle for readers, where its time has come.
+    fn fill_gap(&mut self, now: Time, kept: &Kept, queue: &mut BinaryHeap<Cursor>) {
+        let Some(pages) = kept.pages else { return };
+        let Some(&Reverse((_, source, from))) = queue.peek() else { return };
+        let Some((file, window)) = self.window_of(source, from) else { return };
+        let Some(known) = self.files.get(&file) else { return };
+        let (at, lanes) = (kept.at, &mut self.lanes);
+        let (whole, large) = (!lanes.ranges.contains(at), known.size_bytes > self.settings.whole_bytes_max);
+        let Some(run) = known.table.next_run(window, State::Queued, pages) else { return };
+        let bytes = run.len_bytes(known.size_bytes);
+        if !known.serves(MirrorId(at as u16), now)
+            || (large && whole)
+            || bytes > self.budget_bytes
+            || !lanes.all[at].allowance.allows(bytes)
+        {
+            return;
+        }
+        let ranking = lanes.rank_only(known, bytes, at);
+        self.decide(now, Chosen { at, file, pages: run, class: Class::Prefetch, whole }, &ranking);
+        self.headroom.gave(now, kept, run.count());
+        self.lanes.spend(at, bytes);
+        self.lanes.give_gap(at, bytes);
+        self.budget_bytes = self.budget_bytes.saturating_sub(bytes);
+        queue.pop();
+        queue.push(Reverse((u64::MAX, source, run.end)));
+    }
+
     /// The readers whose window has queued pages, the one that runs dry soonest first; then what was
-    /// wanted as readahead by name.
-    fn readahead_queue(&mut self) -> BinaryHeap<Cursor> {
+    /// wanted by name.
+    fn background_queue(&mut self, class: Class) -> BinaryHeap<Cursor> {
         let mut queue = BinaryHeap::new();
         for (&reader, stream) in &mut self.streams {
             stream.from = stream.from.max(stream.position);
-            let Some(known) = self.files.get(&stream.file) else { continue };
+            let Some(known) = self.files.get(&stream.file).filter(|known| known.rule.ahead() == class) else {
+                continue;
+            };
             let window = Pages::new(stream.from, stream.window_end);
             let run = known.table.next_run(window, State::Queued, 1);
             stream.from = run.map_or(stream.window_end, |run| run.start);
@@ -174,28 +238,22 @@ impl Scheduler {
                 queue.push(Reverse((stream.from - stream.position, Source::Stream(reader), stream.from)));
             }
         }
-        let mut next = self.wants.next_pending(Class::Readahead, None);
+        let mut next = self.wants.next_pending(class, None);
         for _ in 0..UNITS_MAX {
             let Some(key) = next else { break };
             if let Some((_, run)) = self.next_of_want(&key, 1) {
-                queue.push(Reverse((u64::MAX, Source::Want(key), run.start)));
+                // A reader of a file that is ruled to this class waits for it.
+                let distance = if self.wants.is_read(&key) { 0 } else { u64::MAX };
+                queue.push(Reverse((distance, Source::Want(key), run.start)));
             }
-            next = self.wants.next_pending(Class::Readahead, Some(key));
+            next = self.wants.next_pending(class, Some(key));
         }
         queue
     }
 
-    fn prefetch_queue(&mut self) -> BinaryHeap<Cursor> {
-        let mut queue = BinaryHeap::new();
-        let mut next = self.wants.next_pending(Class::Prefetch, None);
-        for _ in 0..UNITS_MAX {
-            let Some(key) = next else { break };
-            if let Some((_, run)) = self.next_of_want(&key, 1) {
-                queue.push(Reverse((u64::MAX, Source::Want(key), run.start)));
-            }
-            next = self.wants.next_pending(Class::Prefetch, Some(key));
-        }
-        queue
+    /// Is anything of the background queued?
+    pub(super) fn any_background(&mut self) -> bool {
+        [Class::Readahead, Class::Prefetch].into_iter().any(|class| !self.background_queue(class).is_empty())
     }
 
     fn window_of(&self, source: Source, from: u64) -> Option<(Inode, Pages)> {
@@ -208,19 +266,13 @@ impl Scheduler {
     }
 
     /// Give one unit of background to a mirror, and more of its run where the mirror should have more.
-    fn deal(
-        &mut self,
-        now: Time,
-        class: usize,
-        file: Inode,
-        unit: Pages,
-        window: Pages,
-        position: Option<u64>,
-    ) -> Outcome {
+    fn deal(&mut self, now: Time, unit: Unit) -> Outcome {
+        let Unit { class, file, window, is_read, .. } = unit;
         let Some(known) = self.files.get(&file) else { return Outcome::Nobody };
         let size_bytes = known.size_bytes;
-        let bytes = unit.len_bytes(size_bytes);
-        let ranking = self.lanes.rank(now, known, bytes, false);
+        let bytes = unit.pages.len_bytes(size_bytes);
+        let wanted = [Class::Readahead, Class::Prefetch][class];
+        let ranking = self.lanes.rank(now, known, bytes, wanted);
         let Some(at) = ranking.winner() else {
             if let Some(why) = known.hopeless(now) {
                 self.give_up(file, why);
@@ -230,7 +282,7 @@ impl Scheduler {
         let lane = &self.lanes.all[at];
         if lane.room_bytes == 0 {
             self.lanes.mean(at, bytes);
-            return Outcome::Dealt { to: unit.end, started_bytes: 0 };
+            return Outcome::Dealt { to: unit.pages.end, started_bytes: 0 };
         }
         let whole = !self.lanes.ranges.contains(at);
         if whole && self.fetches.of_file(file).any(|(_, fetch)| fetch.whole) {
@@ -239,11 +291,12 @@ impl Scheduler {
         // No longer than the mirror's share of what is queued, so that all end together; nor than it takes
         // the reader to get there.
         let share = lane.rate / self.lanes.rate;
-        let ahead = position.map_or(u64::MAX, |position| unit.start.saturating_sub(position) * PAGE_BYTES);
+        let ahead = unit.position.map_or(u64::MAX, |position| unit.pages.start.saturating_sub(position) * PAGE_BYTES);
         let fair = (window.len_bytes(size_bytes).min(ahead) as f64 * share) as u64;
         let unit_bytes = bytes.min(lane.fetch_bytes);
         let most = lane.fetch_bytes.min(fair.max(unit_bytes)).min(lane.room_bytes.max(unit_bytes));
-        let most = most.min(self.budget_bytes);
+        // Who waits for it has memory for it already.
+        let most = most.min(if is_read { u64::MAX } else { self.budget_bytes });
         if most < bytes.min(crate::chunk::CHUNK_BYTES) {
             return Outcome::Broke;
         }
@@ -252,10 +305,12 @@ impl Scheduler {
         };
         let run = on_grid(run, window.end);
         let started_bytes = run.len_bytes(size_bytes);
-        let class = [Class::Readahead, Class::Prefetch][class];
-        self.decide(now, Chosen { at, file, pages: run, class, whole }, &ranking);
+        self.decide(now, Chosen { at, file, pages: run, class: wanted, whole }, &ranking);
+        self.lanes.spend(at, started_bytes);
         self.lanes.give_background(at, started_bytes, self.settings.background_fetches_max);
-        self.budget_bytes = self.budget_bytes.saturating_sub(started_bytes);
+        if !is_read {
+            self.budget_bytes = self.budget_bytes.saturating_sub(started_bytes);
+        }
         Outcome::Dealt { to: run.end, started_bytes }
     }
 

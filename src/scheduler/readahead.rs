@@ -48,6 +48,11 @@ impl Stream {
     pub(super) fn window(&self) -> Pages {
         Pages::new(self.position, self.window_end)
     }
+
+    /// Has its reader moved of late?
+    pub(super) fn is_read(&self, now: Time) -> bool {
+        now.since(self.moved_at) < IDLE
+    }
 }
 
 impl Scheduler {
@@ -131,10 +136,10 @@ impl Scheduler {
                 if mirror.breaker.usable(now) {
                     rate += mirror.rate(now);
                     latency = latency.max(mirror.latency_seconds());
-                    trip_bytes += match mirror.meter.known() {
-                        true => mirror.rate(now) * mirror.latency_seconds(),
-                        false => FIRST_FETCH_BYTES as f64,
-                    };
+                    let trip = mirror.rate(now) * mirror.latency_seconds();
+                    let unknown = FIRST_FETCH_BYTES as f64;
+                    trip_bytes +=
+                        if mirror.meter.known() { trip } else { unknown.max(trip * (1.0 - mirror.doubt(now))) };
                 }
             }
         }

@@ -11,6 +11,8 @@ pub struct Settings {
     pub strategy: Strategy,
     /// Late demand fetches are sent to a second mirror, inside a budget.
     pub hedging: bool,
+    /// What all mirrors together are asked for at most, in bytes per second.
+    pub rate_limit: Option<u64>,
     /// When the background is throttled for the sake of demand.
     pub tail: TailSettings,
     /// The smallest fetch that is made of background pages, in bytes. Under 128 KiB the request itself
@@ -71,6 +73,7 @@ impl Default for Settings {
         Settings {
             strategy: Strategy::default(),
             hedging: true,
+            rate_limit: None,
             tail: TailSettings::default(),
             fetch_bytes_min: 128 << 10,
             fetch_bytes_max: 8 << 20,
@@ -142,6 +145,7 @@ impl Settings {
             ("demand_fetches_max", self.demand_fetches_max as u64),
             ("pool_bytes", self.pool_bytes),
             ("breaker_failures", u64::from(self.breaker_failures)),
+            ("rate_limit", self.rate_limit.unwrap_or(1)),
         ];
         if let Some((name, _)) = counts.iter().find(|(_, value)| *value == 0) {
             return Err(SettingsError::Zero(name));

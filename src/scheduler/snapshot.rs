@@ -3,11 +3,12 @@
 use super::Scheduler;
 use super::breaker::{BreakerState, Reason};
 use super::event::Failure;
+use super::history::Supposition;
 use super::mirror::Failures;
 use super::strategy::Strategy;
 use super::table::State;
 use super::weight::Decay;
-use crate::chunk::{Class, PAGE_BYTES, Pages};
+use crate::chunk::{Class, MirrorId, PAGE_BYTES, Pages};
 use crate::clock::Time;
 use std::time::Duration;
 
@@ -24,6 +25,18 @@ pub struct MirrorSnapshot {
     pub throughput_bytes_per_second: Option<f64>,
     /// From request to first byte.
     pub time_to_first_byte: Option<Duration>,
+    /// What is supposed where nothing is measured yet, because an earlier mount measured it.
+    pub supposed: Option<Supposition>,
+    /// The median and the P99 of its times to first byte of late, those behind our own bytes too.
+    pub first_byte_quantiles: Option<(Duration, Duration)>,
+    /// By how much two answers in a row differ, as RFC 3550 reckons it.
+    pub jitter: Option<Duration>,
+    /// That is so much that the rate is a moving average, and not what was measured in the window.
+    pub rate_is_filtered: bool,
+    /// The part of its rate that it lost from one half of the window to the other, 0 to 1.
+    pub throughput_decay: f64,
+    /// When an answer, bytes, and the end of an answer last told something of it.
+    pub learned: Learned,
     /// What its fetches have still to bring, in bytes.
     pub in_flight_bytes: u64,
     /// How many fetches that is.
@@ -48,8 +61,77 @@ pub struct MirrorSnapshot {
     pub decay: Decay,
     /// The part of its fetches that came to nothing of late, 0 to 1.
     pub trouble: f64,
+    /// The part of its last 64 answers that were errors, 0 to 1.
+    pub error_rate: Option<f64>,
+    /// How stable its connections were.
+    pub connection_stability: ConnectionStability,
     /// How far its latency is from its baseline, where 500 samples of each are known.
     pub stability_index: Option<f64>,
+}
+
+/// What is published of a mirror for everybody to read, and changes with its fetches.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Live {
+    /// Its breaker.
+    pub state: BreakerState,
+    /// Why it is not closed.
+    pub reason: Option<Reason>,
+    /// When it is tried again, where it is not asked now.
+    pub next_try: Option<Time>,
+    /// What its fetches have still to bring, in bytes.
+    pub in_flight_bytes: u64,
+    /// How many fetches that is.
+    pub in_flight_fetches: usize,
+    /// How overloaded it is, 0 to 1.
+    pub load: f64,
+    /// Its live weight, 0.1 to 1.
+    pub weight: f64,
+    /// While it was busy; nothing where too little came to know.
+    pub bytes_per_second: Option<f64>,
+    /// From request to first byte.
+    pub time_to_first_byte: Option<Duration>,
+    /// How often its bytes stopped coming.
+    pub stalled: u64,
+}
+
+impl MirrorSnapshot {
+    /// The part that is published.
+    pub fn live(&self) -> Live {
+        Live {
+            state: self.state,
+            reason: self.reason,
+            next_try: self.next_try,
+            in_flight_bytes: self.in_flight_bytes,
+            in_flight_fetches: self.in_flight_fetches,
+            load: self.load,
+            weight: self.weight,
+            bytes_per_second: self.throughput_bytes_per_second,
+            time_to_first_byte: self.time_to_first_byte,
+            stalled: self.failures.stalled,
+        }
+    }
+}
+
+/// When each thing was last learned of a mirror.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Learned {
+    /// The time to its first byte, and its jitter.
+    pub first_byte: Option<Time>,
+    /// Its rate.
+    pub throughput: Option<Time>,
+    /// Its error rate.
+    pub outcome: Option<Time>,
+}
+
+/// What happened to the connections of a mirror. Each of these but the last makes its window smaller for a while.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionStability {
+    /// Answers that broke off in their body.
+    pub resets: u64,
+    /// Answers that fell silent.
+    pub stalls: u64,
+    /// Times that it answered again after one of these.
+    pub reconnects: u64,
 }
 
 /// The whole, at a moment.
@@ -79,6 +161,12 @@ pub struct Snapshot {
     pub strategy: Strategy,
     /// Decisions so far.
     pub decisions: u64,
+    /// Requests for data so far.
+    pub requests: u64,
+    /// Requests for one byte to mirrors that had nothing to do.
+    pub light_probes: u64,
+    /// All requests for one byte so far.
+    pub probes: u64,
     /// Hedges sent, those that were first, and bytes that the losers had brought.
     pub hedges: HedgeCounts,
     /// The P99 of demand misses of late, where there are enough.
@@ -122,6 +210,9 @@ impl Scheduler {
             alerts: self.alerts,
             strategy: self.settings.strategy,
             decisions: self.ring.made,
+            requests: self.fetches.made(),
+            light_probes: self.probing.light,
+            probes: self.probing.sent,
             hedges: HedgeCounts {
                 issued: self.hedges.issued,
                 won: self.hedges.won,
@@ -133,14 +224,42 @@ impl Scheduler {
         }
     }
 
+    /// Bytes that a mirror has still to bring, and in how many fetches; none of a mirror that is not there.
+    pub fn in_flight(&self, mirror: MirrorId) -> Option<(u64, usize)> {
+        self.mirrors.get(usize::from(mirror.0)).map(|mirror| (mirror.remaining_bytes, mirror.fetches))
+    }
+
+    /// What everybody may read of a mirror. Costs no walk.
+    pub fn live(&self, now: Time, mirror: MirrorId) -> Option<Live> {
+        let seen = self.mirrors.get(usize::from(mirror.0))?;
+        Some(self.mirror_snapshot(now, seen).live())
+    }
+
+    /// Fetches so far. The next one has the id after it.
+    pub fn fetches_made(&self) -> u64 {
+        self.fetches.made()
+    }
+
     fn mirror_snapshot(&self, now: Time, mirror: &super::mirror::Mirror) -> MirrorSnapshot {
         let closed = mirror.breaker.state == BreakerState::Closed;
+        let duration = Duration::from_secs_f64;
+        let stability = &mirror.stability;
         MirrorSnapshot {
             state: mirror.breaker.state,
             reason: (!closed).then_some(mirror.breaker.reason),
             next_try: Some(mirror.breaker.next_try).filter(|&at| at > now),
             throughput_bytes_per_second: mirror.meter.known().then(|| mirror.rate(now)),
-            time_to_first_byte: mirror.latency.seconds().map(Duration::from_secs_f64),
+            time_to_first_byte: mirror.latency.seconds().map(duration),
+            supposed: mirror.supposition(now),
+            first_byte_quantiles: mirror.first_bytes.quantiles().map(|(p50, p99)| (duration(p50), duration(p99))),
+            jitter: mirror.latency.jitter_seconds().map(duration),
+            rate_is_filtered: mirror.meter.filtered,
+            throughput_decay: mirror.meter.decay,
+            learned: Learned {
+                first_byte: mirror.latency.at,
+                throughput: mirror.meter.learned_at(),
+                outcome: stability.at,
+            },
             in_flight_bytes: mirror.remaining_bytes,
             in_flight_fetches: mirror.fetches,
             window_bytes: mirror.window_bytes(mirror.rate(now), &self.settings),
@@ -153,6 +272,12 @@ impl Scheduler {
             weight: self.live_weight(mirror, mirror.rate(now)),
             decay: mirror.weight.decay,
             trouble: mirror.trouble.part(now),
+            error_rate: stability.error_rate(),
+            connection_stability: ConnectionStability {
+                resets: stability.resets,
+                stalls: stability.stalls,
+                reconnects: stability.reconnects,
+            },
             stability_index: mirror.drift.psi,
         }
     }

@@ -3,6 +3,7 @@
 use super::Scheduler;
 use super::event::Failure;
 use super::fetches::{Fetch, Phase};
+use super::tier::TIER_MAX;
 use crate::chunk::{Class, FetchId, Inode, MirrorId, PAGE_BYTES};
 use crate::clock::Time;
 
@@ -45,12 +46,12 @@ impl Scheduler {
             if silence < borne {
                 continue;
             }
-            let alone = !self.another(now, fetch.file, fetch.mirror);
+            let alone = !self.another(now, fetch.file, fetch.mirror, alive);
             let level = self.mirrors[usize::from(fetch.mirror.0)].breaker.tries.min(2);
             let patience = self.settings.patience * 2u32.pow(level);
             // A connection whose first packet was lost takes a second to try again; the mirror itself talks, so
             // somebody who waits asks it once more by another, twice as late each time.
-            let unanswered = alive && fetch.waited && fetch.phase != Phase::Body;
+            let unanswered = alive && fetch.waited && matches!(fetch.phase, Phase::Connecting | Phase::Asked(_));
             let again = unanswered && silence >= borne * self.patience(now, fetch);
             if !alone || again || silence >= patience.as_secs_f64().max(borne) {
                 stalled.push((id, fetch.mirror, fetch.waited, alive, alone));
@@ -69,7 +70,9 @@ impl Scheduler {
         let file = self.fetches.all.get(&id).map(|fetch| fetch.file);
         let mirror = &mut self.mirrors[usize::from(mirror_id.0)];
         mirror.silent_files.extend(file);
+        mirror.disappoint();
         mirror.failures.stalled += 1;
+        mirror.stability.stalled(now);
         mirror.trouble.learn(now, false);
         mirror.last_failure = Some((now, Failure::Unreachable));
         let usable = mirror.breaker.usable(now);
@@ -93,6 +96,9 @@ impl Scheduler {
     fn borne_seconds(&self, now: Time, fetch: &Fetch) -> f64 {
         let mirror = &self.mirrors[usize::from(fetch.mirror.0)];
         let settings = &self.settings;
+        if fetch.phase == Phase::Ended {
+            return settings.patience.as_secs_f64();
+        }
         if fetch.phase == Phase::Body {
             return settings.stall.as_secs_f64().max(mirror.unusual_gap_seconds());
         }
@@ -105,13 +111,14 @@ impl Scheduler {
         late + (before as f64 / mirror.rate(now)).min(queue_max)
     }
 
-    /// Is there another mirror that may be asked for this file now?
-    fn another(&self, now: Time, file: Inode, than: MirrorId) -> bool {
+    /// Is there another mirror that may be asked for this file now, or will be once `than` is not `alive`?
+    pub(super) fn another(&self, now: Time, file: Inode, than: MirrorId, alive: bool) -> bool {
         let Some(known) = self.files.get(&file) else { return false };
+        let tier = if alive { self.tier_of(now, known) } else { TIER_MAX };
         self.mirrors.iter().enumerate().any(|(at, mirror)| {
             let id = MirrorId(at as u16);
             let serves = mirror.ranges || known.size_bytes <= self.settings.whole_bytes_max;
-            id != than && serves && mirror.breaker.usable(now) && known.serves(id, now)
+            id != than && serves && mirror.tier <= tier && mirror.breaker.usable(now) && known.serves(id, now)
         })
     }
 
@@ -130,7 +137,7 @@ impl Scheduler {
             let Some((own, allowed)) = self.lateness(now, fetch, slack) else { continue };
             let patience = self.patience(now, fetch);
             let (allowed, factor) = (allowed * patience, self.settings.late_factor * patience);
-            let next = (NEXT_BYTES.min(rest)) as f64 / fetch.meter.rate(now, 0.0);
+            let next = (NEXT_BYTES.min(rest)) as f64 / fetch.progress.rate(now);
             let waited = fetch.waited && fetch.phase == Phase::Body && next > allowed;
             if own <= allowed && !waited {
                 continue;
@@ -178,14 +185,14 @@ impl Scheduler {
         let mirror = &self.mirrors[usize::from(fetch.mirror.0)];
         if !mirror.meter.known() {
             // A mirror on trial: what it takes is only seen by waiting, so it gets less time.
-            let answer = 2.0 * mirror.latency.seconds().unwrap_or(0.0);
+            let answer = mirror.latency.seconds().map_or_else(|| mirror.before.answer_seconds(), |usual| 2.0 * usual);
             return Some((now.seconds_since(fetch.started_at), slack + TRIAL_SECONDS + answer));
         }
         if fetch.phase != Phase::Body {
             return None;
         }
         // Its share of the link grows when its neighbours end, up to the whole link after all of them.
-        let own = fetch.remaining_bytes() as f64 / fetch.meter.rate(now, 0.0);
+        let own = fetch.remaining_bytes() as f64 / fetch.progress.rate(now);
         let own = own.min(mirror.remaining_bytes as f64 / mirror.rate(now));
         Some((own, slack + self.settings.late_slack.as_secs_f64()))
     }
@@ -194,6 +201,7 @@ impl Scheduler {
     fn learn_from_moved(&mut self, now: Time, id: FetchId) {
         let Some(fetch) = self.fetches.all.get(&id) else { return };
         let (mirror, started_at, queued) = (usize::from(fetch.mirror.0), fetch.started_at, fetch.queued);
+        self.mirrors[mirror].disappoint();
         if fetch.phase != Phase::Body {
             let mirror = &mut self.mirrors[mirror];
             mirror.latency.add(now, now.since(started_at), queued);
@@ -220,14 +228,19 @@ impl Scheduler {
     /// The mirror that would bring so many bytes first.
     fn soonest_other(&self, now: Time, fetch: &Fetch, rest: u64, moved_bytes: &[f64]) -> Option<(f64, usize)> {
         let known = self.files.get(&fetch.file)?;
+        let tier = self.tier_of(now, known);
         let others = self.mirrors.iter().enumerate().filter(|&(at, mirror)| {
             let id = MirrorId(at as u16);
-            id != fetch.mirror && mirror.ranges && mirror.breaker.usable(now) && known.serves(id, now)
+            id != fetch.mirror
+                && mirror.tier <= tier
+                && mirror.ranges
+                && mirror.breaker.usable(now)
+                && known.serves(id, now)
         });
         others
             .map(|(at, mirror)| {
                 let before = mirror.remaining_bytes as f64 + moved_bytes[at];
-                let doubt = if mirror.meter.known() { 0.0 } else { UNKNOWN_SECONDS };
+                let doubt = UNKNOWN_SECONDS * mirror.doubt(now);
                 (doubt + mirror.latency_seconds() + (before + rest as f64) / mirror.rate(now), at)
             })
             .min_by(|a, b| a.0.total_cmp(&b.0))

@@ -7,11 +7,10 @@
 //! Additive increase and multiplicative decrease, with a memory: the share at which it last went wrong is not
 //! tried again for a minute. Plain AIMD would go to and fro for ever; this settles.
 
+use super::distribution::{Bounds, Distribution};
 use super::settings::SettingsError;
 use crate::clock::Time;
-use std::collections::VecDeque;
 use std::time::Duration;
-use tdigest::TDigest;
 
 /// Samples older than this go …
 const WINDOW: Duration = Duration::from_secs(5);
@@ -21,7 +20,7 @@ const WINDOW_MAX: Duration = Duration::from_secs(10);
 /// With fewer than this a P99 is the maximum, and one late answer would throttle everything.
 const SAMPLES_MIN: usize = 20;
 /// The objective is this, or twice the best mirror's median where that is more.
-const OBJECTIVE_SECONDS: f64 = 0.2;
+pub(super) const OBJECTIVE_SECONDS: f64 = 0.2;
 const OBJECTIVE_OF_BEST: f64 = 2.0;
 /// The share grows by so much a period, and is cut to so much of itself.
 const INCREASE: f64 = 0.05;
@@ -70,8 +69,10 @@ impl Default for TailSettings {
 #[derive(Clone, Debug)]
 pub(super) struct Tail {
     settings: TailSettings,
-    /// When they came, and how long they took in seconds.
-    samples: VecDeque<(Time, f32)>,
+    /// How long the misses took.
+    samples: Distribution,
+    /// The same over what each was to take at most: together as one, whatever their rules say.
+    excesses: Distribution,
     next_look: Time,
     /// The part of its window that the background may use, [`SHARE_MIN`] to 1.
     pub(super) share: f64,
@@ -80,13 +81,17 @@ pub(super) struct Tail {
     /// What was seen at the last look, in seconds.
     pub(super) p99_seconds: Option<f64>,
     pub(super) objective_seconds: f64,
+    /// Twice the best mirror's median just now: no objective is less.
+    least_seconds: f64,
 }
 
 impl Tail {
     pub(super) fn new(settings: TailSettings) -> Tail {
         Tail {
             settings,
-            samples: VecDeque::new(),
+            samples: Distribution::new(bounds(&settings)),
+            excesses: Distribution::new(bounds(&settings)),
+            least_seconds: 0.0,
             next_look: Time(0),
             share: 1.0,
             ceiling: 1.0,
@@ -98,30 +103,36 @@ impl Tail {
 
     pub(super) fn set(&mut self, settings: TailSettings) {
         self.settings = settings;
+        self.samples.bounds = bounds(&settings);
+        self.excesses.bounds = bounds(&settings);
     }
 
-    /// A demand miss was answered after so long.
-    pub(super) fn add(&mut self, now: Time, waited: Duration) {
-        while self.samples.len() >= self.settings.samples_max {
-            self.samples.pop_front();
-        }
-        self.samples.push_back((now, waited.as_secs_f32()));
+    /// A demand miss was answered after so long; `objective_seconds` is its file's.
+    pub(super) fn add(&mut self, now: Time, waited: Duration, objective_seconds: f64) {
+        let seconds = waited.as_secs_f64();
+        self.samples.add(now, seconds);
+        self.excesses.add(now, seconds / objective_seconds.max(self.least_seconds));
     }
 
     /// Look, if it is time to. `best_median_seconds`: of the mirror with the least. Returns whether the share
     /// has changed.
     pub(super) fn look(&mut self, now: Time, best_median_seconds: f64) -> bool {
+        self.least_seconds = OBJECTIVE_OF_BEST * best_median_seconds;
         if now < self.next_look {
             return false;
         }
         self.next_look = now + self.settings.period;
-        self.forget(now);
-        self.objective_seconds = OBJECTIVE_SECONDS.max(OBJECTIVE_OF_BEST * best_median_seconds);
-        self.p99_seconds = self.p99();
+        self.samples.forget(now);
+        self.excesses.forget(now);
+        self.objective_seconds = OBJECTIVE_SECONDS.max(self.least_seconds);
+        let enough = self.samples.len() >= SAMPLES_MIN;
+        let p99 = |of: &Distribution| of.quantiles().filter(|_| enough).map(|(_, p99)| p99);
+        self.p99_seconds = p99(&self.samples);
+        let excess = p99(&self.excesses);
         let before = self.share;
-        match self.p99_seconds {
-            Some(p99) if p99 > self.objective_seconds * self.settings.slack => self.cut(now),
-            Some(p99) if p99 > self.objective_seconds => {}
+        match excess {
+            Some(excess) if excess > self.settings.slack => self.cut(now),
+            Some(excess) if excess > 1.0 => {}
             _ => self.grow(now),
         }
         self.share != before
@@ -134,6 +145,7 @@ impl Tail {
         self.share = (self.share * DECREASE).max(SHARE_MIN);
         // What was seen was of the old share.
         self.samples.clear();
+        self.excesses.clear();
     }
 
     fn grow(&mut self, now: Time) {
@@ -143,25 +155,10 @@ impl Tail {
         let most = if self.ceiling < 1.0 { (self.ceiling * BELOW_CEILING).max(SHARE_MIN) } else { 1.0 };
         self.share = (self.share + INCREASE).min(most).max(self.share.min(most));
     }
+}
 
-    fn forget(&mut self, now: Time) {
-        while let Some(&(at, _)) = self.samples.front() {
-            let age = now.since(at);
-            let enough = self.samples.len() > SAMPLES_WANTED;
-            if age <= WINDOW || (!enough && age <= WINDOW_MAX) {
-                break;
-            }
-            self.samples.pop_front();
-        }
-    }
-
-    fn p99(&self) -> Option<f64> {
-        if self.samples.len() < SAMPLES_MIN {
-            return None;
-        }
-        let values = self.samples.iter().map(|&(_, seconds)| f64::from(seconds)).collect();
-        TDigest::new_with_size(100).merge_unsorted(values).estimate_quantile(0.99)
-    }
+fn bounds(settings: &TailSettings) -> Bounds {
+    Bounds { length: WINDOW, wanted: SAMPLES_WANTED, length_max: WINDOW_MAX, count_max: settings.samples_max }
 }
 
 #[cfg(test)]
@@ -175,7 +172,7 @@ mod tests {
         let mut shares = Vec::new();
         for at in 0..seconds * 200 {
             let now = Time(at * 5 * MS);
-            tail.add(now, Duration::from_secs_f64(waited_ms(tail.share, at) / 1e3));
+            tail.add(now, Duration::from_secs_f64(waited_ms(tail.share, at) / 1e3), OBJECTIVE_SECONDS);
             if now >= tail.next_look {
                 tail.look(now, 0.0);
                 shares.push(tail.share);
@@ -209,26 +206,42 @@ mod tests {
     #[test]
     fn twice_the_best_median_is_the_objective_where_that_is_more() {
         let mut tail = Tail::new(TailSettings::default());
-        (0..30).for_each(|at| tail.add(Time(at), Duration::from_millis(300)));
-        tail.look(Time(MS), 0.15);
+        tail.look(Time(0), 0.15);
+        (0..30).for_each(|at| tail.add(Time(at), Duration::from_millis(300), OBJECTIVE_SECONDS));
+        tail.look(Time(500 * MS), 0.15);
         assert_eq!((tail.objective_seconds, tail.share), (0.3, 1.0));
+    }
+
+    #[test]
+    fn each_miss_counts_against_the_objective_of_its_own_file() {
+        for (objective_ms, waited_ms, cut) in [(500, 590, false), (500, 610, true), (50, 59, false), (50, 61, true)] {
+            let mut tail = Tail::new(TailSettings::default());
+            for at in 0..900 {
+                tail.add(Time(at), Duration::from_millis(100), OBJECTIVE_SECONDS);
+            }
+            for at in 900..1000 {
+                tail.add(Time(at), Duration::from_millis(waited_ms), objective_ms as f64 / 1e3);
+            }
+            tail.look(Time(MS), 0.0);
+            assert_eq!(tail.share < 1.0, cut, "{waited_ms} ms of {objective_ms}");
+        }
     }
 
     #[test]
     fn samples_are_bounded_in_time_and_number() {
         let mut tail = Tail::new(TailSettings::default());
-        (0..5000).for_each(|at| tail.add(Time(at * MS), Duration::from_millis(1)));
+        (0..5000).for_each(|at| tail.add(Time(at * MS), Duration::from_millis(1), OBJECTIVE_SECONDS));
         assert_eq!(tail.samples.len(), 1000);
-        tail.forget(Time(9500 * MS));
+        tail.samples.forget(Time(9500 * MS));
         assert_eq!(tail.samples.len(), 500, "500 stay for up to 10 s");
-        tail.forget(Time(15_100 * MS));
-        assert!(tail.samples.is_empty());
+        tail.samples.forget(Time(15_100 * MS));
+        assert_eq!(tail.samples.len(), 0);
     }
 
     #[test]
     fn few_samples_throttle_nothing() {
         let mut tail = Tail::new(TailSettings::default());
-        (0..19).for_each(|at| tail.add(Time(at), Duration::from_secs(9)));
+        (0..19).for_each(|at| tail.add(Time(at), Duration::from_secs(9), OBJECTIVE_SECONDS));
         assert!(!tail.look(Time(MS), 0.0));
     }
 }

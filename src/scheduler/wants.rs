@@ -16,6 +16,8 @@ pub(super) struct Want {
     pub(super) pages: Pages,
     pub(super) class: Class,
     pub(super) reader: ReaderId,
+    /// A read waits for it, whatever its class: the memory for it is there.
+    pub(super) is_read: bool,
     /// When nobody waits any more: `patience` after it came, or after the last byte that came for it.
     expires: Time,
     patience: Duration,
@@ -33,7 +35,31 @@ impl Want {
     pub(super) fn new(now: Time, file: Inode, pages: Pages, class: Class, reader: ReaderId, deadline: Time) -> Want {
         let (from, done) = (pages.start, pages.start);
         let patience = deadline.since(now);
-        Want { file, pages, class, reader, expires: deadline, patience, since: now, in_order: false, from, done }
+        let is_read = class == Class::Demand;
+        Want {
+            file,
+            pages,
+            class,
+            reader,
+            is_read,
+            expires: deadline,
+            patience,
+            since: now,
+            in_order: false,
+            from,
+            done,
+        }
+    }
+
+    /// The same as demand, nothing of it looked for yet.
+    pub(super) fn into_demand(self) -> Want {
+        let start = self.pages.start;
+        Want { class: Class::Demand, from: start, done: start, ..self }
+    }
+
+    /// When nobody waits any more unless a byte comes.
+    pub(super) fn expires(&self) -> Time {
+        self.expires
     }
 }
 
@@ -150,6 +176,11 @@ impl Wants {
     pub(super) fn next_pending(&self, class: Class, after: Option<Key>) -> Option<Key> {
         let pending = &self.pending[class as usize];
         pending.get(after.map_or(0, |after| pending.partition_point(|key| *key <= after))).copied()
+    }
+
+    /// Does a reader wait for it?
+    pub(super) fn is_read(&self, key: &Key) -> bool {
+        self.get(key).is_some_and(|want| want.is_read)
     }
 
     /// Is it among those that may have queued pages?

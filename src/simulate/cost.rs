@@ -6,7 +6,7 @@ use super::outcome::percentile;
 use super::table::{head, row};
 use crate::chunk::{Class, FetchId, Inode, MirrorId, MirrorSet, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::Time;
-use crate::scheduler::{Action, Event, Failure, Scheduler, Settings, Strategy};
+use crate::scheduler::{Action, Event, Failure, FileRule, Scheduler, Settings, Strategy};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -65,8 +65,8 @@ impl Bench {
             scheduler.handle(now, Event::MirrorSeen { mirror: MirrorId(at as u16), result });
         }
         let size_bytes = FILE_PAGES * PAGE_BYTES;
-        let served_by = MirrorSet::first(mirrors);
-        scheduler.handle(now, Event::Opened { file: Inode(1), size_bytes, mirrors: served_by, held: Vec::new() });
+        let (served_by, rule) = (MirrorSet::first(mirrors), FileRule::default());
+        scheduler.handle(now, Event::Opened { file: Inode(1), size_bytes, mirrors: served_by, held: Vec::new(), rule });
         let half_step = LIFE / (2 * in_flight as u32);
         let mut bench =
             Bench { scheduler, now, half_step, in_flight, running: VecDeque::new(), next_page: 0, started: 0 };

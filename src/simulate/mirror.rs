@@ -161,9 +161,13 @@ impl SimMirror {
         } else {
             Fate::Ends
         };
-        let late = self.jitter.mul_f64(if self.jitter.is_zero() { 0.0 } else { self.rng.random::<f64>() });
-        let first_byte_at = now + self.latency + late;
+        let first_byte_at = now + self.latency + self.late();
         self.flows.push(Flow::new(fetch, pages, class, length_bytes, fate, now + CONNECT, first_byte_at));
+    }
+
+    /// What chance adds to its latency this time.
+    fn late(&mut self) -> Duration {
+        self.jitter.mul_f64(if self.jitter.is_zero() { 0.0 } else { self.rng.random::<f64>() })
     }
 
     /// Nobody wants this answer any more. What leaves it until it hears of that comes all the same: a round
@@ -183,7 +187,10 @@ impl SimMirror {
         self.advance(now);
         self.probes += 1;
         match self.health {
-            Health::Up | Health::Bodiless => Some((self.latency, Ok(self.latency))),
+            Health::Up | Health::Bodiless => {
+                let first_byte = self.latency + self.late();
+                Some((first_byte, Ok(first_byte)))
+            }
             Health::BlackHole => None,
             Health::Refusing => Some((CONNECT, Err(Failure::Unreachable))),
             Health::Throttling(seconds) => {

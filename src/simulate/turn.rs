@@ -113,6 +113,14 @@ impl World {
 
     /// Whoever waits for these pages has an error.
     fn give_up(&mut self, file: Inode, pages: Pages, why: Hopeless) {
+        let read = self.readers.iter().any(|reader| reader.file == file);
+        if why == Hopeless::Offline && !self.scheduler.offline() && self.prefetched.contains(&file) && !read {
+            // As the job does: what failed by chance is asked for again in its next pass.
+            self.left_for_next_pass += 1;
+            let (reader, deadline) = (ReaderId(self.own_id()), Time::NEVER);
+            self.later(AGAIN, Event::Wanted { file, pages, class: Class::Prefetch, reader, deadline });
+            return;
+        }
         self.fails.push((self.now, file, pages, why));
         let mut again = Vec::new();
         for (at, reader) in self.readers.iter_mut().enumerate().filter(|(_, reader)| reader.file == file) {

@@ -7,11 +7,11 @@ use super::mirror::{Health, SimMirror};
 use super::reader::SimReader;
 use crate::chunk::{Class, FetchId, Inode, MirrorId, MirrorSet, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::Time;
-use crate::scheduler::{Event, Hopeless, Scheduler, Settings};
+use crate::scheduler::{Event, FileRule, Hopeless, Scheduler, Settings};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::fmt;
 use std::time::Duration;
 
@@ -120,8 +120,12 @@ pub struct World {
     pub check_every: u64,
     /// Measures the scheduler, where somebody wants to know.
     pub stopwatch: Option<Stopwatch>,
+    /// How often pages of a prefetch were reported and left for its next pass.
+    pub left_for_next_pass: u64,
     /// Prefetches that are to be wanted, and when.
     pub(super) prefetches: Vec<(Time, Inode)>,
+    /// The files of all jobs.
+    pub(super) prefetched: BTreeSet<Inode>,
     pub(super) running: HashMap<FetchId, Running>,
     pub(super) in_flight_bytes: u64,
     pub(super) held_bytes: u64,
@@ -167,7 +171,9 @@ impl World {
             in_flight_max: 0,
             check_every: 64,
             stopwatch: None,
+            left_for_next_pass: 0,
             prefetches: Vec::new(),
+            prefetched: BTreeSet::new(),
             running: HashMap::new(),
             in_flight_bytes: 0,
             held_bytes: 0,
@@ -197,7 +203,7 @@ impl World {
     pub(super) fn opened(&mut self, file: Inode, size_bytes: u64) -> (Inode, Event) {
         self.files.insert(file, SimFile::new(size_bytes));
         let mirrors = MirrorSet::first(self.mirrors.len());
-        (file, Event::Opened { file, size_bytes, mirrors, held: Vec::new() })
+        (file, Event::Opened { file, size_bytes, mirrors, held: Vec::new(), rule: FileRule::default() })
     }
 
     pub(super) fn own_id(&mut self) -> u64 {
@@ -227,6 +233,7 @@ impl World {
     pub fn prefetch(&mut self, file: Inode, ms: u64) {
         let due = Time(ms * 1_000_000);
         self.prefetches.push((due, file));
+        self.prefetched.insert(file);
         self.push(due, Due::Prefetch);
     }
 

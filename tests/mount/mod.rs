@@ -5,6 +5,7 @@ mod changed;
 mod concurrency;
 mod examples;
 mod explain;
+mod history;
 mod lies;
 mod listing;
 mod memory;

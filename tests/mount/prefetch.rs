@@ -80,6 +80,37 @@ fn a_path_that_does_not_exist_is_an_error() {
     mount.umount();
 }
 
+/// Hours that neither hold now nor begin within the next minutes.
+fn closed_hours() -> (String, String) {
+    let hour = (braidfs::clock::local_second_of_day() / 3600 + 12) % 24;
+    (format!("{hour:02}:00-{hour:02}:30"), format!("{hour:02}:00"))
+}
+
+#[test]
+fn what_a_rule_gives_other_hours_waits_and_the_rest_is_fetched() {
+    let (mirrors, place) = (mirrors(1, &tree()), Place::new());
+    let (hours, begins) = closed_hours();
+    let text = format!(
+        "[[mirror]]\nurl = \"{}\"\n[[rule]]\npath = \"job/deeper/**\"\nprefetch-hours = \"{hours}\"\n\
+         [[rule]]\npath = \"job/*.bin\"\nclass = \"prefetch\"\n",
+        faulty_urls(&mirrors)[0]
+    );
+    std::fs::write(place.path("rules.toml"), text).unwrap();
+    let mount = place.mount(&[place.path("rules.toml").to_str().unwrap()], &[]);
+    let output = prefetch(&place, &["job"], &["--no-wait"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut status = String::new();
+    crate::support::wait::until("three of four files, and one that waits", || {
+        let output = place.braidfs(["status".into(), place.mountpoint().into_os_string()]);
+        status = String::from_utf8_lossy(&output.stdout).into_owned();
+        status.contains("3 of 4 files") && status.contains(&format!("1 file waits until {begins}"))
+    });
+    assert!(data_bytes(&mirrors) < SIZE + SIZE / 2, "the file that waits is not fetched: {status}");
+    // Who reads it does not wait; nor does a reader of what is ruled to be prefetch.
+    check_job(&mount);
+    mount.umount();
+}
+
 #[test]
 fn no_wait_returns_at_once_and_json_is_json() {
     let (mirrors, place) = (mirrors(1, &tree()), Place::new());

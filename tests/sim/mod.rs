@@ -3,7 +3,11 @@
 //! Nothing here waits or reads a clock, so every figure that a test asserts is exact and the same on
 //! every machine.
 
+mod caps;
 mod hedging;
+mod history;
+mod measuring;
+mod policies;
 mod properties;
 mod scenarios;
 mod storm;

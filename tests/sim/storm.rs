@@ -2,7 +2,7 @@
 
 use braidfs::chunk::{Class, FetchId, Inode, MirrorId, MirrorSet, Pages, ReaderId};
 use braidfs::clock::Time;
-use braidfs::scheduler::{Action, Event, Failure, Scheduler, Settings};
+use braidfs::scheduler::{Action, Event, Failure, FileRule, Scheduler, Settings};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ fn event() -> impl Strategy<Value = Event> {
     let result = prop_oneof![(1u64..500).prop_map(|ms| Ok(Duration::from_millis(ms))), failure().prop_map(Err)];
     prop_oneof![
         2 => opened.prop_map(|(file, size_bytes, mirrors, held)| Event::Opened {
-            file, size_bytes, mirrors: MirrorSet::first(mirrors), held: vec![held],
+            file, size_bytes, mirrors: MirrorSet::first(mirrors), held: vec![held], rule: FileRule::default(),
         }),
         1 => file().prop_map(|file| Event::Forgotten { file }),
         6 => wanted.prop_map(|(file, pages, class, reader, ms)| Event::Wanted {

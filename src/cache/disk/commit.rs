@@ -191,6 +191,7 @@ fn batch_of(shared: &Shared, work: &Work) -> Batch {
         discarded: work.discarded.clone(),
         closed: work.closed.clone(),
         listings: work.listings.iter().map(|(folder, bytes)| (folder.clone(), bytes.clone())).collect(),
+        mirrors: work.mirrors.iter().map(|(&label, bytes)| (label, bytes.clone())).collect(),
         deleted: work.deleted.clone(),
         listing_bytes_max: shared.space.limit_bytes() / evict::LISTING_SHARE,
         ..Batch::default()

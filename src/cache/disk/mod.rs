@@ -261,6 +261,19 @@ impl Disk {
         self.shared().listings(each);
     }
 
+    /// Keep what was measured of the mirror with this label, whatever its form; nothing: forget it. Durable with
+    /// the next commit.
+    pub fn put_mirror(&self, label: u64, bytes: Option<Vec<u8>>) {
+        if self.shared().is_writable() {
+            self.shared().commits.put_mirror(label, bytes);
+        }
+    }
+
+    /// What is durable of every mirror, by label. Waits for the disk.
+    pub fn mirrors(&self) -> Vec<(u64, Vec<u8>)> {
+        self.shared().mirrors()
+    }
+
     /// Run something that waits for the disk on one of its reader threads. Gives it back where too
     /// many wait already, as when the disk hangs.
     pub fn spawn_read(&self, job: Box<dyn FnOnce() + Send>) -> Result<(), Box<dyn FnOnce() + Send>> {

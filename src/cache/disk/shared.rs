@@ -11,11 +11,11 @@ use super::queue::Queue;
 use super::readers::Readers;
 use super::record::{FileKey, State};
 use super::space::Space;
-use super::store::{LISTINGS, Loaded, Store, StoreError, from_redb};
+use super::store::{LISTINGS, Loaded, MIRRORS, Store, StoreError, from_redb};
 use super::waiting::Commits;
 use crate::metrics::Metrics;
 use parking_lot::Mutex;
-use redb::ReadableTable;
+use redb::{AccessGuard, ReadableTable};
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -175,6 +175,23 @@ impl Shared {
         if let Err(error) = result {
             self.store_failed(&error);
         }
+    }
+
+    pub(super) fn mirrors(&self) -> Vec<(u64, Vec<u8>)> {
+        let _operation = self.condition.operation();
+        let found = self.store.read(|transaction| {
+            let table = transaction.open_table(MIRRORS).map_err(from_redb)?;
+            let rows = table.iter().map_err(from_redb)?;
+            let row = |row: Result<(AccessGuard<u64>, AccessGuard<&[u8]>), _>| {
+                let (label, bytes) = row.map_err(from_redb)?;
+                Ok((label.value(), bytes.value().to_vec()))
+            };
+            rows.map(row).collect()
+        });
+        found.unwrap_or_else(|error| {
+            self.store_failed(&error);
+            Vec::new()
+        })
     }
 
     /// Tell the committer, which is the one that repairs.

@@ -1,4 +1,4 @@
-//! The tables: files, data files, bitmaps, recency, listings. Everything that belongs together
+//! The tables: files, data files, bitmaps, recency, listings, mirrors. Everything that belongs together
 //! changes in one transaction.
 
 use super::backend::CheckedFile;
@@ -28,6 +28,8 @@ pub(super) const TOUCHED: TableDefinition<u64, ()> = TableDefinition::new("touch
 pub(super) const DOOMED: TableDefinition<u64, ()> = TableDefinition::new("doomed");
 /// Folder -> its listing.
 pub(super) const LISTINGS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("listings");
+/// Label of a mirror -> what was measured of it.
+pub(super) const MIRRORS: TableDefinition<u64, &[u8]> = TableDefinition::new("mirrors");
 /// Totals and counters, see [`Meta`].
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
@@ -261,6 +263,7 @@ fn make_tables(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(TOUCHED).map_err(from_redb)?;
     transaction.open_table(DOOMED).map_err(from_redb)?;
     transaction.open_table(LISTINGS).map_err(from_redb)?;
+    transaction.open_table(MIRRORS).map_err(from_redb)?;
     transaction.open_table(META).map_err(from_redb)?;
     Ok(())
 }

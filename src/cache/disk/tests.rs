@@ -314,6 +314,22 @@ fn listings_are_kept() {
 }
 
 #[test]
+fn what_was_measured_of_mirrors_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = open(dir.path(), 64 * MIB);
+    assert_eq!(disk.mirrors(), []);
+    disk.put_mirror(u64::MAX, Some(vec![1; 10]));
+    disk.put_mirror(7, Some(vec![2; 10]));
+    disk.put_mirror(8, Some(vec![3; 10]));
+    assert!(disk.sync(clock::now() + PATIENCE));
+    disk.put_mirror(7, Some(vec![4; 20]));
+    disk.put_mirror(8, None);
+    drop(disk);
+    let disk = open(dir.path(), 64 * MIB);
+    assert_eq!(disk.mirrors(), [(7, vec![4; 20]), (u64::MAX, vec![1; 10])]);
+}
+
+#[test]
 fn queued_writes_can_be_let_go_and_the_queue_is_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let tuning = Tuning { lone_wait: PATIENCE, ..quick() };

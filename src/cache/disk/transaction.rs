@@ -5,8 +5,8 @@ use super::content::{own_charge, pack_charge};
 use super::place::IdMarks;
 use super::record::{DataRow, Place, Record, decode_leaf};
 use super::store::{
-    BITMAPS, DOOMED, FILES, LISTINGS, MEMBERS, Meta, Store, StoreError, TOUCHED, data_row, from_redb, read_meta,
-    set_data_row, write_meta, wrong,
+    BITMAPS, DOOMED, FILES, LISTINGS, MEMBERS, MIRRORS, Meta, Store, StoreError, TOUCHED, data_row, from_redb,
+    read_meta, set_data_row, write_meta, wrong,
 };
 use crate::chunk::Pages;
 use redb::{ReadableTable, WriteTransaction};
@@ -50,6 +50,8 @@ pub(super) struct Batch {
     /// Data files that nobody has open any more, and when they were last used (0: not).
     pub(super) closed: Vec<(Place, u64)>,
     pub(super) listings: Vec<(Vec<u8>, Vec<u8>)>,
+    /// By the labels of mirrors; nothing: forgotten.
+    pub(super) mirrors: Vec<(u64, Option<Vec<u8>>)>,
     /// Data files that were deleted since the last commit.
     pub(super) deleted: Vec<u64>,
     pub(super) marks: Option<IdMarks>,
@@ -66,6 +68,7 @@ impl Batch {
             && self.dropped_packs.is_empty()
             && self.closed.is_empty()
             && self.listings.is_empty()
+            && self.mirrors.is_empty()
     }
 }
 
@@ -88,6 +91,7 @@ pub(super) fn apply(store: &Store, batch: &Batch) -> Result<Vec<bool>, StoreErro
             made.push(apply_change(transaction, &mut meta, change)?);
         }
         put_listings(transaction, &mut meta, batch)?;
+        put_mirrors(transaction, &batch.mirrors)?;
         let mut doomed = transaction.open_table(DOOMED).map_err(from_redb)?;
         for &data_id in &batch.deleted {
             doomed.remove(data_id).map_err(from_redb)?;
@@ -260,6 +264,17 @@ fn put_listings(transaction: &WriteTransaction, meta: &mut Meta, batch: &Batch) 
         let Some((folder, bytes)) = victim else { break };
         table.remove(folder.as_slice()).map_err(from_redb)?;
         meta.listing_bytes = meta.listing_bytes.saturating_sub(bytes);
+    }
+    Ok(())
+}
+
+fn put_mirrors(transaction: &WriteTransaction, mirrors: &[(u64, Option<Vec<u8>>)]) -> Result<(), StoreError> {
+    let mut table = transaction.open_table(MIRRORS).map_err(from_redb)?;
+    for (label, bytes) in mirrors {
+        match bytes {
+            Some(bytes) => table.insert(label, bytes.as_slice()).map_err(from_redb)?,
+            None => table.remove(label).map_err(from_redb)?,
+        };
     }
     Ok(())
 }

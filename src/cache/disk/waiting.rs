@@ -55,6 +55,8 @@ pub(super) struct Work {
     pub(super) discarded: Vec<Discarded>,
     pub(super) closed: Vec<(Place, u64)>,
     pub(super) listings: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// By the labels of mirrors; nothing: to be forgotten.
+    pub(super) mirrors: BTreeMap<u64, Option<Vec<u8>>>,
     pub(super) deleted: Vec<u64>,
     pub(super) room_bytes: u64,
     pub(super) state_damaged: bool,
@@ -130,6 +132,10 @@ impl Commits {
             state.work.listings.insert(folder, bytes);
             self.touch(&mut state);
         }
+    }
+
+    pub(super) fn put_mirror(&self, label: u64, bytes: Option<Vec<u8>>) {
+        self.put(|work| _ = work.mirrors.insert(label, bytes));
     }
 
     /// A listing that waits for its commit.

@@ -5,12 +5,13 @@ use super::memory::{EXTENT_BYTES, Memory};
 use super::run::{EXTENT_PAGES, Owner, Run};
 use crate::chunk::{Inode, PAGE_BYTES, Pages};
 use crate::clock::Time;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::io;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// Extents in a unit of giving back: a huge page.
 const UNIT_EXTENTS: usize = 2;
@@ -25,6 +26,8 @@ const AGE_PARTS_PER_SECOND: u64 = 16;
 pub(super) struct Arena {
     memory: Arc<Memory>,
     ledger: Mutex<Ledger>,
+    /// To the ledger, from whoever lets go of a run last. That may be a reader, who takes no lock for it.
+    released: mpsc::UnboundedSender<Released>,
     /// Bytes handed out since the start, and time made bytes (see [`AGE_PARTS_PER_SECOND`]).
     age_bytes: AtomicU64,
     /// Owned by runs.
@@ -41,7 +44,16 @@ pub(super) struct Arena {
     freed: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
+/// A run is gone, and its pages are clear.
+struct Released {
+    extent: usize,
+    id: u64,
+    count: usize,
+}
+
 struct Ledger {
+    /// What is to be entered before anything else. Bounded by the runs that were handed out.
+    released: mpsc::UnboundedReceiver<Released>,
     extents: Vec<Extent>,
     /// Since when each unit is resident and free, as far as was seen.
     idle_since: Vec<Option<Time>>,
@@ -70,7 +82,9 @@ struct Extent {
 impl Arena {
     pub(super) fn new(extents: usize) -> io::Result<Arena> {
         let extent = || Extent { usage: Use::Free, free_slots: 0, residents: Vec::new(), resident: false };
+        let (released, receiver) = mpsc::unbounded_channel();
         let ledger = Ledger {
+            released: receiver,
             extents: (0..extents).map(|_| extent()).collect(),
             idle_since: vec![None; extents.div_ceil(UNIT_EXTENTS)],
             used: 0,
@@ -81,6 +95,7 @@ impl Arena {
         Ok(Arena {
             memory: Memory::map(extents)?,
             ledger: Mutex::new(ledger),
+            released,
             age_bytes: AtomicU64::new(0),
             owned_bytes: AtomicU64::new(0),
             allowed_bytes: AtomicU64::new(extents as u64 * EXTENT_BYTES),
@@ -111,7 +126,7 @@ impl Arena {
 
     /// A whole extent for the group of `pages.start`; None where none is free.
     pub(super) fn take_extent(self: &Arc<Self>, file: Inode, group: u64) -> Option<Arc<Run>> {
-        let mut ledger = self.ledger.lock();
+        let mut ledger = self.ledger();
         let extent = ledger.free_extent()?;
         ledger.extents[extent].usage = Use::Whole;
         let pages = Pages::new(group * EXTENT_PAGES, (group + 1) * EXTENT_PAGES);
@@ -120,7 +135,7 @@ impl Arena {
 
     /// Neighbouring slots for all of `pages`; None where there is no such gap and no free extent.
     pub(super) fn take_slots(self: &Arc<Self>, file: Inode, pages: Pages) -> Option<Arc<Run>> {
-        let mut ledger = self.ledger.lock();
+        let mut ledger = self.ledger();
         let (extent, first) = self.gap(&mut ledger, pages.count() as usize)?;
         ledger.extents[extent].free_slots -= pages.count() as usize;
         Some(self.settle(&mut ledger, extent, first, file, pages))
@@ -128,7 +143,7 @@ impl Arena {
 
     /// The longest gap there is, for the first of `pages`; None where no slot is free.
     pub(super) fn take_some_slots(self: &Arc<Self>, file: Inode, pages: Pages) -> Option<Arc<Run>> {
-        let mut ledger = self.ledger.lock();
+        let mut ledger = self.ledger();
         let gaps = ledger.extents.iter().enumerate().filter(|(_, extent)| extent.free_slots > 0);
         let longest = |extent: usize| self.memory.taken(extent).longest_gap();
         let (extent, (first, length)) = gaps
@@ -171,20 +186,23 @@ impl Arena {
         run
     }
 
-    /// The pages of a run are free again. Called once by the drop of its owner.
-    pub(super) fn release(&self, extent: usize, id: u64, count: usize) {
+    /// The ledger, with everything entered that was let go of before.
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
         let mut ledger = self.ledger.lock();
-        let entry = &mut ledger.extents[extent];
-        entry.residents.retain(|(resident, _)| *resident != id);
-        if entry.usage == Use::Slots {
-            entry.free_slots += count;
+        while let Ok(released) = ledger.released.try_recv() {
+            ledger.enter(&released);
         }
-        if entry.residents.is_empty() {
-            // Whole extents have one resident, slots are all free: no run is left either way.
-            (entry.usage, entry.free_slots) = (Use::Free, 0);
-            ledger.used -= 1;
-        }
+        ledger
+    }
+
+    /// The pages of a run are free again. Called once by the drop of its owner. No lock.
+    pub(super) fn release(&self, extent: usize, id: u64, count: usize) {
+        // The receiver lives as long as we do.
+        let _ = self.released.send(Released { extent, id, count });
         self.owned_bytes.fetch_sub(count as u64 * PAGE_BYTES, Ordering::SeqCst);
+        // Pairs with the one of `starve`: either a reservation that fails finds this entered, or the
+        // `ring` that follows sees that somebody waits.
+        fence(Ordering::SeqCst);
     }
 
     /// How many extents there are, free or not.
@@ -194,18 +212,18 @@ impl Arena {
 
     /// The runs in an extent. Letting go of them may free them: not under a lock of the index.
     pub(super) fn residents(&self, extent: usize) -> Vec<Arc<Run>> {
-        let ledger = self.ledger.lock();
+        let ledger = self.ledger();
         ledger.extents[extent].residents.iter().filter_map(|(_, run)| run.upgrade()).collect()
     }
 
     /// Owned, or kept resident for the next who asks.
     pub(super) fn resident_bytes(&self) -> u64 {
-        self.ledger.lock().resident() as u64 * EXTENT_BYTES
+        self.ledger().resident() as u64 * EXTENT_BYTES
     }
 
     /// At most so many extents may be in use from now on; true where that is so already.
     pub(super) fn allow(&self, extents: usize) -> bool {
-        let mut ledger = self.ledger.lock();
+        let mut ledger = self.ledger();
         ledger.allowed = extents.min(ledger.extents.len());
         self.allowed_bytes.store(ledger.allowed as u64 * EXTENT_BYTES, Ordering::SeqCst);
         ledger.used <= ledger.allowed
@@ -213,7 +231,7 @@ impl Arena {
 
     /// Gives back what has been idle for [`IDLE`], and at once what is resident over the allowance.
     pub(super) fn give_back(&self, now: Time) {
-        let mut ledger = self.ledger.lock();
+        let mut ledger = self.ledger();
         let passed = ledger.looked.map_or(Duration::ZERO, |looked| now.since(looked));
         ledger.looked = Some(now);
         let aged = passed.as_secs_f64() * (self.limit_bytes() / AGE_PARTS_PER_SECOND) as f64;
@@ -234,7 +252,7 @@ impl Arena {
     /// Gives back free memory until what is resident is within the allowance: whole units, and
     /// where that is not enough lone extents, though that breaks up huge pages.
     pub(super) fn shrink(&self) {
-        let mut ledger = self.ledger.lock();
+        let mut ledger = self.ledger();
         let units = (0..ledger.idle_since.len()).rev().map(|unit| ledger.of_unit(unit)).collect::<Vec<_>>();
         let lone = (0..ledger.extents.len()).rev().map(|extent| extent..extent + 1);
         for extents in units.into_iter().chain(lone) {
@@ -267,6 +285,7 @@ impl Arena {
     /// From now on whoever frees something says so.
     pub(super) fn starve(&self) {
         self.starved.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
     }
 
     /// Something may have become available: tells the one who waits for it. Not under a lock.
@@ -279,9 +298,15 @@ impl Arena {
         }
     }
 
+    /// See [`super::index::Index::hold_locks`].
+    #[cfg(test)]
+    pub(super) fn hold_lock(&self) -> impl Sized {
+        self.ledger.lock()
+    }
+
     #[cfg(test)]
     pub(super) fn check(&self) {
-        let ledger = self.ledger.lock();
+        let ledger = self.ledger();
         let used = ledger.extents.iter().filter(|extent| extent.usage != Use::Free).count();
         assert_eq!(used, ledger.used);
         assert!(self.owned_bytes() <= used as u64 * EXTENT_BYTES && used <= ledger.extents.len());
@@ -295,6 +320,19 @@ impl Arena {
 }
 
 impl Ledger {
+    fn enter(&mut self, released: &Released) {
+        let entry = &mut self.extents[released.extent];
+        entry.residents.retain(|(resident, _)| *resident != released.id);
+        if entry.usage == Use::Slots {
+            entry.free_slots += released.count;
+        }
+        if entry.residents.is_empty() {
+            // Whole extents have one resident, slots are all free: no run is left either way.
+            (entry.usage, entry.free_slots) = (Use::Free, 0);
+            self.used -= 1;
+        }
+    }
+
     fn resident(&self) -> usize {
         self.extents.iter().filter(|extent| extent.resident).count()
     }

@@ -11,19 +11,22 @@
 //! | `mask` | 256 bits and their gaps |
 //! | `arena` | the ledger of extents and slots; giving memory back to the machine |
 //! | `run` | a run, its pins and reservations; pinned bytes |
+//! | `tied` | the word that pins, reservations and evictions agree by |
 //! | `index` | which run has which page |
 //! | `reserve` | memory for all pages of a read at once, or nothing |
-//! | `victims` | who has to go for it |
+//! | `victims` `consumed` | who has to go for it |
 //! | `reservation` `filler` | waiting for bytes; writing them |
 //!
-//! Locks, in this order: the reserving side's, one shard of the index, the ledger or a queue. A
-//! read of held pages takes one shard's lock for a look-up. Nothing is copied under a shard's lock,
-//! and fetches write to memory under no lock at all.
+//! Locks, in this order: the reserving side's, one shard of the index, the ledger or a queue. Only
+//! who reserves, evicts or forgets takes any: a read of held pages takes none, neither to find and pin
+//! them, nor to say that it has been past them, nor where it is the last to let go of them. Nothing is
+//! copied under a lock, and fetches write to memory under none.
 //!
 //! Invariant: what runs own is at most the limit at every instant, since they own nothing but
 //! pages of the one mapping, each by one run, and whole extents are counted before they are used.
 
 mod arena;
+mod consumed;
 mod filler;
 mod index;
 mod mask;
@@ -33,7 +36,13 @@ mod reserve;
 mod run;
 #[cfg(test)]
 mod tests;
+mod tied;
 mod victims;
+
+/// What [`tied`] is made of; in the model, loom's.
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicU64, Ordering};
+}
 
 pub use filler::Filler;
 pub use reservation::Reservation;
@@ -43,6 +52,7 @@ use crate::chunk::{Class, Inode, PAGE_BYTES, Pages};
 use crate::clock::Time;
 use crate::metrics::Metrics;
 use arena::Arena;
+use consumed::Consumed;
 use index::Index;
 use memory::EXTENT_BYTES;
 use parking_lot::Mutex;
@@ -50,7 +60,7 @@ use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use victims::{Consumed, Evictor, Victims, Want};
+use victims::{Evictor, Victims, Want};
 
 /// The least memory that a pool works with, in bytes: a reader's largest request is 1 MiB and may
 /// touch two extents, and background work and a second reader must fit beside it.
@@ -100,7 +110,7 @@ impl Pool {
         }
         let arena = Arc::new(Arena::new((limit_bytes / EXTENT_BYTES) as usize)?);
         let (victims, dropped) = Default::default();
-        let (index, consumed, balked) = (Index::new(), Consumed::new(), AtomicU64::new(u64::MAX));
+        let (index, consumed, balked) = (Index::new(arena.extents()), Consumed::new(), AtomicU64::new(u64::MAX));
         Ok(Pool(Arc::new(Inner { arena, index, victims, consumed, dropped, balked, metrics })))
     }
 
@@ -141,12 +151,11 @@ impl Pool {
         let mut missing: Vec<Pages> = Vec::new();
         for part in pages.split(EXTENT_PAGES) {
             let first = part.start / EXTENT_PAGES * EXTENT_PAGES;
-            let held = self.0.index.look(file, part.start / EXTENT_PAGES, |runs| {
-                runs.iter().fold(mask::Mask::default(), |held, run| {
+            let held =
+                self.0.index.runs(file, part.start / EXTENT_PAGES).iter().fold(mask::Mask::default(), |held, run| {
                     let by = (run.pages().start - first) as usize;
                     run.held_mask().runs().fold(held, |held, (at, count)| held.with(mask::Mask::range(by + at, count)))
-                })
-            });
+                });
             let wanted = mask::Mask::range((part.start - first) as usize, part.count() as usize);
             for (at, count) in wanted.without(held).runs() {
                 let (start, end) = (first + at as u64, first + (at + count) as u64);
@@ -214,16 +223,15 @@ impl Pool {
     /// pages all are so is the first to be evicted.
     pub fn mark_consumed(&self, file: Inode, pages: Pages) {
         for part in pages.split(EXTENT_PAGES) {
-            let any = self.0.index.look(file, part.start / EXTENT_PAGES, |runs| {
-                let touching = runs.iter().filter(|run| !run.pages().intersect(part).is_empty());
-                touching.fold(false, |any, run| {
-                    run.touch();
-                    let consumed = run.consume(part);
-                    if consumed {
-                        self.0.consumed.push(run);
-                    }
-                    any | consumed
-                })
+            let found = self.0.index.runs(file, part.start / EXTENT_PAGES);
+            let touching = found.iter().filter(|run| !run.pages().intersect(part).is_empty());
+            let any = touching.fold(false, |any, run| {
+                run.touch();
+                let consumed = run.consume(part);
+                if consumed {
+                    self.0.consumed.push(run);
+                }
+                any | consumed
             });
             if any {
                 self.0.balked.store(u64::MAX, Ordering::Relaxed);
@@ -244,8 +252,17 @@ impl Pool {
     /// lets what is held grow old by the time that has passed. To be called about once a second.
     pub fn give_back(&self, now: Time) {
         self.0.arena.give_back(now);
+        self.0.consumed.settle();
         self.0.evictor().expire_unread();
         self.shrink_to(self.0.arena.allowed_bytes());
+    }
+
+    /// Every lock of the pool, held. For tests of those who need none.
+    #[cfg(test)]
+    pub(crate) fn hold_locks(&self) -> impl Sized {
+        let inner = &*self.0;
+        let index = inner.index.hold_locks();
+        (inner.victims.lock(), index, inner.arena.hold_lock(), inner.consumed.hold_lock(), inner.dropped.lock())
     }
 
     fn shrink_to(&self, bytes: u64) {

@@ -61,8 +61,8 @@ impl Ties {
         if !run.unreserve() || !run.held_mask().is_empty() {
             return None;
         }
-        // Nobody writes to it: who does has a reservation of his own.
-        self.pool.index.remove_if(run, |run| run.is_idle() && run.held_mask().is_empty())
+        // Nobody writes to it: who does has a reservation of his own. And where nothing is held, nobody pins.
+        self.pool.index.remove_if(run, |run| run.is_idle() && run.held_mask().is_empty() && run.retire())
     }
 }
 

@@ -134,7 +134,7 @@ impl Attempt<'_> {
             let group = part.start / EXTENT_PAGES;
             let place = |pages: Pages| Mask::range((pages.start % EXTENT_PAGES) as usize, pages.count() as usize);
             let mut uncovered = place(part);
-            let movable = self.pool.index.look(self.file, group, |runs| {
+            let movable = self.pool.index.locked(self.file, group, |runs| {
                 let movable = runs.iter().all(|run| run.reservations() == 0);
                 for run in runs {
                     let common = run.pages().intersect(part);
@@ -227,7 +227,7 @@ impl Attempt<'_> {
     fn absorb(&self, ties: &mut Ties, run: Arc<Run>) {
         self.tie_new(ties, &run);
         let group = run.pages().start / EXTENT_PAGES;
-        let old = self.pool.index.look(self.file, group, |runs| runs.to_vec());
+        let old = self.pool.index.locked(self.file, group, |runs| runs.to_vec());
         for (old, (first, count)) in old.iter().flat_map(|old| old.held_mask().runs().map(move |held| (old, held))) {
             let place = run.place(old.pages().start + first as u64);
             if let (Some(from), Some(mut into)) = (old.bytes(first, count), run.claim(place, count)) {

@@ -3,6 +3,7 @@
 use super::arena::Arena;
 use super::mask::{MASK_PAGES, MASK_WORDS, Mask};
 use super::memory::Stretch;
+use super::tied::{Change, Tied, Word};
 use crate::chunk::{Inode, PAGE_BYTES, Pages};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,13 +14,6 @@ pub const EXTENT_PAGES: u64 = MASK_PAGES as u64;
 /// Neighbouring pages of one file in neighbouring memory: a whole extent or some slots of one.
 pub(super) type Run = Stretch<Owner>;
 
-/// One reply, write or look that must find the bytes where they are.
-const PIN: u64 = 1;
-/// One reservation or filler.
-const RESERVED: u64 = 1 << 32;
-/// Reserved for readahead or prefetch, and no reader has come for it yet.
-const UNREAD: u64 = 1 << 63;
-
 /// Whose bytes a stretch of memory holds, and who needs them to stay.
 pub struct Owner {
     file: Inode,
@@ -27,8 +21,7 @@ pub struct Owner {
     extent: usize,
     id: u64,
     arena: Arc<Arena>,
-    /// Pins, reservations and [`UNREAD`] in one word, so that nobody sees one without the others.
-    ties: AtomicU64,
+    tied: Tied,
     /// The arena's age clock when it was last looked at.
     touched: AtomicU64,
     consumed: [AtomicU64; MASK_WORDS],
@@ -45,9 +38,8 @@ struct Charge {
 }
 
 impl Charge {
-    fn of(ties: u64, bytes: u64) -> Charge {
-        let reserved = ties & !UNREAD >= RESERVED;
-        let unread = ties & UNREAD != 0;
+    fn of(ties: Word, bytes: u64) -> Charge {
+        let (reserved, unread) = (ties.reservations() > 0, ties.is_unread());
         let when = |condition: bool| if condition { bytes } else { 0 };
         Charge { reserved: when(reserved), unread: when(unread), idle_unread: when(unread && !reserved) }
     }
@@ -56,8 +48,8 @@ impl Charge {
 impl Owner {
     pub(super) fn new(arena: Arc<Arena>, id: u64, extent: usize, file: Inode, pages: Pages) -> Owner {
         let touched = AtomicU64::new(arena.age_bytes());
-        let (ties, consumed, queued) = Default::default();
-        Owner { file, pages, extent, id, arena, ties, touched, consumed, queued, quiet: false }
+        let (tied, consumed, queued) = Default::default();
+        Owner { file, pages, extent, id, arena, tied, touched, consumed, queued, quiet: false }
     }
 
     /// Of which file.
@@ -91,17 +83,17 @@ impl Owner {
 
     /// Nobody has it pinned or reserved.
     pub(super) fn is_idle(&self) -> bool {
-        self.ties.load(Ordering::SeqCst) & !UNREAD == 0
+        self.tied.get().is_idle()
     }
 
     /// How many reservations and fillers there are for it.
     pub(super) fn reservations(&self) -> u64 {
-        (self.ties.load(Ordering::SeqCst) & !UNREAD) / RESERVED
+        self.tied.get().reservations()
     }
 
     /// No reader has come for it yet.
     pub(super) fn is_unread(&self) -> bool {
-        self.ties.load(Ordering::Relaxed) & UNREAD != 0
+        self.tied.get().is_unread()
     }
 
     /// When it was last looked at, by the arena's age clock.
@@ -121,31 +113,33 @@ impl Owner {
     /// A reader came for it, or none will: it no longer counts against the share of background work.
     pub(super) fn clear_unread(&self) {
         if self.is_unread() {
-            let before = self.ties.fetch_and(!UNREAD, Ordering::SeqCst);
-            self.account(before, before & !UNREAD);
+            self.account(self.tied.set_unread(false));
         }
     }
 
     /// Made for nobody who waits: it counts against the share of background work until it is touched.
     pub(super) fn mark_unread(&self) {
-        let before = self.ties.fetch_or(UNREAD, Ordering::SeqCst);
-        self.account(before, before | UNREAD);
+        self.account(self.tied.set_unread(true));
     }
 
     /// One more reservation. Under the lock of its place in the index, or by who has one already.
     pub(super) fn reserve(&self) {
-        let before = self.ties.fetch_add(RESERVED, Ordering::SeqCst);
-        self.account(before, before + RESERVED);
+        self.account(self.tied.reserve());
     }
 
     /// One reservation less; true where it was the last.
     pub(super) fn unreserve(&self) -> bool {
-        let before = self.ties.fetch_sub(RESERVED, Ordering::SeqCst);
-        self.account(before, before - RESERVED);
-        (before - RESERVED) & !UNREAD < RESERVED
+        let change = self.tied.unreserve();
+        self.account(change);
+        change.1.reservations() == 0
     }
 
-    fn account(&self, before: u64, after: u64) {
+    /// Nobody needs it: for good. Under the lock of its place in the index. See [`Tied::retire`].
+    pub(super) fn retire(&self) -> bool {
+        self.tied.retire()
+    }
+
+    fn account(&self, (before, after): Change) {
         let bytes = self.len_bytes();
         let (old, new) = (Charge::of(before, bytes), Charge::of(after, bytes));
         let shift = |counter: &AtomicU64, old: u64, new: u64| {
@@ -162,8 +156,7 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        let ties = *self.ties.get_mut();
-        self.account(ties, 0);
+        self.account((self.tied.get(), Word::default()));
         self.arena.release(self.extent, self.id, self.pages.count() as usize);
         if !self.quiet {
             self.arena.ring();
@@ -216,8 +209,7 @@ pub struct Pinned {
 }
 
 impl Pinned {
-    /// Pins `pages`, where all of them are held in `run`. Under the lock of its place in the index,
-    /// or by who has a reservation of it.
+    /// Pins `pages`, where all of them are held in `run` and it was not evicted meanwhile. No lock.
     pub(super) fn new(run: &Arc<Run>, pages: Pages) -> Option<Pinned> {
         if !run.pages().covers(pages) || pages.is_empty() {
             return None;
@@ -226,7 +218,9 @@ impl Pinned {
         if !run.held_mask().covers(Mask::range(first, count)) {
             return None;
         }
-        run.ties.fetch_add(PIN, Ordering::SeqCst);
+        if !run.tied.pin() {
+            return None;
+        }
         run.touch();
         Some(Pinned { run: run.clone(), first, count })
     }
@@ -264,9 +258,7 @@ impl std::fmt::Debug for Pinned {
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // Pairs with `Arena::starve`, both sequentially consistent: either a reservation that fails
-        // sees the pin gone, or we see that it waits.
-        self.run.ties.fetch_sub(PIN, Ordering::SeqCst);
+        self.run.tied.unpin();
         self.run.arena.ring();
     }
 }

@@ -7,13 +7,13 @@
 //! serves.
 
 use super::arena::Arena;
+use super::consumed::Consumed;
 use super::index::Index;
 use super::run::Run;
 use crate::chunk::{Class, Inode, PAGE_BYTES, Pages};
 use crate::metrics::Metrics;
 use parking_lot::Mutex;
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
@@ -53,35 +53,6 @@ enum Runs {
     AllOf(usize),
 }
 
-/// Runs that readers have been past, oldest first. Filled by readers, used up by the reserving side.
-pub(super) struct Consumed(Mutex<(VecDeque<Weak<Run>>, usize)>);
-
-/// The queue is swept of what is gone already when it is so long, and then at twice what is left.
-const SWEEP_MIN: usize = 1024;
-
-impl Consumed {
-    pub(super) fn new() -> Consumed {
-        Consumed(Mutex::new((VecDeque::new(), SWEEP_MIN)))
-    }
-
-    pub(super) fn push(&self, run: &Arc<Run>) {
-        let (queue, sweep_at) = &mut *self.0.lock();
-        if queue.len() >= *sweep_at {
-            queue.retain(|run| run.strong_count() > 0);
-            *sweep_at = SWEEP_MIN.max(queue.len() * 2);
-        }
-        queue.push_back(Arc::downgrade(run));
-    }
-
-    fn pop(&self) -> Option<Weak<Run>> {
-        self.0.lock().0.pop_front()
-    }
-
-    fn len(&self) -> usize {
-        self.0.lock().0.len()
-    }
-}
-
 /// Everything that an eviction touches.
 pub(super) struct Evictor<'a> {
     pub(super) arena: &'a Arena,
@@ -103,7 +74,7 @@ impl Evictor<'_> {
     /// Takes `run` out of the index where nobody needs it, and reports its pages as dropped. Its
     /// memory is free once the caller has let go of it too.
     pub(super) fn evict(&self, run: &Arc<Run>) -> bool {
-        let removed = self.index.remove_if(run, |run| run.is_idle());
+        let removed = self.index.remove_if(run, |run| run.retire());
         if let Some(removed) = &removed {
             self.report(removed);
         }

@@ -10,7 +10,7 @@ use serde_json::json;
 use std::path::Path;
 
 /// The order in which terms are shown; others come after them.
-const TERMS: [&str; 8] = ["latency", "queue", "transfer", "silence", "trouble", "doubt", "weight", "turn"];
+const TERMS: [&str; 9] = ["latency", "queue", "transfer", "silence", "trouble", "doubt", "weight", "turn", "tier"];
 
 /// Show why mirrors were chosen: for the file, or the page of it, that `path` names (`FILE` or `FILE:OFFSET`), or
 /// for all files of the mount that it is (no path: the one that the working folder is on, else the only one

@@ -119,7 +119,9 @@ impl<'s, 'a> Show<'s, 'a> {
                     let listing = if progress.listing { ", still listing" } else { "" };
                     bar.set_length(progress.bytes_total);
                     bar.set_position(progress.bytes_done);
-                    bar.set_message(format!("{} of {} files{listing}", progress.files_done, progress.files_total));
+                    let waiting = plain(&progress.waiting_text());
+                    let (done, all) = (progress.files_done, progress.files_total);
+                    bar.set_message(format!("{done} of {all} files{listing}{waiting}"));
                 }
                 None if !self.screen.json => self.line(progress),
                 None => {}
@@ -143,6 +145,7 @@ impl<'s, 'a> Show<'s, 'a> {
         let is_due = self.last.as_ref().is_none_or(|last| {
             percent(&progress) >= percent(last) + LINE_EVERY_PERCENT
                 || progress.elapsed_ms >= last.elapsed_ms + LINE_EVERY_MS
+                || progress.waits_until != last.waits_until
         });
         if is_due {
             self.screen.complain(&line_text(&progress));
@@ -167,13 +170,14 @@ fn line_text(progress: &Progress) -> String {
         (false, false) => String::new(),
     };
     format!(
-        "{} of {} ({} %), {} of {} files, {}{left}\n",
+        "{} of {} ({} %), {} of {} files, {}{left}{}\n",
         bytes(progress.bytes_done),
         bytes(progress.bytes_total),
         progress.bytes_done * 100 / progress.bytes_total.max(1),
         progress.files_done,
         progress.files_total,
-        rate(bytes_per_second)
+        rate(bytes_per_second),
+        plain(&progress.waiting_text())
     )
 }
 
@@ -192,6 +196,8 @@ mod tests {
             ..Progress::default()
         };
         assert_eq!(line_text(&progress), "1.00 MiB of 4.00 MiB (25 %), 1 of 5 files, 1.00 MiB/s, 3.0 s left\n");
+        let waits = Progress { files_waiting: 4, waits_until: Some("01:00".into()), ..progress.clone() };
+        assert!(line_text(&waits).ends_with("left, 4 files wait until 01:00\n"));
         let listing = Progress { listing: true, ..progress };
         assert!(line_text(&listing).ends_with("1.00 MiB/s, still listing\n"));
         assert!(line_text(&Progress::default()).starts_with("0 B of 0 B (0 %), 0 of 0 files"));

@@ -66,17 +66,24 @@ fn mount_text(report: &StatusReport) -> String {
     if let Some(oldest_ms) = report.oldest_operation_ms {
         lines.push(format!("waiting  the oldest read or lookup since {}", length(oldest_ms)));
     }
+    if let Some(handoff) = &report.handoff {
+        lines.push(format!(
+            "handoff  {:.0} µs at the median, {:.0} µs at P99, from the last page to the answer of {} reads",
+            handoff.median_us, handoff.p99_us, handoff.count
+        ));
+    }
     for job in &report.jobs {
         let progress = &job.progress;
         lines.push(format!(
-            "job {}    {}: {} of {} files, {} of {}, {} failed",
+            "job {}    {}: {} of {} files, {} of {}, {} failed{}",
             job.job,
             plain(&job.state),
             progress.files_done,
             progress.files_total,
             bytes(progress.bytes_done),
             bytes(progress.bytes_total),
-            progress.files_failed
+            progress.files_failed,
+            plain(&progress.waiting_text())
         ));
     }
     format!("{}\n\n{}{}", lines.join("\n"), mirrors_text(&report.mirrors), remarks_text(report.mirrors.iter()))
@@ -123,6 +130,7 @@ fn file_text(report: &FileReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::report::HandoffReport;
 
     #[test]
     fn a_mount_is_shown_whole() {
@@ -139,6 +147,7 @@ mod tests {
             reads: 10,
             hit_ratio: Some(0.25),
             disk_state: "ok".into(),
+            handoff: Some(HandoffReport { count: 7, median_us: 11.6, p99_us: 96.0, longest_us: 97.0 }),
             oldest_operation_ms: Some(1500),
             mirrors: vec![MirrorReport {
                 url: "https://a/".into(),
@@ -156,6 +165,7 @@ mod tests {
             "read     1.00 GiB in 10 reads, 25 % without waiting\n",
             "fetched  512.00 MiB, 0.50 per byte read\n",
             "in /c (ok)\n",
+            "handoff  12 µs at the median, 96 µs at P99, from the last page to the answer of 7 reads\n",
             "waiting  the oldest read or lookup since 1.5 s\n",
             "MIRROR      STATE   RATE  FIRST BYTE  IN FLIGHT  FETCHED  FAILURES\n",
             "https://a/  open   0 B/s           -        0 B      0 B         0\n",
@@ -184,6 +194,9 @@ mod tests {
             "throughput_bytes_per_second",
             "time_to_first_byte_ms",
             "in_flight_bytes",
+            "in_flight_fetches",
+            "load",
+            "weight",
             "failures",
         ] {
             assert!(mirror.get(name).is_some(), "{name}");

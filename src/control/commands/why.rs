@@ -20,6 +20,9 @@ pub(super) fn differences<'a>(winner: &'a RatedReport, loser: &'a RatedReport) -
 /// `20 ms more queue, 5 ms less latency: 15 ms later`.
 pub(super) fn why(winner: &RatedReport, loser: &RatedReport, unit: &str) -> String {
     let behind = loser.score - winner.score;
+    if loser.terms.get("tier").is_some_and(|tier| *tier > 0.0) {
+        return "tier: it is of a higher one, for what no mirror of a lower tier can do".to_owned();
+    }
     match unit {
         "places" => format!("its turn comes {behind:.0} places later"),
         "lots" => format!("the lot fell {:.0} % of all weights away from it", behind * 100.0),
@@ -82,6 +85,15 @@ mod tests {
             score: terms.iter().map(|(_, by)| by).sum(),
             terms: terms.iter().map(|(name, by)| ((*name).to_owned(), *by)).collect(),
             ..RatedReport::default()
+        }
+    }
+
+    #[test]
+    fn a_higher_tier_is_the_reason_whatever_the_unit() {
+        let (free, paid) = (rated(&[("latency", 15.0)]), rated(&[("latency", 1.0), ("tier", 1e8)]));
+        for unit in ["ms", "places", "lots"] {
+            assert!(why(&free, &paid, unit).starts_with("tier: "));
+            assert!(!why(&paid, &free, unit).contains("tier: "));
         }
     }
 

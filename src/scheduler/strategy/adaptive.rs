@@ -13,12 +13,15 @@ pub(super) fn score(mirror: &MirrorStats, ask: &Ask) -> Score {
     // Demand does not queue behind what is in flight but shares the link with it.
     let shared = transfer * mirror.fetches;
     let queue = if ask.demand && shared < mirror.queued_seconds { shared } else { mirror.queued_seconds };
+    // But the link has a queue of its own (in a router, in the mirror's sockets), which priorities of ours do not shorten.
+    let busy = ask.demand && mirror.fetches > 0.0;
+    let latency = if busy { mirror.busy_latency_seconds } else { mirror.latency_seconds };
     // Of an unknown one the first answer may take a connection more than was seen.
-    let doubt = ask.doubt_seconds + 2.0 * mirror.latency_seconds;
-    let doubt = if ask.demand { 0.0 } else { mirror.doubted * doubt };
-    let seconds = mirror.latency_seconds + queue + transfer + mirror.silence_seconds + mirror.trouble_seconds + doubt;
+    let unknown_seconds = ask.doubt_seconds + 2.0 * mirror.latency_seconds;
+    let doubt = if ask.demand { 0.0 } else { mirror.doubt * unknown_seconds };
+    let seconds = latency + queue + transfer + mirror.silence_seconds + mirror.trouble_seconds + doubt;
     Score::default()
-        .with(Term::Latency, mirror.latency_seconds)
+        .with(Term::Latency, latency)
         .with(Term::Queue, queue)
         .with(Term::Transfer, transfer)
         .with(Term::Silence, mirror.silence_seconds)
@@ -47,6 +50,14 @@ mod tests {
     #[test]
     fn a_page_on_demand_shares_the_link_instead_of_queueing() {
         assert!(total(&plain(0, 40e6, 0.01, 8e6), 4096.0, true) < total(&plain(1, 10e6, 0.05, 0.0), 4096.0, true));
+    }
+
+    #[test]
+    fn a_page_on_demand_is_not_sent_to_the_end_of_a_links_own_queue() {
+        let bloated = MirrorStats { busy_latency_seconds: 0.06, ..plain(0, 40e6, 0.01, 8e6) };
+        assert!(total(&bloated, 4096.0, true) > total(&plain(1, 10e6, 0.05, 0.0), 4096.0, true));
+        let idle = MirrorStats { fetches: 0.0, queued_seconds: 0.0, ..bloated };
+        assert!(total(&idle, 4096.0, true) < total(&plain(1, 10e6, 0.05, 0.0), 4096.0, true));
     }
 
     #[test]

@@ -73,8 +73,10 @@ pub struct MirrorStats {
     pub seconds_per_byte: f32,
     /// Its usual time to first byte, in seconds.
     pub latency_seconds: f32,
-    /// 1 where the rate is supposed, 0 where it is measured.
-    pub doubted: f32,
+    /// The same while it has something of ours in flight: behind what waits in the queues of its link.
+    pub busy_latency_seconds: f32,
+    /// How much of the rate is a guess: 0 where it is measured, 1 where nothing is known of it.
+    pub doubt: f32,
     /// 1 where it has no ranges and sends the whole file, else 0.
     pub whole: f32,
     /// What the bytes in flight on it or meant for it take, in seconds.
@@ -125,10 +127,12 @@ pub enum Term {
     Weight,
     /// Its place in the row or the lot, or that it is past the deadline.
     Turn,
+    /// Its tier is higher than that of one who may be asked.
+    Tier,
 }
 
 /// How many terms there are.
-pub const TERMS: usize = 8;
+pub const TERMS: usize = 9;
 
 impl Term {
     /// All, in the order of [`Score::terms`].
@@ -141,6 +145,7 @@ impl Term {
         Term::Doubt,
         Term::Weight,
         Term::Turn,
+        Term::Tier,
     ];
 
     /// Its name in tables and in `--json`.
@@ -154,6 +159,7 @@ impl Term {
             Term::Doubt => "doubt",
             Term::Weight => "weight",
             Term::Turn => "turn",
+            Term::Tier => "tier",
         }
     }
 }
@@ -173,7 +179,7 @@ impl Score {
     }
 
     #[inline(always)]
-    fn with(mut self, term: Term, value: f32) -> Score {
+    pub(super) fn with(mut self, term: Term, value: f32) -> Score {
         self.terms[term as usize] = value;
         self
     }
@@ -220,7 +226,8 @@ pub(super) fn plain(id: u16, rate: f32, latency_seconds: f32, load_bytes: f32) -
         id: MirrorId(id),
         seconds_per_byte: 1.0 / rate,
         latency_seconds,
-        doubted: 0.0,
+        busy_latency_seconds: latency_seconds,
+        doubt: 0.0,
         whole: 0.0,
         queued_seconds: load_bytes / rate,
         fetches: f32::from(u8::from(load_bytes > 0.0)),

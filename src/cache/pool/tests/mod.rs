@@ -1,7 +1,9 @@
-//! The pool's rules, one test each; a model; and threads at once.
+//! The pool's rules, one test each; a model; threads at once; what takes no lock; every order of pins and evictions.
 
 mod model;
+mod modelled;
 mod threads;
+mod unlocked;
 
 use super::*;
 use std::sync::OnceLock;
