@@ -207,6 +207,15 @@ impl MirrorSet {
         }
     }
 
+    /// 64 of them as bits, from mirror `64 * at` on.
+    pub fn word(&self, at: usize) -> u64 {
+        match (at, &self.high) {
+            (0, _) => self.low,
+            (_, Some(high)) => high.get(at - 1).copied().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
     /// How many.
     pub fn len(&self) -> usize {
         let high = self.high.iter().flat_map(|high| high.iter());

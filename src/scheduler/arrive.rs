@@ -1,6 +1,6 @@
 //! The life of a fetch: launched, connected, first byte, bytes, pages, ended.
 
-use super::fetches::{Fetch, Phase};
+use super::fetches::{Fetch, Phase, Runs};
 use super::meter::Latency;
 use super::origins::Origin;
 use super::plan::Decision;
@@ -65,7 +65,7 @@ impl Scheduler {
         let Some(file) = self.fetches.all.get(&first).map(|fetch| fetch.file) else { return first };
         let class = Class::Demand;
         let fetch = self.fetches.next_id();
-        let id = self.launch(now, Decision { fetch, mirror, file, pages, owned: Vec::new(), class, whole: false });
+        let id = self.launch(now, Decision { fetch, mirror, file, pages, owned: Runs::new(), class, whole: false });
         for (one, other) in [(first, id), (id, first)] {
             if let Some(fetch) = self.fetches.all.get_mut(&one) {
                 fetch.twin = Some(other);
@@ -144,8 +144,8 @@ impl Scheduler {
         let gap = now.seconds_since(fetch.sign_at);
         fetch.sign_at = now;
         let sampled = fetch.progress.came(now, bytes);
-        let mirror = usize::from(fetch.mirror.0);
-        let mirror = &mut self.mirrors[mirror];
+        let at = usize::from(fetch.mirror.0);
+        let mirror = &mut self.mirrors[at];
         mirror.learn_gap(gap);
         mirror.meter.came(now, bytes);
         if sampled {
@@ -158,8 +158,8 @@ impl Scheduler {
         mirror.remaining_bytes -= bytes;
         mirror.breaker.sign_of_life();
         let room = mirror.room_bytes(now, mirror.rate(now), self.tail.share, &self.settings) > 0;
-        if room && !mirror.had_room {
-            mirror.had_room = true;
+        if room && !self.lanes.had_room.contains(at) {
+            self.lanes.had_room.insert(at);
             self.dirty = true;
         }
         self.end_body(now, id);
@@ -208,16 +208,11 @@ impl Scheduler {
     fn disown_others(&mut self, id: FetchId, pages: Pages) -> Vec<(FetchId, bool)> {
         let mut idle = Vec::new();
         let Some(file) = self.fetches.all.get(&id).map(|fetch| fetch.file) else { return idle };
-        for (&other, fetch) in &mut self.fetches.all {
-            if other != id
-                && !fetch.cancelled
-                && fetch.file == file
-                && !fetch.disown(pages).is_empty()
-                && fetch.owned.is_empty()
-            {
+        self.fetches.all.each_of_file(file, |other, fetch| {
+            if other != id && !fetch.cancelled && !fetch.disown(pages).is_empty() && fetch.owned.is_empty() {
                 idle.push((other, matches!(fetch.phase, Phase::Body | Phase::Ended)));
             }
-        }
+        });
         idle
     }
 
@@ -256,8 +251,8 @@ impl Scheduler {
     }
 
     /// Count a live fetch out: its pages are absent, it owns nothing, its mirror is rid of it.
-    pub(super) fn unlink(&mut self, now: Time, id: FetchId) -> Vec<Pages> {
-        let Some(fetch) = self.fetches.all.get_mut(&id).filter(|fetch| !fetch.cancelled) else { return Vec::new() };
+    pub(super) fn unlink(&mut self, now: Time, id: FetchId) -> Runs {
+        let Some(fetch) = self.fetches.all.get_mut(&id).filter(|fetch| !fetch.cancelled) else { return Runs::new() };
         fetch.cancelled = true;
         self.fetches.live -= 1;
         self.dirty = true;

@@ -16,7 +16,7 @@ pub(super) const SHORT_SECONDS: f64 = 0.005;
 /// And so are those of which most was here at once, unless the rest took so long that it must be the link.
 const FLOW_SECONDS: f64 = 0.05;
 /// No more than so many supposed bytes count, or a mirror that was fast once and is slow now would be believed for long.
-const SUPPOSED_BYTES: f64 = 300e3;
+const SUPPOSED_BYTES: f64 = 200e3;
 
 /// Bytes, and the busy seconds in which they came.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -35,6 +35,7 @@ impl Scheduler {
         self.bucket.set(now, settings.rate_limit.map(|limit| limit as f64));
         self.tail.set(settings.tail);
         self.settings = settings;
+        self.mirrors.mark_all();
         self.dirty = true;
     }
 }

@@ -81,13 +81,25 @@ impl Ring {
         Ring { kept: Vec::with_capacity(DECISIONS_KEPT), next: 0, made: 0 }
     }
 
-    pub(super) fn push(&mut self, decided: Decided) {
-        match self.kept.len() < DECISIONS_KEPT {
-            true => self.kept.push(decided),
-            false => self.kept[self.next] = decided,
+    /// Where the next one is written. In place: a decision is larger than all else that it takes.
+    pub(super) fn next(&mut self) -> &mut Decided {
+        if self.kept.len() < DECISIONS_KEPT {
+            self.kept.push(Decided {
+                at: Time(0),
+                file: Inode(0),
+                pages: Pages::new(0, 0),
+                class: Class::Demand,
+                cause: Cause::Wanted,
+                strategy: Strategy::Adaptive,
+                fetch: FetchId(0),
+                considered: 0,
+                best: [None; RATED_KEPT],
+            });
         }
+        let at = self.next;
         self.next = (self.next + 1) % DECISIONS_KEPT;
         self.made += 1;
+        &mut self.kept[at]
     }
 
     /// From the oldest on.
@@ -105,17 +117,7 @@ mod tests {
     fn the_last_4096_are_kept_in_order() {
         let mut ring = Ring::new();
         for at in 0..5000 {
-            ring.push(Decided {
-                at: Time(at),
-                file: Inode(1),
-                pages: Pages::new(0, 1),
-                class: Class::Demand,
-                cause: Cause::Wanted,
-                strategy: Strategy::Adaptive,
-                fetch: FetchId(at),
-                considered: 1,
-                best: [None; RATED_KEPT],
-            });
+            ring.next().at = Time(at);
         }
         let kept: Vec<u64> = ring.iter().map(|decided| decided.at.0).collect();
         assert_eq!((kept.len(), kept[0], kept[4095], ring.made), (4096, 904, 4999, 5000));

@@ -275,6 +275,8 @@ impl Scheduler {
                 self.redispatch_stalled(now);
                 self.redispatch_late(now);
                 self.look_at_connections(now);
+                // Here rather than in the next decision.
+                self.refresh(now);
             }
         }
         if self.hedge_due.is_some_and(|due| due <= now) {
@@ -317,16 +319,16 @@ impl Scheduler {
             return;
         }
         let longest = self.longest_backoff();
-        for at in 0..self.mirrors.len() {
-            let breaker = &mut self.mirrors[at].breaker;
-            if breaker.timeout(&self.settings).is_none_or(|due| now < due) {
-                continue;
+        self.timed_mirrors().each(|at| {
+            if self.mirrors[at].breaker.timeout(&self.settings).is_none_or(|due| now < due) {
+                return;
             }
+            let mirror = &mut self.mirrors[at];
             self.dirty = true;
-            if breaker.on_time(now, &self.settings, &mut self.rng, longest) {
+            if mirror.breaker.on_time(now, &self.settings, &mut self.rng, longest) {
                 self.send_probe(now, MirrorId(at as u16));
             }
-        }
+        });
     }
 
     /// How long a breaker may stay open: short while nobody else could help.

@@ -3,7 +3,11 @@
 use super::sampling::Progress;
 use crate::chunk::{Class, FetchId, Inode, MirrorId, Pages};
 use crate::clock::Time;
-use std::collections::BTreeMap;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+
+/// What a fetch owns: one run as a rule, two where a middle came from elsewhere.
+pub(super) type Runs = SmallVec<[Pages; 2]>;
 
 /// How far a fetch is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +29,7 @@ pub(super) struct Fetch {
     /// What was asked for.
     pub(super) pages: Pages,
     /// The pages that are in flight by this fetch and no other. Sorted.
-    pub(super) owned: Vec<Pages>,
+    pub(super) owned: Runs,
     pub(super) class: Class,
     pub(super) whole: bool,
     pub(super) phase: Phase,
@@ -59,8 +63,8 @@ impl Fetch {
     }
 
     /// These pages are not its own any more. Returns those that were.
-    pub(super) fn disown(&mut self, pages: Pages) -> Vec<Pages> {
-        let (mut kept, mut gone) = (Vec::new(), Vec::new());
+    pub(super) fn disown(&mut self, pages: Pages) -> Runs {
+        let (mut kept, mut gone) = (Runs::new(), Runs::new());
         for &run in &self.owned {
             let common = run.intersect(pages);
             if common.is_empty() {
@@ -83,7 +87,7 @@ impl Fetch {
 /// All fetches whose last event has not come.
 #[derive(Debug, Default)]
 pub(super) struct Fetches {
-    pub(super) all: BTreeMap<FetchId, Fetch>,
+    pub(super) all: Records,
     /// Those that are not cancelled.
     pub(super) live: usize,
     next: u64,
@@ -103,8 +107,83 @@ impl Fetches {
 
     /// The live fetches of a file.
     pub(super) fn of_file(&self, file: Inode) -> impl Iterator<Item = (FetchId, &Fetch)> {
-        let live = self.all.iter().filter(move |(_, fetch)| !fetch.cancelled && fetch.file == file);
-        live.map(|(&id, fetch)| (id, fetch))
+        self.all.of_file(file).filter(|(_, fetch)| !fetch.cancelled)
+    }
+}
+
+/// Where the record of a fetch is. What is looked for among many is here, so that their records stay untouched.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    id: FetchId,
+    file: Inode,
+    at: usize,
+}
+
+/// Records by id, in memory that is used again: fetches come and go without an allocation each.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    /// By id. A new one is the last, and most that end are among the first.
+    places: VecDeque<Place>,
+    slots: Vec<Option<Fetch>>,
+    free: Vec<usize>,
+}
+
+impl Records {
+    pub(super) fn insert(&mut self, id: FetchId, fetch: Fetch) {
+        let at = self.free.pop().unwrap_or(self.slots.len());
+        let place = Place { id, file: fetch.file, at };
+        match at < self.slots.len() {
+            true => self.slots[at] = Some(fetch),
+            false => self.slots.push(Some(fetch)),
+        }
+        let before = match self.places.back() {
+            Some(last) if last.id > id => self.places.partition_point(|other| other.id < id),
+            _ => self.places.len(),
+        };
+        self.places.insert(before, place);
+    }
+
+    pub(super) fn remove(&mut self, id: &FetchId) -> Option<Fetch> {
+        let place = self.places.remove(self.find(id)?)?;
+        self.free.push(place.at);
+        self.slots[place.at].take()
+    }
+
+    pub(super) fn get(&self, id: &FetchId) -> Option<&Fetch> {
+        self.slots[self.places[self.find(id)?].at].as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, id: &FetchId) -> Option<&mut Fetch> {
+        let at = self.places[self.find(id)?].at;
+        self.slots[at].as_mut()
+    }
+
+    /// In the order of their ids.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&FetchId, &Fetch)> {
+        self.places.iter().filter_map(|place| Some((&place.id, self.slots[place.at].as_ref()?)))
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &Fetch> {
+        self.iter().map(|(_, fetch)| fetch)
+    }
+
+    /// Of one file, in the order of their ids.
+    fn of_file(&self, file: Inode) -> impl Iterator<Item = (FetchId, &Fetch)> {
+        let places = self.places.iter().filter(move |place| place.file == file);
+        places.filter_map(|place| Some((place.id, self.slots[place.at].as_ref()?)))
+    }
+
+    /// The same, to change them.
+    pub(super) fn each_of_file(&mut self, file: Inode, mut change: impl FnMut(FetchId, &mut Fetch)) {
+        for place in self.places.iter().filter(|place| place.file == file) {
+            if let Some(fetch) = &mut self.slots[place.at] {
+                change(place.id, fetch);
+            }
+        }
+    }
+
+    fn find(&self, id: &FetchId) -> Option<usize> {
+        self.places.binary_search_by_key(id, |place| place.id).ok()
     }
 }
 
@@ -112,13 +191,12 @@ impl Fetches {
 mod tests {
     use super::*;
 
-    #[test]
-    fn disowning_the_middle_leaves_both_ends() {
-        let mut fetch = Fetch {
+    fn fetch(file: u64, owned: &[Pages]) -> Fetch {
+        Fetch {
             mirror: MirrorId(0),
-            file: Inode(1),
+            file: Inode(file),
             pages: Pages::new(0, 30),
-            owned: vec![Pages::new(0, 10), Pages::new(20, 30)],
+            owned: Runs::from_slice(owned),
             class: Class::Demand,
             whole: false,
             phase: Phase::Connecting,
@@ -135,10 +213,31 @@ mod tests {
             is_hedge: false,
             twin: None,
             cancelled: false,
-        };
-        assert_eq!(fetch.disown(Pages::new(5, 22)), [Pages::new(5, 10), Pages::new(20, 22)]);
-        assert_eq!(fetch.owned, [Pages::new(0, 5), Pages::new(22, 30)]);
+        }
+    }
+
+    #[test]
+    fn disowning_the_middle_leaves_both_ends() {
+        let mut fetch = fetch(1, &[Pages::new(0, 10), Pages::new(20, 30)]);
+        assert_eq!(fetch.disown(Pages::new(5, 22))[..], [Pages::new(5, 10), Pages::new(20, 22)]);
+        assert_eq!(fetch.owned[..], [Pages::new(0, 5), Pages::new(22, 30)]);
         assert!(fetch.owns_any(Pages::new(4, 5)) && !fetch.owns_any(Pages::new(5, 22)));
         assert_eq!(fetch.remaining_bytes(), 0);
+    }
+
+    #[test]
+    fn records_are_found_by_id_and_by_file_whatever_ended_before() {
+        let mut records = Records::default();
+        for id in [1, 2, 4, 3, 5, 6] {
+            records.insert(FetchId(id), fetch(id % 2, &[]));
+        }
+        assert_eq!(records.remove(&FetchId(2)).map(|fetch| fetch.file), Some(Inode(0)));
+        assert!(records.remove(&FetchId(2)).is_none() && records.get(&FetchId(2)).is_none());
+        records.insert(FetchId(7), fetch(1, &[]));
+        assert_eq!(records.iter().map(|(id, _)| id.0).collect::<Vec<_>>(), [1, 3, 4, 5, 6, 7]);
+        let mut odd = Vec::new();
+        records.each_of_file(Inode(1), |id, _| odd.push(id.0));
+        assert_eq!(odd, [1, 3, 5, 7]);
+        assert_eq!(records.slots.len(), 6, "the record of 7 is where that of 2 was");
     }
 }

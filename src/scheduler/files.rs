@@ -2,6 +2,7 @@
 
 use super::action::Hopeless;
 use super::event::Failure;
+use super::marks::Marks;
 use super::rule::FileRule;
 use super::table::Table;
 use crate::chunk::{MirrorId, MirrorSet, Pages};
@@ -54,6 +55,15 @@ impl File {
     /// May this mirror be asked for it?
     pub(super) fn serves(&self, mirror: MirrorId, now: Time) -> bool {
         self.mirrors.contains(mirror) && self.excluded.get(&mirror).is_none_or(|&(_, until)| until <= now)
+    }
+
+    /// All that may be asked for it.
+    pub(super) fn serving(&self, now: Time) -> Marks {
+        let mut serving = Marks::of(&self.mirrors);
+        for (mirror, _) in self.excluded.iter().filter(|&(_, &(_, until))| until > now) {
+            serving.remove(usize::from(mirror.0));
+        }
+        serving
     }
 
     /// When the first mirror that is rested for it may be asked again.

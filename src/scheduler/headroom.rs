@@ -7,7 +7,7 @@
 //! while demand is there.
 
 use super::Scheduler;
-use super::pick::Lanes;
+use super::lanes::Lanes;
 use crate::chunk::{MirrorId, PAGE_BYTES};
 use crate::clock::Time;
 use std::time::Duration;
@@ -75,16 +75,18 @@ impl Headroom {
 
     /// The mirror to leave idle among these.
     fn keep(&mut self, lanes: &Lanes) -> Option<usize> {
-        // One of which nothing is known has to show what it is first.
-        let known = || (0..lanes.all.len()).filter(|&at| lanes.all[at].stats.known);
-        let seconds = |at: usize| {
-            let stats = &lanes.all[at].stats;
-            stats.latency_seconds + READ_BYTES / stats.rate
-        };
-        let best = known().min_by(|&a, &b| seconds(a).total_cmp(&seconds(b)))?;
-        let old = known().find(|&at| Some(lanes.all[at].stats.id) == self.kept);
-        let at = old.filter(|&old| seconds(old) < SOONER * seconds(best)).unwrap_or(best);
-        self.kept = Some(lanes.all[at].stats.id);
+        let seconds = |at: usize| f64::from(lanes.stats(at).latency_seconds) + READ_BYTES / lanes.all[at].rate;
+        let mut best: Option<(usize, f64)> = None;
+        lanes.usable.each(|at| {
+            // One of which nothing is known has to show what it is first.
+            if lanes.all[at].known && best.is_none_or(|(_, least)| seconds(at) < least) {
+                best = Some((at, seconds(at)));
+            }
+        });
+        let (best, least) = best?;
+        let old = self.kept.map(|id| usize::from(id.0)).filter(|&old| lanes.usable.contains(old));
+        let at = old.filter(|&old| seconds(old) < SOONER * least).unwrap_or(best);
+        self.kept = Some(MirrorId(at as u16));
         Some(at)
     }
 
@@ -97,30 +99,38 @@ impl Headroom {
 
 impl Scheduler {
     /// The mirror that prefetch must leave idle just now, if any, and what it may have of it.
-    pub(super) fn headroom(&mut self, now: Time, lanes: &Lanes) -> Option<Kept> {
-        self.headroom.due = None;
-        let before = self.headroom.kept;
-        let wanted = lanes.all.len() >= 2 && self.headroom.wanted(now);
-        let at = if wanted { self.headroom.keep(lanes) } else { None };
-        if let Some(mirror) = before.filter(|&id| at.is_none_or(|at| lanes.all[at].stats.id != id)) {
-            self.mirrors[usize::from(mirror.0)].rate_least = 0.0;
+    pub(super) fn headroom(&mut self, now: Time) -> Option<Kept> {
+        let (headroom, lanes) = (&mut self.headroom, &self.lanes);
+        headroom.due = None;
+        let before = headroom.kept;
+        let wanted = lanes.usable.count() >= 2 && headroom.wanted(now);
+        let at = if wanted { headroom.keep(lanes) } else { None };
+        if let Some(old) = before.map(|id| usize::from(id.0)).filter(|&old| at != Some(old)) {
+            self.mirrors[old].rate_least = 0.0;
         }
         let at = at?;
-        let lane = &lanes.all[at];
+        let (lane, stats) = (&lanes.all[at], lanes.stats(at));
         // What is left idle is hardly measured: it is taken to be no slower than the slowest of the others.
-        let others = lanes.all.iter().enumerate().filter(|&(other, lane)| other != at && lane.stats.known);
-        let slowest = others.map(|(_, lane)| lane.stats.rate).min_by(f64::total_cmp).unwrap_or(0.0);
-        self.mirrors[usize::from(lane.stats.id.0)].rate_least = slowest;
-        let rate = lane.stats.rate.max(slowest);
+        let mut slowest = f64::INFINITY;
+        lanes.usable.each(|other| {
+            if other != at && lanes.all[other].known {
+                slowest = slowest.min(lanes.all[other].rate);
+            }
+        });
+        let slowest = if slowest.is_finite() { slowest } else { 0.0 };
+        if self.mirrors[at].rate_least != slowest {
+            self.mirrors[at].rate_least = slowest;
+        }
+        let rate = lane.rate.max(slowest);
         // All that is left free comes from this one.
-        let part = (1.0 - FREE * (lanes.rate - lane.stats.rate + rate) / rate).max(0.0);
+        let part = (1.0 - FREE * (lanes.rate - lane.rate + rate) / rate).max(0.0);
         let seconds_per_page = PAGE_BYTES as f64 / (rate * part);
-        let length = part * (lane.stats.latency_seconds + GAP_SECONDS) * rate;
+        let length = part * (f64::from(stats.latency_seconds) + GAP_SECONDS) * rate;
         let pages = (length.min(lane.fetch_bytes as f64) as u64 / PAGE_BYTES).max(GAP_PAGES_MIN);
-        let may = part > 0.0 && lane.stats.fetches == 0;
-        let due = self.headroom.next_at <= now;
+        let may = part > 0.0 && stats.fetches == 0.0;
+        let due = headroom.next_at <= now;
         if may && !due {
-            self.headroom.due = Some(self.headroom.next_at);
+            headroom.due = Some(headroom.next_at);
         }
         Some(Kept { at, pages: (may && due).then_some(pages), seconds_per_page })
     }

@@ -3,11 +3,11 @@
 
 use super::action::Action;
 use super::explain::Cause;
-use super::fetches::{Fetch, Phase};
+use super::fetches::{Fetch, Phase, Runs};
 use super::plan::Chosen;
 use super::table::State;
 use super::{Scheduler, TICK};
-use crate::chunk::{Class, FetchId, PAGE_BYTES, Pages};
+use crate::chunk::{Class, FetchId, MirrorId, PAGE_BYTES, Pages};
 use crate::clock::Time;
 use std::time::Duration;
 
@@ -121,7 +121,10 @@ impl Scheduler {
             return silent;
         }
         let usual = mirror.latency.unusual_seconds().unwrap_or(self.settings.first_byte.as_secs_f64());
-        let before = fetch.queued_bytes as f64 / mirror.rate(fetch.started_at);
+        let before = match fetch.queued_bytes {
+            0 => 0.0,
+            queued_bytes => queued_bytes as f64 / mirror.rate(fetch.started_at),
+        };
         let late = fetch.started_at + Duration::from_secs_f64(LATE_FACTOR * (usual + before)).max(LATE_MIN);
         if is_small(fetch) { late } else { late.max(silent) }
     }
@@ -131,20 +134,20 @@ impl Scheduler {
         // One hedge at a time for each fetch, whether it can be had or not.
         fetch.hedged = true;
         let (file, mirror) = (fetch.file, fetch.mirror);
+        self.refresh(now);
         let Some(known) = self.files.get(&file) else { return };
         let bytes = first.len_bytes(known.size_bytes);
-        let mut lanes = self.lanes(now);
         // Off when all mirrors are slow: one that would not be in time itself only adds to the load.
         let budget = self.settings.first_byte.as_secs_f64();
-        let ranking = lanes.rank_others(now, known, bytes, mirror, budget);
+        let ranking = self.lanes.rank_others(now, known, bytes, mirror, budget);
         let Some(at) = ranking.winner() else { return };
-        let second = lanes.all[at].stats.id;
+        let second = MirrorId(at as u16);
         if !self.hedges.spend(bytes) {
             return;
         }
         let hedge = self.launch_hedge(now, id, second, first);
         let chosen = Chosen { at, file, pages: first, class: Class::Demand, whole: false };
-        self.note(now, hedge, chosen, Cause::Hedge, &mut lanes, &ranking);
+        self.note(now, hedge, chosen, Cause::Hedge, &ranking);
         self.out.push_back(Action::Start {
             fetch: hedge,
             mirror: second,
@@ -175,8 +178,11 @@ impl Scheduler {
             self.hedges.won += 1;
             // Of a large one the next pages may be late as well.
             other.hedged = is_small(other);
-            let loser = usize::from(other.mirror.0);
+            let (loser, fell_silent) = (usize::from(other.mirror.0), other.phase == Phase::Body);
             self.mirrors[loser].trouble.learn(now, false);
+            if fell_silent {
+                self.mirrors[loser].stability.stalled(now);
+            }
         }
         // The original may have more to bring than what was hedged.
         if !is_hedge || self.fetches.all.get(&twin).is_some_and(|other| other.owned.is_empty()) {
@@ -185,7 +191,7 @@ impl Scheduler {
     }
 
     /// A fetch ends without its pages: its twin goes on alone and takes them over. Returns those that it leaves.
-    pub(super) fn leave_to_twin(&mut self, id: FetchId, owned: Vec<Pages>) -> Vec<Pages> {
+    pub(super) fn leave_to_twin(&mut self, id: FetchId, owned: Runs) -> Runs {
         let Some(twin) = self.fetches.all.get_mut(&id).and_then(|fetch| fetch.twin.take()) else { return owned };
         let Some(heir) = self.fetches.all.get_mut(&twin).filter(|heir| !heir.cancelled) else { return owned };
         heir.twin = None;
@@ -193,8 +199,9 @@ impl Scheduler {
             return owned;
         }
         let (file, pages) = (heir.file, heir.pages);
-        let missing = self.files.get(&file).map(|known| known.table.runs(pages, State::Absent)).unwrap_or_default();
-        let mut left = Vec::new();
+        let known = self.files.get(&file);
+        let missing: Runs = known.into_iter().flat_map(|known| known.table.runs(pages, State::Absent)).collect();
+        let mut left = Runs::new();
         for run in owned {
             let common = run.intersect(pages);
             if !missing.iter().any(|gap| gap.covers(common)) || common.is_empty() {

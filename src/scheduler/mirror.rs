@@ -123,8 +123,6 @@ pub(super) struct Mirror {
     pub(super) corrupt_files: BTreeSet<Inode>,
     /// Files that it fell silent over since it last gave a byte.
     pub(super) silent_files: BTreeSet<Inode>,
-    /// Was there room for a background fetch when last looked?
-    pub(super) had_room: bool,
 }
 
 impl Mirror {
@@ -158,7 +156,6 @@ impl Mirror {
             last_failure: None,
             corrupt_files: BTreeSet::new(),
             silent_files: BTreeSet::new(),
-            had_room: true,
         }
     }
 

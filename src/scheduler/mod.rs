@@ -13,7 +13,8 @@
 //! | `probing` | a byte from those who have nothing to do |
 //! | `mirror` `breaker` `connections` | what is known of a mirror, whether it is asked, and how many fetches at a time |
 //! | `configured` `history` | what is given of it, and what an earlier mount measured |
-//! | `strategy` `pick` `plan` | the strategies; who may be asked and what is known of each; what to start now |
+//! | `mirrors` `marks` `lanes` `figures` | which mirrors changed; sets of them; what a choice and what a strategy sees of each |
+//! | `strategy` `pick` `plan` | the strategies; who gets a range; what to start now |
 //! | `weight` `trouble` `stability` `drift` | how load and failures count against a mirror; is it still what it was |
 //! | `class_weight` `rule` | what a class counts on a mirror; what a path rule says of a file |
 //! | `tier` `rate_cap` | who is asked last; how much is asked for in a second |
@@ -40,13 +41,17 @@ pub mod event;
 pub mod explain;
 mod failing;
 mod fetches;
+mod figures;
 mod files;
 mod headroom;
 mod hedge;
 mod history;
 mod invariants;
+mod lanes;
+mod marks;
 mod meter;
 mod mirror;
+mod mirrors;
 pub mod origins;
 mod pick;
 mod plan;
@@ -85,17 +90,21 @@ pub use weight::Decay;
 use crate::chunk::{Class, FetchId, Inode, MIRRORS_MAX, MirrorId, MirrorSet, Pages, ReaderId};
 use crate::clock::Time;
 use explain::{Decided, Ring};
-use fetches::Fetches;
+use fetches::{Fetches, Runs};
 use files::File;
 use headroom::Headroom;
 use hedge::Hedges;
+use lanes::Lanes;
 use mirror::Mirror;
+use mirrors::Mirrors;
 use origins::{Origin, Origins};
+use plan::Decision;
 use probing::Probing;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rate_cap::Bucket;
 use readahead::Stream;
+use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use table::State;
@@ -118,12 +127,15 @@ const INTEREST: Duration = Duration::from_secs(60);
 pub struct Scheduler {
     settings: Settings,
     rng: StdRng,
-    mirrors: Vec<Mirror>,
+    mirrors: Mirrors,
+    lanes: Lanes,
     files: BTreeMap<Inode, File>,
     wants: Wants,
     streams: BTreeMap<ReaderId, Stream>,
     fetches: Fetches,
     out: VecDeque<Action>,
+    /// What the pass has decided on, kept empty between passes for its memory.
+    decided: Vec<Decision>,
     /// Something changed that a planning pass may act on.
     dirty: bool,
     /// Memory that background fetches may still take, in bytes.
@@ -185,12 +197,14 @@ impl Scheduler {
             tail: Tail::new(settings.tail),
             settings,
             rng,
-            mirrors,
+            mirrors: Mirrors::new(mirrors),
+            lanes: Lanes::default(),
             files: BTreeMap::new(),
             wants: Wants::default(),
             streams: BTreeMap::new(),
             fetches: Fetches::default(),
             out: VecDeque::new(),
+            decided: Vec::new(),
             dirty: false,
             served: [0.0; 2],
             ring: Ring::new(),
@@ -270,8 +284,9 @@ impl Scheduler {
 
     /// When to send [`Event::Tick`] if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Time> {
-        let mut due = self.wants.expiry;
-        let mut at = |time: Option<Time>| due = [due, time].into_iter().flatten().min();
+        let mut due = Time::NEVER;
+        let mut at = |time: Option<Time>| due = due.min(time.unwrap_or(Time::NEVER));
+        at(self.wants.expiry);
         at(self.demand_paused_until);
         at(self.background_paused_until);
         at(self.rest_due);
@@ -283,12 +298,12 @@ impl Scheduler {
             at(Some(self.next_tick));
         }
         if self.interested() {
-            self.mirrors.iter().for_each(|mirror| at(mirror.breaker.timeout(&self.settings)));
+            self.each_timed(|mirror| at(mirror.breaker.timeout(&self.settings)));
         }
         if self.offline_since.is_none() {
             at(self.offline_due);
         }
-        due
+        (due < Time::NEVER).then_some(due)
     }
 
     /// What it goes by.
@@ -366,6 +381,7 @@ impl Scheduler {
         let idle = self.files.get(&file).is_some_and(|known| known.forgotten);
         if idle && self.fetches.of_file(file).next().is_none() {
             self.files.remove(&file);
+            self.wants.forget_file(file);
         }
     }
 
@@ -377,12 +393,10 @@ impl Scheduler {
         }
         self.wanted_at = Some(now);
         if self.offline_since.is_some() {
-            let missing: Vec<Pages> = [State::Absent, State::Queued, State::InFlight]
-                .into_iter()
-                .flat_map(|state| known.table.runs(pages, state))
-                .collect();
+            let states = [State::Absent, State::Queued, State::InFlight].into_iter();
+            let missing = states.flat_map(|state| known.table.runs(pages, state));
             let why = Hopeless::Offline;
-            self.out.extend(missing.into_iter().map(|pages| Action::Fail { file, pages, why }));
+            self.out.extend(missing.map(|pages| Action::Fail { file, pages, why }));
             self.hurried = true;
             self.hurry(now);
             return;
@@ -412,12 +426,13 @@ impl Scheduler {
     fn promote(&mut self, file: Inode, pages: Pages) {
         let in_flight = self.files.get(&file).is_some_and(|known| known.table.count(pages, State::InFlight) > 0);
         if in_flight {
-            let mut promoted = Vec::new();
-            let live = self.fetches.all.iter_mut().filter(|(_, fetch)| !fetch.cancelled && fetch.file == file);
-            for (&id, fetch) in live.filter(|(_, fetch)| !fetch.waited && fetch.owns_any(pages)) {
-                fetch.waited = true;
-                promoted.push(id);
-            }
+            let mut promoted = SmallVec::<[FetchId; 8]>::new();
+            self.fetches.all.each_of_file(file, |id, fetch| {
+                if !fetch.cancelled && !fetch.waited && fetch.owns_any(pages) {
+                    fetch.waited = true;
+                    promoted.push(id);
+                }
+            });
             promoted.into_iter().for_each(|id| self.note_hedge_due(id));
         }
     }
@@ -432,7 +447,7 @@ impl Scheduler {
 
     fn on_dropped(&mut self, now: Time, file: Inode, pages: Pages) {
         let Some(known) = self.files.get_mut(&file) else { return };
-        let dropped = known.table.runs(pages, State::Held);
+        let dropped: Runs = known.table.runs(pages, State::Held).collect();
         known.table.turn(pages, State::Held, State::Absent);
         // Readahead that was let go unread is left to demand, or it would be fetched for ever.
         for run in dropped {
@@ -450,7 +465,7 @@ impl Scheduler {
     /// One who wanted `pages` does not any more: what nobody else wants leaves the queue.
     fn unwant(&mut self, file: Inode, pages: Pages) {
         let Some(known) = self.files.get_mut(&file) else { return };
-        let queued = known.table.runs(pages, State::Queued);
+        let queued: Runs = known.table.runs(pages, State::Queued).collect();
         known.table.turn(pages, State::Queued, State::Absent);
         for run in queued {
             self.requeue(file, run, true);

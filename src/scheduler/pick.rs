@@ -1,161 +1,128 @@
 //! Which mirror gets a range: every mirror that may be asked is scored by the strategy, the least wins.
+//!
+//! In two steps: the totals of all in one loop, which finds the winner; the terms of the best few only where a
+//! decision came of it, for who asks why.
 
-use super::Scheduler;
-use super::class_weight::class_weight;
 use super::explain::{RATED_KEPT, Rated};
+use super::figures::BESIDE;
 use super::files::File;
-use super::mirror::Mirror;
-use super::rate_cap::Allowance;
-use super::strategy::{self, Ask, Draw, MirrorStats, Score, Strategy};
+use super::lanes::Lanes;
+use super::marks::Marks;
+use super::strategy::{self, Ask, Draw, Strategy, Term};
+use super::tier::TIER_MAX;
 use crate::chunk::{Class, MirrorId};
 use crate::clock::Time;
 
-/// A mirror of which nothing is known gets its first background fetch this far, and two of its round trips,
-/// behind what the known ones would bring, so that no reader is there before it has shown what it is …
-const UNKNOWN_SECONDS: f64 = 0.05;
-/// … or this part of the longest window, where that is less: on fast links it would never get one.
-const UNKNOWN_OF_WINDOW: f64 = 0.5;
-
-/// Bodies of a healthy mirror have a byte every few ms; a lost packet is repaired within some tens.
-const SILENCE_NOTICED_SECONDS: f64 = 0.06;
-/// How much a silence counts against a mirror: after 100 ms of it, another that is half a second slower.
-const SILENCE_WEIGHT: f64 = 5.0;
-
-/// One mirror as a planning pass sees it. The pass gives it work, some of it only in thought.
-#[derive(Clone, Debug)]
-pub(super) struct Lane {
-    pub(super) stats: MirrorStats,
-    /// Those of its fetches that are of the background, and how many they may be while the link is full.
-    pub(super) background_fetches: usize,
-    pub(super) connections: usize,
-    /// With so many bytes on its way the link is full.
-    pub(super) filled_bytes: f64,
-    /// How many more demand fetches it may have.
-    pub(super) demand_room: usize,
-    /// How many more bytes of background it may have; 0 where starting one would not be worth it yet.
-    pub(super) room_bytes: u64,
-    /// The size that its fetches should have.
-    pub(super) fetch_bytes: u64,
-    pub(super) ranges: bool,
-    /// Work of the background goes to it: its weight (spec 3.1) is not 0.
-    pub(super) background: bool,
-    pub(super) tier: u8,
-    /// What the rate caps leave it.
-    pub(super) allowance: Allowance,
-}
-
-/// Every mirror that may be asked now.
-#[derive(Debug)]
-pub(super) struct Lanes {
-    pub(super) all: Vec<Lane>,
-    /// Of all lanes together, in bytes per second.
-    pub(super) rate: f64,
-    pub(super) strategy: Strategy,
-    /// For the strategies that take turns or draw lots.
-    pub(super) draw: Draw,
-    /// Equal mirrors are taken in an order that differs from one client to the next.
-    rotation: usize,
-    whole_bytes_max: u64,
-    /// The place of the mirror that prefetch must leave idle.
-    pub(super) not_for_prefetch: Option<usize>,
-    pub(super) doubt_seconds: f64,
-    /// Not all mirrors are of one tier, …
-    pub(super) tiered: bool,
-    /// … and these may be asked again as soon as they have rested: id, tier, ranges.
-    pub(super) resting: Vec<(MirrorId, u8, bool)>,
-    /// There is a rate cap, for some mirror or for all together.
-    pub(super) capped: bool,
-    pub(super) all_capped: bool,
-}
-
-/// The best mirrors for a range, the winner first: places among the lanes, and scores.
+/// Who gets a range, and of what that was said. The totals are with the lanes until the next ranking.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ranking {
-    best: [(u16, Score); RATED_KEPT],
-    kept: usize,
+    ask: Ask,
+    draw: Draw,
+    /// The highest tier that was asked.
+    tier: u8,
+    /// The winner's place among the lanes.
+    winner: Option<usize>,
+    /// How many might have got it.
     pub(super) considered: u16,
+    /// The best few are with the lanes too.
+    sorted: bool,
 }
 
 impl Ranking {
-    fn new() -> Ranking {
-        Ranking { best: [(0, Score::default()); RATED_KEPT], kept: 0, considered: 0 }
-    }
-
-    pub(super) fn add(&mut self, at: usize, score: Score) {
-        self.considered += 1;
-        let total = score.total();
-        if self.kept == RATED_KEPT && total >= self.best[RATED_KEPT - 1].1.total() {
-            return;
-        }
-        // Equal ones stay in the order in which they came.
-        let place = self.best[..self.kept].iter().take_while(|(_, other)| other.total() <= total).count();
-        self.kept = (self.kept + 1).min(RATED_KEPT);
-        self.best.copy_within(place..self.kept - 1, place + 1);
-        self.best[place] = (at as u16, score);
-    }
-
     /// The winner's place among the lanes.
     pub(super) fn winner(&self) -> Option<usize> {
-        (self.kept > 0).then(|| usize::from(self.best[0].0))
+        self.winner
     }
 
-    /// With the numbers that the scores were made of.
-    pub(super) fn rated(&self, lanes: &Lanes) -> [Option<Rated>; RATED_KEPT] {
-        let mut rated = [None; RATED_KEPT];
-        for (slot, &(at, score)) in rated.iter_mut().zip(&self.best[..self.kept]) {
-            let stats = &lanes.all[usize::from(at)].stats;
-            *slot = Some(Rated {
-                mirror: stats.id,
-                score,
-                bytes_per_second: stats.rate as f32,
-                latency_seconds: stats.latency_seconds as f32,
-                load_bytes: stats.load_bytes as u64,
-                fetches: stats.fetches as u16,
-                weight: stats.weight as f32,
+    /// The best, the winner first, with the numbers that their scores were made of.
+    pub(super) fn rate(&self, lanes: &mut Lanes, rated: &mut [Option<Rated>; RATED_KEPT]) {
+        if !self.sorted {
+            lanes.sort_best();
+        }
+        for (slot, key) in rated.iter_mut().zip(lanes.best) {
+            *slot = place_of(key).map(|at| {
+                let (stats, lane) = (lanes.stats(at), &lanes.all[at]);
+                let score = strategy::score(lanes.strategy, &stats, &self.ask, &self.draw);
+                Rated {
+                    mirror: stats.id,
+                    score: score.with(Term::Tier, lanes.tier_seconds(at, self.tier)),
+                    bytes_per_second: lane.rate as f32,
+                    latency_seconds: stats.latency_seconds,
+                    load_bytes: lane.load_bytes as u64,
+                    fetches: stats.fetches as u16,
+                    weight: stats.weight,
+                }
             });
         }
-        rated
     }
+}
+
+/// A total and who has it, in one number that sorts alike: of equal ones the first in the lanes' order is less.
+pub(super) type Ranked = u64;
+/// More than any.
+const NOBODY: Ranked = u64::MAX;
+
+fn place_of(key: Ranked) -> Option<usize> {
+    (key != NOBODY).then_some((key & 0xffff) as usize)
 }
 
 impl Lanes {
     /// The lanes for `bytes` of `file`, best first. Mirrors whose weight is 0 get background work only where
     /// nobody else can do it.
-    pub(super) fn rank(&self, now: Time, file: &File, bytes: u64, class: Class) -> Ranking {
+    pub(super) fn rank(&mut self, now: Time, file: &File, bytes: u64, class: Class) -> Ranking {
         let tier = self.tier(now, file);
+        let mut eligible = self.serving(now, file);
+        self.keep_tier(&mut eligible, tier);
         if class == Class::Demand {
-            let may = |lane: &Lane| lane.tier <= tier && lane.demand_room > 0 && lane.allowance.allows(bytes);
-            return self.rank_those(now, file, bytes, true, may);
+            self.keep_ready(&mut eligible, bytes);
+            return self.rank_those(eligible, tier, file, bytes, true);
         }
-        let kept = self.not_for_prefetch.filter(|_| class == Class::Prefetch).map(|at| self.all[at].stats.id);
-        // Adaptive may mean a range for a mirror that is full and leave it queued; the others only see who has room.
-        let adaptive = self.strategy == Strategy::Adaptive;
-        let may = |lane: &Lane| {
-            let room = lane.background && (adaptive || lane.room_bytes > 0);
-            lane.tier <= tier && room && Some(lane.stats.id) != kept
-        };
-        let ranking = self.rank_those(now, file, bytes, false, may);
-        match ranking.kept {
+        if eligible.meets(&self.background) {
+            let all = eligible;
+            eligible.keep(&self.background);
+            // Adaptive may mean a range for a mirror that is full and leave it queued; the others only see who has
+            // room.
+            if self.strategy != Strategy::Adaptive {
+                eligible.keep(&self.room);
+            }
+            if let Some(kept) = self.not_for_prefetch.filter(|_| class == Class::Prefetch) {
+                eligible.remove(kept);
+            }
             // Where it is the only one that has the file, what is left idle serves it all the same.
-            0 => self.rank_those(now, file, bytes, false, |lane| lane.tier <= tier),
-            _ => ranking,
+            eligible = if eligible.any() { eligible } else { all };
         }
+        self.rank_those(eligible, tier, file, bytes, false)
     }
 
-    /// This lane alone, which was chosen otherwise.
-    pub(super) fn rank_only(&self, file: &File, bytes: u64, at: usize) -> Ranking {
-        let lane = &self.all[at];
-        let bytes = if lane.ranges { bytes } else { file.size_bytes };
-        let ask = Ask { bytes: bytes as f64, demand: false, doubt_seconds: self.doubt_seconds };
-        let mut ranking = Ranking::new();
-        ranking.add(at, strategy::score(self.strategy, &lane.stats, &ask, &self.draw));
-        ranking
+    /// The same for demand, whatever their tier.
+    pub(super) fn rank_any_tier(&mut self, now: Time, file: &File, bytes: u64) -> Ranking {
+        let mut eligible = self.serving(now, file);
+        self.keep_ready(&mut eligible, bytes);
+        self.higher.clear();
+        self.rank_those(eligible, TIER_MAX, file, bytes, true)
+    }
+
+    /// This lane alone, which was chosen otherwise, for the background.
+    pub(super) fn rank_only(&mut self, file: &File, bytes: u64, at: usize) -> Ranking {
+        let mut only = Marks::default();
+        only.insert(at);
+        self.higher.clear();
+        self.rank_those(only, TIER_MAX, file, bytes, false)
+    }
+
+    /// Only those that may have a demand fetch of so many bytes now.
+    fn keep_ready(&self, lanes: &mut Marks, bytes: u64) {
+        lanes.keep(&self.demand_room);
+        if self.capped {
+            let all = *lanes;
+            all.each(|at| lanes.set(at, self.all[at].allowance.allows(bytes)));
+        }
     }
 
     /// The same for a range that is asked of `first` already and is late: whoever else would bring it within
     /// `within_seconds`.
     pub(super) fn rank_others(
-        &self,
+        &mut self,
         now: Time,
         file: &File,
         bytes: u64,
@@ -163,138 +130,155 @@ impl Lanes {
         within_seconds: f64,
     ) -> Ranking {
         let tier = self.tier(now, file);
-        let soon = |lane: &Lane| lane.seconds(bytes) < within_seconds && lane.tier <= tier;
-        self.rank_those(now, file, bytes, true, |lane| {
-            lane.stats.id != first && lane.demand_room > 0 && lane.allowance.allows(bytes) && soon(lane)
-        })
+        let mut others = self.serving(now, file);
+        self.keep_tier(&mut others, tier);
+        self.keep_ready(&mut others, bytes);
+        others.remove(usize::from(first.0));
+        let all = others;
+        all.each(|at| others.set(at, self.seconds(at, bytes) < within_seconds));
+        self.rank_those(others, tier, file, bytes, true)
     }
 
     /// Is the file too large for who serves no ranges, with somebody there who does?
     pub(super) fn ranged(&self, now: Time, file: &File) -> bool {
-        let large = file.size_bytes > self.whole_bytes_max;
-        large && self.all.iter().any(|lane| lane.ranges && file.serves(lane.stats.id, now))
+        if file.size_bytes <= self.whole_bytes_max {
+            return false;
+        }
+        let mut serving = file.serving(now);
+        serving.keep(&self.usable);
+        serving.meets(&self.ranges)
     }
 
-    pub(super) fn rank_those(
-        &self,
-        now: Time,
-        file: &File,
-        bytes: u64,
-        demand: bool,
-        may: impl Fn(&Lane) -> bool,
-    ) -> Ranking {
-        let ranged = self.ranged(now, file);
-        let eligible = |lane: &&Lane| may(lane) && (lane.ranges || !ranged) && file.serves(lane.stats.id, now);
+    /// Those that may be asked for a file: of a large one only those with ranges, if there are any.
+    fn serving(&self, now: Time, file: &File) -> Marks {
+        let mut serving = file.serving(now);
+        serving.keep(&self.usable);
+        if file.size_bytes > self.whole_bytes_max && serving.meets(&self.ranges) {
+            serving.keep(&self.ranges);
+        }
+        serving
+    }
+
+    /// `tier` is the highest that is asked. Those above it are scored for who wants to know why they were not.
+    fn rank_those(&mut self, eligible: Marks, tier: u8, file: &File, bytes: u64, demand: bool) -> Ranking {
+        let whole_excess_bytes = file.size_bytes.saturating_sub(bytes) as f32;
+        let ask = Ask { bytes: bytes as f32, whole_excess_bytes, demand, doubt_seconds: self.doubt_seconds as f32 };
         let mut draw = self.draw;
-        if self.strategy == Strategy::WeightedRandom {
-            draw.weight_sum =
-                self.in_order().map(|(_, lane)| lane).filter(eligible).map(|lane| lane.stats.weight).sum();
+        draw.turn = draw.counter % draw.mirrors.max(1) as u64;
+        self.score_all(&eligible, &ask, &mut draw);
+        self.eligible = eligible;
+        if self.higher.any() && eligible.any() {
+            let higher = self.higher;
+            higher.each(|at| self.totals[at] += self.tier_seconds(at, tier));
+            self.eligible = eligible.or(&higher);
         }
-        let mut ranking = Ranking::new();
-        for (at, lane) in self.in_order().filter(|(_, lane)| eligible(lane)) {
-            let bytes = if lane.ranges { bytes } else { file.size_bytes };
-            let ask = Ask { bytes: bytes as f64, demand, doubt_seconds: self.doubt_seconds };
-            ranking.add(at, strategy::score(self.strategy, &lane.stats, &ask, &draw));
-            draw.weight_before += lane.stats.weight;
+        self.eligible.each_other(self.totals.len(), |at| self.totals[at] = f32::INFINITY);
+        let considered = self.eligible.count() as u16;
+        // Demand is decided on at once; of background work most is only meant for somebody.
+        if demand {
+            self.sort_best();
+            return Ranking { ask, draw, tier, winner: place_of(self.best[0]), considered, sorted: true };
         }
-        if self.tiered {
-            self.add_higher_tiers(now, file, bytes, demand, &mut ranking);
-        }
-        ranking
+        let mut first = NOBODY;
+        self.eligible.each(|at| first = first.min(self.ranked(at, self.totals[at])));
+        Ranking { ask, draw, tier, winner: place_of(first), considered, sorted: false }
     }
 
-    fn in_order(&self) -> impl Iterator<Item = (usize, &Lane)> {
-        let start = self.rotation % self.all.len().max(1);
-        let (before, after) = self.all.split_at(start);
-        after.iter().enumerate().map(move |(at, lane)| (at + start, lane)).chain(before.iter().enumerate())
+    /// The totals of all mirrors, of those too that are not eligible.
+    fn score_all(&mut self, eligible: &Marks, ask: &Ask, draw: &mut Draw) {
+        match self.strategy {
+            Strategy::WeightedRandom => {
+                let weight_sum = self.line_up(eligible);
+                draw.draw_among(weight_sum);
+                self.total_each(|stats| strategy::score(Strategy::WeightedRandom, stats, ask, draw).total());
+            }
+            Strategy::RoundRobin => {
+                self.total_each(|stats| strategy::score(Strategy::RoundRobin, stats, ask, draw).total());
+            }
+            Strategy::ResponseTimeFirst => {
+                self.total_each(|stats| strategy::score(Strategy::ResponseTimeFirst, stats, ask, draw).total());
+            }
+            Strategy::Adaptive => {
+                self.total_each(|stats| strategy::score(Strategy::Adaptive, stats, ask, draw).total());
+            }
+        }
     }
 
-    /// Could any of them start a background fetch?
-    pub(super) fn any_room(&self) -> bool {
-        self.all.iter().any(|lane| lane.room_bytes > 0)
+    /// The best few. Those of the last ranking come first: they are the best again or nearly so, and then hardly
+    /// anybody else has to be sorted in. A lot falls anywhere: there the neighbours of the winner come first.
+    fn sort_best(&mut self) {
+        let mut best = [NOBODY; RATED_KEPT];
+        let seeds: [Option<usize>; RATED_KEPT] = match self.strategy {
+            Strategy::WeightedRandom => self.around(self.first_of_all()),
+            _ => self.best.map(place_of),
+        };
+        let mut totals = std::mem::take(&mut self.totals);
+        for at in seeds.into_iter().flatten() {
+            if totals[at] < f32::INFINITY {
+                sort_in(&mut best, self.ranked(at, totals[at]));
+                // Taken: not to be met again.
+                totals[at] = f32::INFINITY;
+            }
+        }
+        let mut most = total_of(best[RATED_KEPT - 1]);
+        for (group, totals) in totals.chunks_exact(BESIDE).enumerate() {
+            if least(totals) > most {
+                continue;
+            }
+            for (at, &total) in totals.iter().enumerate() {
+                if total <= most && total < f32::INFINITY {
+                    sort_in(&mut best, self.ranked(group * BESIDE + at, total));
+                    most = total_of(best[RATED_KEPT - 1]);
+                }
+            }
+        }
+        (self.totals, self.best) = (totals, best);
+    }
+
+    /// The one with the least total, whichever of equal ones.
+    fn first_of_all(&self) -> usize {
+        let (mut first, mut most) = (0, f32::INFINITY);
+        for (group, totals) in self.totals.chunks_exact(BESIDE).enumerate() {
+            if least(totals) < most {
+                most = least(totals);
+                first = group * BESIDE + totals.iter().position(|&total| total == most).unwrap_or(0);
+            }
+        }
+        first
+    }
+
+    fn around(&self, at: usize) -> [Option<usize>; RATED_KEPT] {
+        let (count, half) = (self.all.len(), RATED_KEPT / 2);
+        std::array::from_fn(|place| (place < count).then(|| (at + count + place - half.min(count)) % count))
+    }
+
+    fn ranked(&self, at: usize, total: f32) -> Ranked {
+        let place = if at >= self.first { at - self.first } else { at + self.all.len() - self.first };
+        // Totals are not negative, so their bits sort as they do.
+        u64::from(total.to_bits()) << 32 | (place as u64) << 16 | at as u64
     }
 }
 
-impl Scheduler {
-    /// The mirrors that may be asked now, as a pass sees them.
-    pub(super) fn lanes(&self, now: Time) -> Lanes {
-        let settings = &self.settings;
-        let mut all = Vec::with_capacity(self.mirrors.len());
-        for (at, mirror) in self.mirrors.iter().enumerate() {
-            if mirror.breaker.usable(now) {
-                all.push(self.lane(now, MirrorId(at as u16), mirror));
-            }
-        }
-        // Those of higher tiers bring nothing while there is one of a lower tier.
-        let tier = all.iter().map(|lane| lane.tier).min().unwrap_or(0);
-        let rate: f64 = all.iter().filter(|lane| lane.tier == tier).map(|lane| lane.stats.rate).sum();
-        let rate = rate.min(self.bucket.rate());
-        let window_bytes = settings.readahead_bytes_max();
-        let doubt_seconds = UNKNOWN_SECONDS.min(UNKNOWN_OF_WINDOW * window_bytes as f64 / rate.max(1.0));
-        let draw = Draw { counter: self.ring.made, lot: self.lot, mirrors: self.mirrors.len(), ..Draw::default() };
-        Lanes {
-            all,
-            rate,
-            strategy: settings.strategy,
-            draw,
-            rotation: self.rotation,
-            whole_bytes_max: settings.whole_bytes_max,
-            doubt_seconds,
-            not_for_prefetch: None,
-            tiered: self.tiered,
-            resting: if self.tiered { self.resting(now) } else { Vec::new() },
-            capped: self.capped(),
-            all_capped: self.bucket.rate().is_finite(),
-        }
-    }
+fn total_of(key: Ranked) -> f32 {
+    if key == NOBODY { f32::INFINITY } else { f32::from_bits((key >> 32) as u32) }
+}
 
-    fn lane(&self, now: Time, id: MirrorId, mirror: &Mirror) -> Lane {
-        let (settings, rate) = (&self.settings, mirror.rate(now));
-        let latency_seconds = mirror.latency_seconds();
-        Lane {
-            stats: self.mirror_stats(now, id, mirror),
-            background_fetches: mirror.fetches - mirror.demand_fetches,
-            connections: mirror.background_max(rate, f64::INFINITY, settings),
-            filled_bytes: mirror.filled_bytes(rate),
-            demand_room: settings.demand_fetches_max.saturating_sub(mirror.demand_fetches),
-            room_bytes: mirror.room_bytes(now, rate, self.tail.share, settings),
-            fetch_bytes: mirror.fetch_bytes(rate, settings),
-            ranges: mirror.ranges,
-            background: class_weight(Class::Prefetch, latency_seconds) > 0.0,
-            tier: mirror.tier,
-            allowance: self.allowance(now, &mirror.bucket),
-        }
-        .bounded()
+#[inline(always)]
+fn least(totals: &[f32]) -> f32 {
+    let mut least = f32::INFINITY;
+    for &total in totals {
+        least = if total < least { total } else { least };
     }
+    least
+}
 
-    /// What the strategies see of a mirror.
-    pub(super) fn mirror_stats(&self, now: Time, id: MirrorId, mirror: &Mirror) -> MirrorStats {
-        let rate = mirror.rate(now);
-        let base = mirror.base_weight / self.base_weight_max;
-        MirrorStats {
-            id,
-            rate,
-            latency_seconds: mirror.latency_seconds(),
-            busy_latency_seconds: mirror.latency.busy_seconds().unwrap_or(mirror.latency_seconds()),
-            known: mirror.meter.known(),
-            doubt: mirror.doubt(now),
-            load_bytes: mirror.remaining_bytes as f64,
-            fetches: mirror.fetches,
-            silence_seconds: self.silence_seconds(now, mirror),
-            trouble_seconds: mirror.trouble.seconds(now),
-            weight: mirror.weight.live(base, mirror.load(rate, &self.settings)),
-        }
+/// Without a branch, and no step waits for the one before.
+#[inline(always)]
+fn sort_in(best: &mut [Ranked; RATED_KEPT], key: Ranked) {
+    for place in (1..RATED_KEPT).rev() {
+        best[place] = best[place].min(best[place - 1].max(key));
     }
-
-    /// A mirror whose bodies have all stopped may be gone, which is known only when its silence has lasted.
-    /// Until then whoever waits is better sent to one that is talking.
-    fn silence_seconds(&self, now: Time, mirror: &Mirror) -> f64 {
-        let silence = now.seconds_since(mirror.sign_at);
-        match mirror.bodies > 0 && silence > SILENCE_NOTICED_SECONDS && now >= self.blameless_until {
-            true => SILENCE_WEIGHT * silence,
-            false => 0.0,
-        }
-    }
+    best[0] = best[0].min(key);
 }
 
 #[cfg(test)]
@@ -303,66 +287,61 @@ mod tests {
     use super::*;
     use crate::chunk::MirrorSet;
 
-    fn lanes(all: Vec<MirrorStats>) -> Lanes {
-        let lane = |stats: MirrorStats| Lane {
-            stats,
-            background_fetches: 0,
-            connections: 2,
-            filled_bytes: 0.0,
-            demand_room: 1,
-            room_bytes: 1 << 20,
-            fetch_bytes: 1 << 20,
-            ranges: true,
-            background: true,
-            tier: 0,
-            allowance: Allowance::ANY,
-        };
-        Lanes {
-            rate: all.iter().map(|stats| stats.rate).sum(),
-            draw: Draw { mirrors: all.len(), ..Draw::default() },
-            all: all.into_iter().map(lane).collect(),
-            strategy: Strategy::Adaptive,
-            rotation: 0,
-            whole_bytes_max: 1 << 20,
-            doubt_seconds: 0.2,
-            not_for_prefetch: None,
-            tiered: false,
-            resting: Vec::new(),
-            capped: false,
-            all_capped: false,
-        }
+    fn rated(ranking: &Ranking, lanes: &mut Lanes) -> [Rated; RATED_KEPT] {
+        let mut rated = [None; RATED_KEPT];
+        ranking.rate(lanes, &mut rated);
+        rated.map(|rated| rated.unwrap())
     }
 
     #[test]
     fn a_mirror_without_ranges_is_for_small_files_or_the_last_resort() {
         let (large, small) = (File::new(1 << 30, MirrorSet::first(2)), File::new(1000, MirrorSet::first(2)));
-        let mut both = lanes(vec![plain(0, 40e6, 0.01, 0.0), plain(1, 10e6, 0.05, 0.0)]);
-        both.all[0].ranges = false;
+        let mut fast = plain(0, 40e6, 0.01, 0.0);
+        fast.whole = 1.0;
+        let mut both = Lanes::of(&[fast, plain(1, 10e6, 0.05, 0.0)]);
         assert_eq!(both.rank(Time(0), &large, 1 << 20, Class::Readahead).winner(), Some(1));
         assert_eq!(both.rank(Time(0), &small, 1000, Class::Demand).winner(), Some(0));
-        both.all.truncate(1);
+        both.usable.remove(1);
         assert_eq!(both.rank(Time(0), &large, 1 << 20, Class::Readahead).winner(), Some(0));
     }
 
     #[test]
     fn the_best_eight_are_kept_in_order_whatever_the_order_they_come_in() {
         let file = File::new(1 << 30, MirrorSet::first(20));
-        let mirrors: Vec<_> = (0..20).map(|id| plain(id, 1e6 * f64::from(1 + id * 7 % 20), 0.01, 0.0)).collect();
-        for rotation in 0..20 {
-            let mut all = lanes(mirrors.clone());
-            all.rotation = rotation;
+        let mirrors: Vec<_> = (0..20).map(|id| plain(id, 1e6 * f32::from(1 + id * 7 % 20), 0.01, 0.0)).collect();
+        for first in 0..20 {
+            let mut all = Lanes::of(&mirrors);
+            all.first = first;
             let ranking = all.rank(Time(0), &file, 1 << 20, Class::Readahead);
-            let rated = ranking.rated(&all).map(|rated| rated.unwrap());
+            let rated = rated(&ranking, &mut all);
             assert!(rated.is_sorted_by(|a, b| a.score.total() <= b.score.total()));
-            assert_eq!((rated[0].bytes_per_second, ranking.considered), (20e6, 20));
-            assert_eq!(rated[7].bytes_per_second, 13e6);
+            assert_eq!((rated[0].bytes_per_second.round(), ranking.considered), (20e6, 20));
+            assert_eq!(rated[7].bytes_per_second.round(), 13e6);
+        }
+    }
+
+    #[test]
+    fn of_equal_ones_the_first_in_order_wins_and_the_terms_add_up_to_what_it_won_with() {
+        let file = File::new(1 << 30, MirrorSet::first(70));
+        let mirrors: Vec<_> = (0..70).map(|id| plain(id, 1e6, 0.01, 0.0)).collect();
+        for strategy in Strategy::ALL {
+            for first in [0, 1, 63, 64, 69] {
+                let mut all = Lanes::of(&mirrors);
+                (all.strategy, all.first, all.draw.counter) = (strategy, first, first as u64);
+                let ranking = all.rank(Time(0), &file, 1 << 20, Class::Demand);
+                let rated = rated(&ranking, &mut all);
+                assert_eq!((ranking.winner(), rated[0].mirror), (Some(first), MirrorId(first as u16)), "{strategy}");
+                let mut places = rated.iter().enumerate();
+                assert!(places.all(|(place, rated)| rated.score.total() == total_of(all.best[place])));
+            }
         }
     }
 
     #[test]
     fn a_second_mirror_is_another_one_and_in_time() {
         let file = File::new(1 << 30, MirrorSet::first(3));
-        let three = lanes(vec![plain(0, 40e6, 0.01, 0.0), plain(1, 10e6, 0.05, 0.0), plain(2, 10e6, 0.5, 0.0)]);
+        let mirrors = [plain(0, 40e6, 0.01, 0.0), plain(1, 10e6, 0.05, 0.0), plain(2, 10e6, 0.5, 0.0)];
+        let mut three = Lanes::of(&mirrors);
         assert_eq!(three.rank_others(Time(0), &file, 4096, MirrorId(0), 0.3).winner(), Some(1));
         assert_eq!(three.rank_others(Time(0), &file, 4096, MirrorId(1), 0.001).winner(), None);
     }

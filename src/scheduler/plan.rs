@@ -8,25 +8,22 @@
 use super::Scheduler;
 use super::action::Action;
 use super::class_weight::base;
-use super::explain::{Cause, Decided};
+use super::explain::Cause;
+use super::fetches::Runs;
 use super::headroom::Kept;
-use super::pick::{Lanes, Ranking};
+use super::lanes::UNIT_BYTES_MAX;
+use super::marks::Marks;
+use super::pick::Ranking;
 use super::strategy::Strategy;
 use super::table::State;
 use super::wants::Key;
 use crate::chunk::{CHUNK_PAGES, Class, FetchId, Inode, MirrorId, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::Time;
 use rand::RngExt;
+use smallvec::smallvec;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Ranges are dealt out in units of so much time of all mirrors together, of so many at most: among a thousand slow
-/// ones a unit of them all would keep each busy for long …
-const UNIT_SECONDS: f64 = 0.0125;
-const UNIT_MIRRORS: f64 = 4.0;
-/// … between what a request is worth and what one mirror should hold up.
-const UNIT_BYTES_MIN: f64 = 128.0 * 1024.0;
-const UNIT_BYTES_MAX: f64 = 1024.0 * 1024.0;
 /// A pass looks at so many units: at 1 MiB more than any window is long.
 const UNITS_MAX: usize = 512;
 /// How readahead and prefetch share what demand leaves, on whichever mirror.
@@ -42,7 +39,7 @@ pub(super) struct Decision {
     pub(super) file: Inode,
     pub(super) pages: Pages,
     /// The pages that it has in flight: all of them, or of a whole file what nobody else has.
-    pub(super) owned: Vec<Pages>,
+    pub(super) owned: Runs,
     pub(super) class: Class,
     pub(super) whole: bool,
 }
@@ -67,6 +64,21 @@ enum Source {
 /// A place in the background queue: how near its reader is, whose, and the next page.
 type Cursor = Reverse<(u64, Source, u64)>;
 
+/// So much of the background is dealt out at a time.
+#[derive(Clone, Copy, Debug)]
+struct Unit {
+    /// 0: readahead, 1: prefetch.
+    class: usize,
+    file: Inode,
+    pages: Pages,
+    /// What it is the beginning of.
+    window: Pages,
+    /// Where its reader is, if there is one that goes in order.
+    position: Option<u64>,
+    /// A reader of a file that is ruled to its class waits for it.
+    is_read: bool,
+}
+
 /// What a pass has to say of one unit.
 enum Outcome {
     /// Started, or meant for a mirror, up to this page.
@@ -80,55 +92,48 @@ enum Outcome {
 impl Scheduler {
     /// Decide on every fetch that should start now.
     pub(super) fn plan(&mut self, now: Time) {
-        let mut lanes = self.lanes(now);
-        let mut decided = Vec::new();
-        self.plan_demand(now, &mut lanes, &mut decided);
-        self.plan_background(now, &mut lanes, &mut decided);
-        for decision in decided {
-            self.start(now, decision);
-        }
+        self.refresh(now);
+        self.plan_demand(now);
+        self.plan_background(now);
+        let mut decided = std::mem::take(&mut self.decided);
+        decided.drain(..).for_each(|decision| self.start(now, decision));
+        self.decided = decided;
         self.cap_due = self.cap_due(now);
-        for at in 0..self.mirrors.len() {
-            let rate = self.mirrors[at].rate(now);
-            self.mirrors[at].had_room = self.mirrors[at].room_bytes(now, rate, self.tail.share, &self.settings) > 0;
-        }
+        self.note_room(now);
     }
 
-    fn plan_demand(&mut self, now: Time, lanes: &mut Lanes, decided: &mut Vec<Decision>) {
+    fn plan_demand(&mut self, now: Time) {
         if self.demand_paused_until.is_some_and(|until| now < until) {
             return;
         }
-        let unit_pages = unit_pages(lanes);
-        let keys: Vec<Key> = self.wants.pending(Class::Demand).take(UNITS_MAX).collect();
-        for key in keys {
-            while let Some((file, run)) = self.next_of_want(&key, unit_pages) {
+        let mut next = self.wants.next_pending(Class::Demand, None);
+        for _ in 0..UNITS_MAX {
+            let Some(key) = next else { break };
+            while let Some((file, run)) = self.next_of_want(&key, self.lanes.unit_pages) {
                 let Some(known) = self.files.get(&file) else { break };
                 let bytes = run.len_bytes(known.size_bytes);
                 let by = self.wants.get(&key).map_or(now, |want| want.expires());
-                let ranking = lanes.rank_demand(now, known, bytes, by);
+                let ranking = self.lanes.rank_demand(now, known, bytes, by);
                 let Some(at) = ranking.winner() else {
                     if let Some(why) = known.hopeless(now) {
                         self.give_up(file, why);
-                    } else if !known.mirrors.iter().any(|id| lanes.all.iter().any(|lane| lane.stats.id == id)) {
+                    } else if !Marks::of(&known.mirrors).meets(&self.lanes.usable) {
                         // Nobody who has it may be asked: try them now rather than at their time.
                         self.hurried = true;
                     }
                     break;
                 };
-                let whole = !lanes.all[at].ranges;
+                let whole = !self.lanes.ranges.contains(at);
                 if whole && self.fetches.of_file(file).any(|(_, fetch)| fetch.whole) {
                     break;
                 }
-                let run = lanes.cut(at, run);
+                let run = self.lanes.cut(at, run);
                 let bytes = run.len_bytes(known.size_bytes);
-                let chosen = Chosen { at, file, pages: run, class: Class::Demand, whole };
-                self.decide(now, chosen, lanes, &ranking, decided);
-                lanes.spend(at, bytes);
-                let lane = &mut lanes.all[at];
-                lane.demand_room -= 1;
-                lane.stats.load_bytes += bytes as f64;
-                lane.stats.fetches += 1;
+                self.decide(now, Chosen { at, file, pages: run, class: Class::Demand, whole }, &ranking);
+                self.lanes.spend(at, bytes);
+                self.lanes.give_demand(at, bytes);
             }
+            next = self.wants.next_pending(Class::Demand, Some(key));
         }
     }
 
@@ -142,21 +147,21 @@ impl Scheduler {
         run.map(|run| (file, run))
     }
 
-    fn plan_background(&mut self, now: Time, lanes: &mut Lanes, decided: &mut Vec<Decision>) {
+    fn plan_background(&mut self, now: Time) {
         let paused = self.background_paused_until.is_some_and(|until| now < until);
-        let prefetched = self.wants.pending(Class::Prefetch).next().is_some();
-        let kept = if prefetched { self.headroom(now, lanes) } else { None };
+        let prefetched = self.wants.next_pending(Class::Prefetch, None).is_some();
+        let kept = if prefetched { self.headroom(now) } else { None };
         let gap = kept.is_some_and(|kept| kept.pages.is_some());
-        if paused || !(lanes.any_room() || gap) || self.offline_since.is_some() {
+        if paused || !(self.lanes.any_room() || gap) || self.offline_since.is_some() {
             return;
         }
         let mut queues = [Class::Readahead, Class::Prefetch].map(|class| self.background_queue(class));
         if let Some(kept) = kept {
-            self.fill_gap(now, &kept, lanes, &mut queues[1], decided);
-            lanes.not_for_prefetch = Some(kept.at);
+            self.fill_gap(now, &kept, &mut queues[1]);
+            self.lanes.not_for_prefetch = Some(kept.at);
             if queues[0].is_empty() {
                 // There is nobody else that it could have room for.
-                lanes.all[kept.at].room_bytes = 0;
+                self.lanes.close_room(kept.at);
             }
         }
         let mut served = self.served;
@@ -166,13 +171,12 @@ impl Scheduler {
             let class = usize::from(second);
             let Some(Reverse((_, source, from))) = queues[class].pop() else { break };
             let Some((file, window)) = self.window_of(source, from) else { continue };
-            let unit_pages = unit_pages(lanes);
             let Some(table) = self.files.get(&file).map(|known| &known.table) else { continue };
-            let Some(run) = table.next_run(window, State::Queued, unit_pages) else { continue };
+            let Some(run) = table.next_run(window, State::Queued, self.lanes.unit_pages) else { continue };
             let position =
                 if let Source::Stream(reader) = source { self.streams.get(&reader).map(|s| s.position) } else { None };
             let is_read = matches!(source, Source::Want(key) if self.wants.is_read(&key));
-            match self.deal(now, lanes, class, file, run, window, position, is_read, decided) {
+            match self.deal(now, Unit { class, file, pages: run, window, position, is_read }) {
                 Outcome::Dealt { to, started_bytes } => {
                     served[class] += (to - run.start) as f64 * PAGE_BYTES as f64 / WEIGHTS[class];
                     self.served[class] += started_bytes as f64 / WEIGHTS[class];
@@ -183,7 +187,7 @@ impl Scheduler {
                 Outcome::Nobody => {}
                 Outcome::Broke => break,
             }
-            if !lanes.any_room() {
+            if !self.lanes.any_room() {
                 break;
             }
         }
@@ -192,37 +196,27 @@ impl Scheduler {
     }
 
     /// A small fetch of prefetch to the mirror that is left idle for readers, where its time has come.
-    fn fill_gap(
-        &mut self,
-        now: Time,
-        kept: &Kept,
-        lanes: &mut Lanes,
-        queue: &mut BinaryHeap<Cursor>,
-        decided: &mut Vec<Decision>,
-    ) {
+    fn fill_gap(&mut self, now: Time, kept: &Kept, queue: &mut BinaryHeap<Cursor>) {
         let Some(pages) = kept.pages else { return };
         let Some(&Reverse((_, source, from))) = queue.peek() else { return };
         let Some((file, window)) = self.window_of(source, from) else { return };
         let Some(known) = self.files.get(&file) else { return };
-        let (lane, large) = (&lanes.all[kept.at], known.size_bytes > self.settings.whole_bytes_max);
+        let (at, lanes) = (kept.at, &mut self.lanes);
+        let (whole, large) = (!lanes.ranges.contains(at), known.size_bytes > self.settings.whole_bytes_max);
         let Some(run) = known.table.next_run(window, State::Queued, pages) else { return };
         let bytes = run.len_bytes(known.size_bytes);
-        if !known.serves(lane.stats.id, now)
-            || (large && !lane.ranges)
+        if !known.serves(MirrorId(at as u16), now)
+            || (large && whole)
             || bytes > self.budget_bytes
-            || !lane.allowance.allows(bytes)
+            || !lanes.all[at].allowance.allows(bytes)
         {
             return;
         }
-        let ranking = lanes.rank_only(known, bytes, kept.at);
-        let chosen = Chosen { at: kept.at, file, pages: run, class: Class::Prefetch, whole: !lane.ranges };
-        self.decide(now, chosen, lanes, &ranking, decided);
+        let ranking = lanes.rank_only(known, bytes, at);
+        self.decide(now, Chosen { at, file, pages: run, class: Class::Prefetch, whole }, &ranking);
         self.headroom.gave(now, kept, run.count());
-        lanes.spend(kept.at, bytes);
-        let lane = &mut lanes.all[kept.at];
-        lane.stats.load_bytes += bytes as f64;
-        lane.stats.fetches += 1;
-        lane.background_fetches += 1;
+        self.lanes.spend(at, bytes);
+        self.lanes.give_gap(at, bytes);
         self.budget_bytes = self.budget_bytes.saturating_sub(bytes);
         queue.pop();
         queue.push(Reverse((u64::MAX, source, run.end)));
@@ -244,12 +238,15 @@ impl Scheduler {
                 queue.push(Reverse((stream.from - stream.position, Source::Stream(reader), stream.from)));
             }
         }
-        for key in self.wants.pending(class).take(UNITS_MAX).collect::<Vec<_>>() {
+        let mut next = self.wants.next_pending(class, None);
+        for _ in 0..UNITS_MAX {
+            let Some(key) = next else { break };
             if let Some((_, run)) = self.next_of_want(&key, 1) {
                 // A reader of a file that is ruled to this class waits for it.
                 let distance = if self.wants.is_read(&key) { 0 } else { u64::MAX };
                 queue.push(Reverse((distance, Source::Want(key), run.start)));
             }
+            next = self.wants.next_pending(class, Some(key));
         }
         queue
     }
@@ -269,50 +266,37 @@ impl Scheduler {
     }
 
     /// Give one unit of background to a mirror, and more of its run where the mirror should have more.
-    #[allow(clippy::too_many_arguments, reason = "the state of one pass; a struct of borrows would only rename it")]
-    fn deal(
-        &mut self,
-        now: Time,
-        lanes: &mut Lanes,
-        class: usize,
-        file: Inode,
-        unit: Pages,
-        window: Pages,
-        position: Option<u64>,
-        is_read: bool,
-        decided: &mut Vec<Decision>,
-    ) -> Outcome {
+    fn deal(&mut self, now: Time, unit: Unit) -> Outcome {
+        let Unit { class, file, window, is_read, .. } = unit;
         let Some(known) = self.files.get(&file) else { return Outcome::Nobody };
         let size_bytes = known.size_bytes;
-        let bytes = unit.len_bytes(size_bytes);
+        let bytes = unit.pages.len_bytes(size_bytes);
         let wanted = [Class::Readahead, Class::Prefetch][class];
-        let ranking = lanes.rank(now, known, bytes, wanted);
+        let ranking = self.lanes.rank(now, known, bytes, wanted);
         let Some(at) = ranking.winner() else {
             if let Some(why) = known.hopeless(now) {
                 self.give_up(file, why);
             }
             return Outcome::Nobody;
         };
-        let rate = lanes.rate;
-        let lane = &mut lanes.all[at];
+        let lane = &self.lanes.all[at];
         if lane.room_bytes == 0 {
-            lane.stats.load_bytes += bytes as f64;
-            return Outcome::Dealt { to: unit.end, started_bytes: 0 };
+            self.lanes.mean(at, bytes);
+            return Outcome::Dealt { to: unit.pages.end, started_bytes: 0 };
         }
-        let whole = !lane.ranges;
+        let whole = !self.lanes.ranges.contains(at);
         if whole && self.fetches.of_file(file).any(|(_, fetch)| fetch.whole) {
             return Outcome::Nobody;
         }
         // No longer than the mirror's share of what is queued, so that all end together; nor than it takes
         // the reader to get there.
-        let share = lane.stats.rate / rate;
-        let ahead = position.map_or(u64::MAX, |position| unit.start.saturating_sub(position) * PAGE_BYTES);
+        let share = lane.rate / self.lanes.rate;
+        let ahead = unit.position.map_or(u64::MAX, |position| unit.pages.start.saturating_sub(position) * PAGE_BYTES);
         let fair = (window.len_bytes(size_bytes).min(ahead) as f64 * share) as u64;
         let unit_bytes = bytes.min(lane.fetch_bytes);
         let most = lane.fetch_bytes.min(fair.max(unit_bytes)).min(lane.room_bytes.max(unit_bytes));
         // Who waits for it has memory for it already.
-        let budget_bytes = if is_read { u64::MAX } else { self.budget_bytes };
-        let most = most.min(budget_bytes);
+        let most = most.min(if is_read { u64::MAX } else { self.budget_bytes });
         if most < bytes.min(crate::chunk::CHUNK_BYTES) {
             return Outcome::Broke;
         }
@@ -321,17 +305,9 @@ impl Scheduler {
         };
         let run = on_grid(run, window.end);
         let started_bytes = run.len_bytes(size_bytes);
-        self.decide(now, Chosen { at, file, pages: run, class: wanted, whole }, lanes, &ranking, decided);
-        lanes.spend(at, started_bytes);
-        let lane = &mut lanes.all[at];
-        lane.stats.load_bytes += started_bytes as f64;
-        lane.stats.fetches += 1;
-        lane.background_fetches += 1;
-        let left = lane.room_bytes.saturating_sub(started_bytes);
-        let enough = lane.background_fetches >= self.settings.background_fetches_max
-            || lane.background_fetches >= lane.connections
-                && (lane.stats.load_bytes >= lane.filled_bytes || !lane.stats.known);
-        lane.room_bytes = if left < lane.fetch_bytes / 2 || enough { 0 } else { left };
+        self.decide(now, Chosen { at, file, pages: run, class: wanted, whole }, &ranking);
+        self.lanes.spend(at, started_bytes);
+        self.lanes.give_background(at, started_bytes, self.settings.background_fetches_max);
         if !is_read {
             self.budget_bytes = self.budget_bytes.saturating_sub(started_bytes);
         }
@@ -340,26 +316,21 @@ impl Scheduler {
 
     /// Take note of a fetch: its pages are in flight from here on. Neighbours that go to one mirror for one
     /// purpose become one fetch.
-    fn decide(&mut self, now: Time, chosen: Chosen, lanes: &mut Lanes, ranking: &Ranking, decided: &mut Vec<Decision>) {
-        let Chosen { at, file, pages, class, whole } = chosen;
-        let mirror = lanes.all[at].stats.id;
-        let fetch = self.own(mirror, file, pages, class, whole, decided);
-        self.note(now, fetch, chosen, Cause::Wanted, lanes, ranking);
+    fn decide(&mut self, now: Time, chosen: Chosen, ranking: &Ranking) {
+        let fetch = self.own(chosen);
+        self.note(now, fetch, chosen, Cause::Wanted, ranking);
     }
 
     /// Keep the decision for who asks why, and draw anew.
-    pub(super) fn note(
-        &mut self,
-        now: Time,
-        fetch: FetchId,
-        chosen: Chosen,
-        cause: Cause,
-        lanes: &mut Lanes,
-        ranking: &Ranking,
-    ) {
+    pub(super) fn note(&mut self, now: Time, fetch: FetchId, chosen: Chosen, cause: Cause, ranking: &Ranking) {
         let Chosen { file, pages, class, .. } = chosen;
-        let (strategy, considered, best) = (lanes.strategy, ranking.considered, ranking.rated(lanes));
-        self.ring.push(Decided { at: now, file, pages, class, cause, strategy, fetch, considered, best });
+        let lanes = &mut self.lanes;
+        let (strategy, considered) = (lanes.strategy, ranking.considered);
+        let decided = self.ring.next();
+        ranking.rate(lanes, &mut decided.best);
+        (decided.at, decided.file, decided.pages, decided.class) = (now, file, pages, class);
+        (decided.cause, decided.strategy) = (cause, strategy);
+        (decided.fetch, decided.considered) = (fetch, considered);
         lanes.draw.counter = self.ring.made;
         if strategy == Strategy::WeightedRandom {
             self.lot = self.rng.random();
@@ -367,19 +338,13 @@ impl Scheduler {
         }
     }
 
-    fn own(
-        &mut self,
-        mirror: MirrorId,
-        file: Inode,
-        pages: Pages,
-        class: Class,
-        whole: bool,
-        decided: &mut Vec<Decision>,
-    ) -> FetchId {
+    fn own(&mut self, chosen: Chosen) -> FetchId {
+        let Chosen { at, file, pages, class, whole } = chosen;
+        let (mirror, decided) = (MirrorId(at as u16), &mut self.decided);
         let Some(known) = self.files.get_mut(&file) else { return FetchId(0) };
         if whole {
             let pages = known.table.pages();
-            let mut owned = known.table.runs(pages, State::Queued);
+            let mut owned: Runs = known.table.runs(pages, State::Queued).collect();
             owned.extend(known.table.runs(pages, State::Absent));
             owned.sort();
             known.table.turn(pages, State::Queued, State::InFlight);
@@ -397,12 +362,12 @@ impl Scheduler {
         match twin {
             Some(old) => {
                 old.pages.end = pages.end;
-                old.owned = vec![old.pages];
+                old.owned = smallvec![old.pages];
                 old.fetch
             }
             None => {
                 let fetch = self.fetches.next_id();
-                decided.push(Decision { fetch, mirror, file, pages, owned: vec![pages], class, whole });
+                decided.push(Decision { fetch, mirror, file, pages, owned: smallvec![pages], class, whole });
                 fetch
             }
         }
@@ -413,12 +378,6 @@ impl Scheduler {
         let fetch = self.launch(now, decision);
         self.out.push_back(Action::Start { fetch, mirror, file, pages, class, whole });
     }
-}
-
-fn unit_pages(lanes: &Lanes) -> u64 {
-    let squares: f64 = lanes.all.iter().map(|lane| lane.stats.rate * lane.stats.rate).sum();
-    let rate = lanes.rate.min(UNIT_MIRRORS * squares / lanes.rate.max(1.0));
-    (rate * UNIT_SECONDS).clamp(UNIT_BYTES_MIN, UNIT_BYTES_MAX) as u64 / PAGE_BYTES
 }
 
 /// Let a run end on a whole extent or chunk, if it has one inside and does not end its window.

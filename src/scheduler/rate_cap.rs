@@ -4,7 +4,7 @@
 //! and no more, so that over any second at most the cap and one smallest fetch are started.
 
 use super::Scheduler;
-use super::pick::{Lane, Lanes};
+use super::lanes::{Lane, Lanes};
 use crate::chunk::{CHUNK_BYTES, Class, MirrorId, PAGE_BYTES, Pages};
 use crate::clock::Time;
 use std::time::Duration;
@@ -66,7 +66,7 @@ impl Bucket {
 }
 
 /// What the caps leave of a mirror in one pass.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Allowance {
     left_bytes: u64,
     smallest_bytes: u64,
@@ -101,12 +101,16 @@ impl Allowance {
 impl Lane {
     /// What the caps leave it bounds its fetches, and whether the background gets any.
     pub(super) fn bounded(mut self) -> Lane {
+        self.bound();
+        self
+    }
+
+    fn bound(&mut self) {
         let Allowance { left_bytes, smallest_bytes } = self.allowance;
         if left_bytes != u64::MAX {
             self.fetch_bytes = self.fetch_bytes.min(left_bytes);
             self.room_bytes = if left_bytes < smallest_bytes { 0 } else { self.room_bytes.min(left_bytes) };
         }
-        self
     }
 }
 
@@ -122,11 +126,13 @@ impl Lanes {
         if !self.capped {
             return;
         }
-        let id = self.all[at].stats.id;
-        for lane in self.all.iter_mut().filter(|lane| self.all_capped || lane.stats.id == id) {
+        let among = if self.all_capped { 0..self.all.len() } else { at..at + 1 };
+        for at in among {
+            let lane = &mut self.all[at];
             if lane.allowance.left_bytes != u64::MAX {
                 lane.allowance.left_bytes = lane.allowance.left_bytes.saturating_sub(bytes);
-                *lane = lane.clone().bounded();
+                lane.bound();
+                self.room.set(at, lane.room_bytes > 0);
             }
         }
     }
@@ -146,22 +152,17 @@ impl Scheduler {
         Allowance::of(now, [mirror, &self.bucket])
     }
 
-    /// Something is queued and a cap holds it back: when to look again.
+    /// Something is queued and a cap holds it back: when to look again. The lanes are those of a pass just now.
     pub(super) fn cap_due(&mut self, now: Time) -> Option<Time> {
-        if !self.capped() || self.offline_since.is_some() {
+        if !self.lanes.capped || self.offline_since.is_some() {
             return None;
         }
-        let demand = self.wants.pending(Class::Demand).next().and_then(|key| self.wants.get(&key));
+        let demand = self.wants.next_pending(Class::Demand, None).and_then(|key| self.wants.get(&key));
         let left = demand.map(|want| Pages::new(want.from, want.pages.end).count() * PAGE_BYTES);
         let bytes = left.map_or(f64::INFINITY, |bytes| bytes as f64);
         let buckets = self.mirrors.iter().map(|mirror| &mirror.bucket).chain([&self.bucket]);
         let due = buckets.filter_map(|bucket| bucket.due(now, bytes)).min()?;
         (left.is_some() || self.any_background()).then_some(due)
-    }
-
-    /// Is there any cap?
-    pub(super) fn capped(&self) -> bool {
-        self.bucket.rate().is_finite() || self.mirrors.iter().any(|mirror| mirror.bucket.rate().is_finite())
     }
 }
 

@@ -191,8 +191,8 @@ pub struct HedgeCounts {
 impl Scheduler {
     /// What it knows and does. Costs a walk over all wants: for people, not for each event.
     pub fn snapshot(&self, now: Time) -> Snapshot {
-        let mirrors = self.mirrors.iter().enumerate();
-        let mirrors = mirrors.map(|(at, mirror)| self.mirror_snapshot(now, MirrorId(at as u16), mirror)).collect();
+        let mirrors = self.mirrors.iter();
+        let mirrors = mirrors.map(|mirror| self.mirror_snapshot(now, mirror)).collect();
         let mut in_flight_fetches = [0; 3];
         for fetch in self.fetches.all.values().filter(|fetch| !fetch.cancelled) {
             in_flight_fetches[fetch.class as usize] += 1;
@@ -232,7 +232,7 @@ impl Scheduler {
     /// What everybody may read of a mirror. Costs no walk.
     pub fn live(&self, now: Time, mirror: MirrorId) -> Option<Live> {
         let seen = self.mirrors.get(usize::from(mirror.0))?;
-        Some(self.mirror_snapshot(now, mirror, seen).live())
+        Some(self.mirror_snapshot(now, seen).live())
     }
 
     /// Fetches so far. The next one has the id after it.
@@ -240,7 +240,7 @@ impl Scheduler {
         self.fetches.made()
     }
 
-    fn mirror_snapshot(&self, now: Time, id: MirrorId, mirror: &super::mirror::Mirror) -> MirrorSnapshot {
+    fn mirror_snapshot(&self, now: Time, mirror: &super::mirror::Mirror) -> MirrorSnapshot {
         let closed = mirror.breaker.state == BreakerState::Closed;
         let duration = Duration::from_secs_f64;
         let stability = &mirror.stability;
@@ -269,7 +269,7 @@ impl Scheduler {
             ranges: mirror.ranges,
             connections: mirror.connections.limit(self.settings.background_fetches_max),
             load: mirror.load(mirror.rate(now), &self.settings),
-            weight: self.mirror_stats(now, id, mirror).weight,
+            weight: self.live_weight(mirror, mirror.rate(now)),
             decay: mirror.weight.decay,
             trouble: mirror.trouble.part(now),
             error_rate: stability.error_rate(),

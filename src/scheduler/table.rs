@@ -9,6 +9,10 @@ use crate::chunk::{CHUNK_PAGES, Pages};
 /// are held, larger ones more for a random reader that touches each once.
 const LEAF_CHUNKS: usize = 256;
 const LEAF_PAGES: u64 = LEAF_CHUNKS as u64 * CHUNK_PAGES;
+/// For each so many leaves a file keeps the masks of one to spare, 6 bytes a MiB: small files, of which there may be
+/// very many, keep none.
+const LEAVES_PER_SPARE: usize = 16;
+const SPARE_MAX: usize = 32;
 
 /// What a page is. Each is exactly one of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,21 +61,26 @@ impl Entry {
 enum Leaf {
     Absent,
     Held,
-    Mixed(Box<[Entry; LEAF_CHUNKS]>),
+    Mixed(Masks),
 }
+
+type Masks = Box<[Entry; LEAF_CHUNKS]>;
 
 /// The pages of one file.
 #[derive(Debug)]
 pub(super) struct Table {
     pages: u64,
     leaves: Vec<Leaf>,
+    /// Masks that were given back and say nothing: a reader of single pages that are not kept opens and closes a
+    /// leaf with each, and needs no new memory for that.
+    spare: Vec<Masks>,
 }
 
 impl Table {
     /// A file of so many pages, all absent.
     pub(super) fn new(pages: u64) -> Table {
         let leaves = (0..pages.div_ceil(LEAF_PAGES)).map(|_| Leaf::Absent).collect();
-        Table { pages, leaves }
+        Table { pages, leaves, spare: Vec::new() }
     }
 
     /// How many pages the file has.
@@ -136,19 +145,18 @@ impl Table {
     }
 
     /// Every run of `state` in `pages`.
-    pub(super) fn runs(&self, pages: Pages, state: State) -> Vec<Pages> {
-        let mut found = Vec::new();
+    pub(super) fn runs(&self, pages: Pages, state: State) -> impl Iterator<Item = Pages> {
         let mut at = pages.start;
-        while let Some(run) = self.next_run(Pages::new(at, pages.end), state, u64::MAX) {
+        std::iter::from_fn(move || {
+            let run = self.next_run(Pages::new(at, pages.end), state, u64::MAX)?;
             at = run.end;
-            found.push(run);
-        }
-        found
+            Some(run)
+        })
     }
 
     /// How many of `pages` are `state`.
     pub(super) fn count(&self, pages: Pages, state: State) -> u64 {
-        self.runs(pages, state).iter().map(|run| run.count()).sum()
+        self.runs(pages, state).map(|run| run.count()).sum()
     }
 
     /// The first page of `pages` that is not held.
@@ -203,9 +211,9 @@ impl Table {
             Leaf::Absent | Leaf::Mixed(_) => false,
         };
         if !matches!(self.leaves[at], Leaf::Mixed(_)) {
-            let mut entries = Box::new([Entry::default(); LEAF_CHUNKS]);
-            for (chunk, entry) in entries.iter_mut().enumerate() {
-                if fill {
+            let mut entries = self.spare.pop().unwrap_or_else(|| Box::new([Entry::default(); LEAF_CHUNKS]));
+            if fill {
+                for (chunk, entry) in entries.iter_mut().enumerate() {
                     entry.held = self.whole_mask((at * LEAF_CHUNKS + chunk) as u64);
                 }
             }
@@ -221,15 +229,20 @@ impl Table {
     fn close_leaf(&mut self, at: usize) {
         let Leaf::Mixed(entries) = &self.leaves[at] else { return };
         // Most leaves are decided by their first entry.
-        let (mut held, mut absent) = (true, true);
-        for (chunk, entry) in entries.iter().enumerate() {
-            held &= entry.held == self.whole_mask((at * LEAF_CHUNKS + chunk) as u64);
-            absent &= *entry == Entry::default();
-            if !held && !absent {
-                return;
-            }
+        let absent = entries.iter().all(|entry| *entry == Entry::default());
+        let is_held =
+            |(chunk, entry): (usize, &Entry)| entry.held == self.whole_mask((at * LEAF_CHUNKS + chunk) as u64);
+        let held = !absent && entries.iter().enumerate().all(is_held);
+        if !held && !absent {
+            return;
         }
-        self.leaves[at] = if held { Leaf::Held } else { Leaf::Absent };
+        let uniform = if held { Leaf::Held } else { Leaf::Absent };
+        if let Leaf::Mixed(masks) = std::mem::replace(&mut self.leaves[at], uniform)
+            && absent
+            && self.spare.len() < (self.leaves.len() / LEAVES_PER_SPARE).min(SPARE_MAX)
+        {
+            self.spare.push(masks);
+        }
     }
 }
 

@@ -3,15 +3,16 @@
 use super::Scheduler;
 use super::breaker::BreakerState;
 use super::files::File;
-use super::pick::{Lane, Lanes, Ranking};
-use super::strategy::{Ask, Term, score};
+use super::lanes::Lanes;
+use super::marks::Marks;
+use super::pick::Ranking;
 use crate::chunk::{Class, MirrorId};
 use crate::clock::Time;
 
 /// The highest tier.
 pub const TIER_MAX: u8 = 9;
 /// What a tier counts beside the best one that may be asked, so that it shows in `explain`: more than any wait.
-const TIER_SECONDS: f64 = 1e5;
+const TIER_SECONDS: f32 = 1e5;
 
 impl Lanes {
     /// The tier that is asked for `file`: the lowest of those who may be asked for it.
@@ -19,46 +20,61 @@ impl Lanes {
         if !self.tiered {
             return TIER_MAX;
         }
-        let ranged = self.ranged(now, file);
-        let lanes = self.all.iter().map(|lane| (lane.stats.id, lane.tier, lane.ranges));
         // A mirror that rests for a moment after a lone failure is worth waiting for.
-        let may = lanes.chain(self.resting.iter().copied());
-        let may = may.filter(|&(id, _, ranges)| (ranges || !ranged) && file.serves(id, now));
-        may.map(|(_, tier, _)| tier).min().unwrap_or(TIER_MAX)
+        let mut may = file.serving(now);
+        may.keep(&self.usable.or(&self.resting));
+        if self.ranged(now, file) {
+            may.keep(&self.ranges);
+        }
+        let mut tier = TIER_MAX;
+        may.each(|at| tier = tier.min(self.all[at].tier));
+        tier
+    }
+
+    /// Only those of `tier` and below. The others might have been asked as well: they are kept for who wants to know.
+    pub(super) fn keep_tier(&mut self, lanes: &mut Marks, tier: u8) {
+        self.higher.clear();
+        if self.tiered {
+            lanes.each(|at| self.higher.set(at, self.all[at].tier > tier));
+            self.higher.each(|at| lanes.remove(at));
+        }
     }
 
     /// The lanes for what a reader waits for until `by`: where no lane of a tier brings it by then, those of
     /// the next one too.
-    pub(super) fn rank_demand(&self, now: Time, file: &File, bytes: u64, by: Time) -> Ranking {
+    pub(super) fn rank_demand(&mut self, now: Time, file: &File, bytes: u64, by: Time) -> Ranking {
         let ranking = self.rank(now, file, bytes, Class::Demand);
         let Some(winner) = ranking.winner().filter(|_| self.tiered) else { return ranking };
-        let in_time = |at: usize| self.all[at].seconds(bytes) <= by.seconds_since(now);
-        if in_time(winner) {
+        let left_seconds = by.seconds_since(now);
+        if self.seconds(winner, bytes) <= left_seconds {
             return ranking;
         }
-        let may = |lane: &Lane| lane.demand_room > 0 && lane.allowance.allows(bytes);
-        let all = self.rank_those(now, file, bytes, true, may);
-        if all.winner().is_some_and(in_time) { all } else { ranking }
-    }
-
-    /// The others that might have been asked, for who wants to know why they were not.
-    pub(super) fn add_higher_tiers(&self, now: Time, file: &File, bytes: u64, demand: bool, ranking: &mut Ranking) {
-        let Some(tier) = ranking.winner().map(|at| self.all[at].tier) else { return };
-        let (ranged, ask) =
-            (self.ranged(now, file), Ask { bytes: bytes as f64, demand, doubt_seconds: self.doubt_seconds });
-        for (at, lane) in self.all.iter().enumerate().filter(|(_, lane)| lane.tier > tier) {
-            if (lane.ranges || !ranged) && file.serves(lane.stats.id, now) {
-                let more = f64::from(lane.tier - tier) * TIER_SECONDS;
-                ranking.add(at, score(self.strategy, &lane.stats, &ask, &self.draw).with(Term::Tier, more));
-            }
+        let all = self.rank_any_tier(now, file, bytes);
+        match all.winner().is_some_and(|at| self.seconds(at, bytes) <= left_seconds) {
+            true => all,
+            // The scores are those of the last ranking.
+            false => self.rank(now, file, bytes, Class::Demand),
         }
     }
-}
 
-impl Lane {
+    /// What a lane's tier adds to its score where `tier` is asked, so that those above it show in `explain`.
+    pub(super) fn tier_seconds(&self, at: usize, tier: u8) -> f32 {
+        f32::from(self.all[at].tier.saturating_sub(tier)) * TIER_SECONDS
+    }
+
     /// How long a demand range takes on it, which shares the link with what is in flight.
-    pub(super) fn seconds(&self, bytes: u64) -> f64 {
-        self.stats.latency_seconds + bytes as f64 * (self.stats.fetches + 1) as f64 / self.stats.rate
+    pub(super) fn seconds(&self, at: usize, bytes: u64) -> f64 {
+        let stats = self.stats(at);
+        f64::from(stats.latency_seconds) + bytes as f64 * f64::from(stats.fetches + 1.0) / self.all[at].rate
+    }
+
+    /// What the lowest tier brings together, in bytes per second: those of higher ones bring nothing while there is
+    /// one of a lower tier.
+    pub(super) fn lowest_rate(&self) -> f64 {
+        let (mut tier, mut rate) = (TIER_MAX, 0.0);
+        self.usable.each(|at| tier = tier.min(self.all[at].tier));
+        self.usable.each(|at| rate += if self.all[at].tier == tier { self.all[at].rate } else { 0.0 });
+        rate
     }
 }
 
@@ -70,13 +86,6 @@ impl Scheduler {
             self.tiered = self.mirrors.iter().any(|mirror| mirror.tier != self.mirrors[0].tier);
             self.dirty = true;
         }
-    }
-
-    /// Those that have failed once and may be asked again in a moment.
-    pub(super) fn resting(&self, now: Time) -> Vec<(MirrorId, u8, bool)> {
-        let mirrors = self.mirrors.iter().enumerate();
-        let rests = mirrors.filter(|(_, it)| it.breaker.state == BreakerState::Closed && !it.breaker.usable(now));
-        rests.map(|(at, mirror)| (MirrorId(at as u16), mirror.tier, mirror.ranges)).collect()
     }
 
     /// The tier that is asked for `file` now.

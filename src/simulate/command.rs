@@ -65,8 +65,7 @@ pub fn run(request: &Request, now_ns: &mut dyn FnMut() -> u64, out: &mut dyn FnM
         What::Cost => {
             let mut costs = Vec::new();
             for &strategy in &strategies {
-                let each = cost::SETTINGS.iter();
-                costs.extend(each.map(|&(mirrors, in_flight)| cost::measure(strategy, mirrors, in_flight, now_ns)));
+                costs.extend(cost::measure_all(strategy, now_ns));
             }
             tell(request.format, &costs, cost::table, out);
         }

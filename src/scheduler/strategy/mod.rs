@@ -62,41 +62,50 @@ impl FromStr for Strategy {
 }
 
 /// What is known of one mirror at the moment of a choice: all that a strategy may look at.
-#[derive(Clone, Debug, PartialEq)]
+///
+/// In single precision, as scores are, and prepared so that a choice multiplies and adds: every mirror is scored for
+/// every range.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MirrorStats {
     /// Which.
     pub id: MirrorId,
-    /// Bytes per second while it was busy; supposed where nothing was measured.
-    pub rate: f64,
+    /// One over its rate while it was busy, supposed where nothing was measured.
+    pub seconds_per_byte: f32,
     /// Its usual time to first byte, in seconds.
-    pub latency_seconds: f64,
+    pub latency_seconds: f32,
     /// The same while it has something of ours in flight: behind what waits in the queues of its link.
-    pub busy_latency_seconds: f64,
-    /// The rate is measured, not supposed.
-    pub known: bool,
+    pub busy_latency_seconds: f32,
     /// How much of the rate is a guess: 0 where it is measured, 1 where nothing is known of it.
-    pub doubt: f64,
-    /// Bytes in flight on it or meant for it.
-    pub load_bytes: f64,
+    pub doubt: f32,
+    /// 1 where it has no ranges and sends the whole file, else 0.
+    pub whole: f32,
+    /// What the bytes in flight on it or meant for it take, in seconds.
+    pub queued_seconds: f32,
     /// Live fetches.
-    pub fetches: usize,
+    pub fetches: f32,
     /// What its silence just now counts, in seconds.
-    pub silence_seconds: f64,
+    pub silence_seconds: f32,
     /// What its failures of late are expected to cost a fetch, in seconds.
-    pub trouble_seconds: f64,
+    pub trouble_seconds: f32,
     /// Its live weight after decay under load, 0.1 to 1 (spec 2.5).
-    pub weight: f64,
+    pub weight: f32,
+    /// What that adds to its time, in parts of it: `1 / weight - 1`.
+    pub weight_excess: f32,
+    /// The weights of those before it that may be asked, where lots are drawn.
+    pub weight_before: f32,
 }
 
 /// What is to be fetched.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ask {
     /// How much, in bytes.
-    pub bytes: f64,
+    pub bytes: f32,
+    /// How much more that is where the whole file has to be sent.
+    pub whole_excess_bytes: f32,
     /// A reader waits: it shares the link with what is in flight, and does not queue behind it.
     pub demand: bool,
     /// What being unknown counts, in seconds.
-    pub doubt_seconds: f64,
+    pub doubt_seconds: f32,
 }
 
 /// The parts of a score.
@@ -164,12 +173,14 @@ pub struct Score {
 
 impl Score {
     /// The sum of its terms.
+    #[inline(always)]
     pub fn total(&self) -> f32 {
         self.terms.iter().sum()
     }
 
-    pub(super) fn with(mut self, term: Term, value: f64) -> Score {
-        self.terms[term as usize] = value as f32;
+    #[inline(always)]
+    pub(super) fn with(mut self, term: Term, value: f32) -> Score {
+        self.terms[term as usize] = value;
         self
     }
 }
@@ -179,16 +190,26 @@ impl Score {
 pub(super) struct Draw {
     /// How many choices were made before.
     pub(super) counter: u64,
+    /// Whose turn that makes it.
+    pub(super) turn: u64,
     /// From 0 to 1.
     pub(super) lot: f64,
     /// How many mirrors there are, those that may not be asked too.
     pub(super) mirrors: usize,
-    /// The weights of those that may be asked, together; and of those before this one.
-    pub(super) weight_sum: f64,
-    pub(super) weight_before: f64,
+    /// Where the lot fell among the weights of those that may be asked, and one over their sum.
+    pub(super) drawn: f32,
+    pub(super) per_sum: f32,
+}
+
+impl Draw {
+    /// The lot falls among weights of this sum.
+    pub(super) fn draw_among(&mut self, weight_sum: f64) {
+        (self.drawn, self.per_sum) = ((self.lot * weight_sum) as f32, 1.0 / (weight_sum as f32).max(f32::MIN_POSITIVE));
+    }
 }
 
 /// The score of one mirror.
+#[inline(always)]
 pub(super) fn score(strategy: Strategy, mirror: &MirrorStats, ask: &Ask, draw: &Draw) -> Score {
     match strategy {
         Strategy::RoundRobin => round_robin::score(mirror, draw),
@@ -200,19 +221,21 @@ pub(super) fn score(strategy: Strategy, mirror: &MirrorStats, ask: &Ask, draw: &
 
 /// A mirror with nothing remarkable, for tests of the strategies.
 #[cfg(test)]
-pub(super) fn plain(id: u16, rate: f64, latency_seconds: f64, load_bytes: f64) -> MirrorStats {
+pub(super) fn plain(id: u16, rate: f32, latency_seconds: f32, load_bytes: f32) -> MirrorStats {
     MirrorStats {
         id: MirrorId(id),
-        rate,
+        seconds_per_byte: 1.0 / rate,
         latency_seconds,
         busy_latency_seconds: latency_seconds,
-        known: true,
         doubt: 0.0,
-        load_bytes,
-        fetches: usize::from(load_bytes > 0.0),
+        whole: 0.0,
+        queued_seconds: load_bytes / rate,
+        fetches: f32::from(u8::from(load_bytes > 0.0)),
         silence_seconds: 0.0,
         trouble_seconds: 0.0,
         weight: 1.0,
+        weight_excess: 0.0,
+        weight_before: 0.0,
     }
 }
 
@@ -232,7 +255,7 @@ mod tests {
     #[test]
     fn the_terms_add_up_to_the_difference() {
         let (a, b) = (plain(0, 40e6, 0.01, 2e6), plain(1, 10e6, 0.05, 0.0));
-        let ask = Ask { bytes: 1e6, demand: false, doubt_seconds: 0.0 };
+        let ask = Ask { bytes: 1e6, whole_excess_bytes: 0.0, demand: false, doubt_seconds: 0.0 };
         let [a, b] = [a, b].map(|mirror| adaptive::score(&mirror, &ask));
         let difference: f32 = a.terms.iter().zip(b.terms).map(|(a, b)| a - b).sum();
         assert!((difference - (a.total() - b.total())).abs() < 1e-6);

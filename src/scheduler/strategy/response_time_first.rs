@@ -3,12 +3,13 @@
 use super::{MirrorStats, Score, Term};
 
 /// A first byte that is expected later than this is too late: such a mirror is asked when no other may be.
-pub(super) const DEADLINE_SECONDS: f64 = 1.0;
+pub(super) const DEADLINE_SECONDS: f32 = 1.0;
 
 /// The answer comes after what is in flight has had its share: each fetch on the link counts like one more
 /// usual time to first byte, as requests in flight do in Prequal (Wydrowski et al., NSDI 2024).
+#[inline(always)]
 pub(super) fn score(mirror: &MirrorStats) -> Score {
-    let queue = mirror.latency_seconds * mirror.fetches as f64;
+    let queue = mirror.latency_seconds * mirror.fetches;
     let expected = mirror.latency_seconds + queue + mirror.silence_seconds + mirror.trouble_seconds;
     Score::default()
         .with(Term::Latency, mirror.latency_seconds)
@@ -27,7 +28,7 @@ mod tests {
     fn the_soonest_first_byte_wins_whatever_its_bandwidth() {
         let (near, far) = (plain(0, 1e6, 0.01, 0.0), plain(1, 100e6, 0.02, 0.0));
         assert!(score(&near).total() < score(&far).total());
-        let busy = MirrorStats { fetches: 2, ..near };
+        let busy = MirrorStats { fetches: 2.0, ..near };
         assert!(score(&busy).total() > score(&far).total());
     }
 

@@ -3,11 +3,11 @@
 use super::{Draw, MirrorStats, Score, Term};
 
 /// How many places it is from the one whose turn it is.
+#[inline(always)]
 pub(super) fn score(mirror: &MirrorStats, draw: &Draw) -> Score {
-    let mirrors = draw.mirrors.max(1) as u64;
-    let turn = draw.counter % mirrors;
-    let places = (u64::from(mirror.id.0) + mirrors - turn) % mirrors;
-    Score::default().with(Term::Turn, places as f64)
+    let (id, turn) = (u64::from(mirror.id.0), draw.turn);
+    let places = if id >= turn { id - turn } else { id + draw.mirrors as u64 - turn };
+    Score::default().with(Term::Turn, places as f32)
 }
 
 #[cfg(test)]
@@ -17,8 +17,8 @@ mod tests {
 
     #[test]
     fn each_has_its_turn_and_the_next_stands_in_for_one_that_may_not_be_asked() {
-        let first = |counter, ids: &[u16]| {
-            let draw = Draw { counter, mirrors: 3, ..Draw::default() };
+        let first = |counter: u64, ids: &[u16]| {
+            let draw = Draw { turn: counter % 3, mirrors: 3, ..Draw::default() };
             let score = |id: &u16| score(&plain(*id, 1.0, 1.0, 0.0), &draw).total();
             ids.iter().copied().min_by(|a, b| score(a).total_cmp(&score(b))).unwrap()
         };

@@ -4,13 +4,15 @@ use super::{Draw, MirrorStats, Score, Term};
 
 /// 0 for the one whose stretch of the cumulative weights the lot fell into; for the others how far the lot
 /// is from theirs, in parts of the sum.
+#[inline(always)]
 pub(super) fn score(mirror: &MirrorStats, draw: &Draw) -> Score {
-    let at = draw.lot * draw.weight_sum;
-    let (start, end) = (draw.weight_before, draw.weight_before + mirror.weight);
-    let away = if at < start { start - at } else { (at - end).max(0.0) };
+    let (at, start) = (draw.drawn, mirror.weight_before);
+    let end = start + mirror.weight;
+    let away = if at < start { start - at } else { 0.0 };
     // The end of a stretch belongs to the next one, so that no lot falls between two.
-    let away = if at >= end { away.max(f64::from(f32::MIN_POSITIVE)) } else { away };
-    Score::default().with(Term::Turn, away / draw.weight_sum.max(f64::MIN_POSITIVE))
+    let past = if at - end > f32::MIN_POSITIVE { at - end } else { f32::MIN_POSITIVE };
+    let away = if at >= end { past } else { away };
+    Score::default().with(Term::Turn, away * draw.per_sum)
 }
 
 #[cfg(test)]
@@ -26,8 +28,10 @@ mod tests {
             let lot = f64::from(lot) / 1600.0;
             let mut before = 0.0;
             let scores = [0, 1, 2].map(|at| {
-                let mirror = MirrorStats { weight: weights[at], ..plain(at as u16, 1.0, 1.0, 0.0) };
-                let draw = Draw { lot, weight_sum: 1.6, weight_before: before, ..Draw::default() };
+                let mirror =
+                    MirrorStats { weight: weights[at], weight_before: before, ..plain(at as u16, 1.0, 1.0, 0.0) };
+                let mut draw = Draw { lot, ..Draw::default() };
+                draw.draw_among(1.6);
                 before += weights[at];
                 score(&mirror, &draw).total()
             });
