@@ -28,7 +28,7 @@ pub(super) struct Flow {
 #[derive(Clone, Debug)]
 pub(super) struct Average {
     memory_seconds: f64,
-    flow: Flow,
+    pub(super) flow: Flow,
     /// When the last sample was taken.
     pub(super) at: Time,
     busy_since: Option<Time>,

@@ -31,7 +31,7 @@ const SILENCE_WEIGHT: f64 = 5.0;
 
 /// The rate of a mirror that should be sending falls with each ms of silence: by a fifteenth in so long.
 const FRESH_BUSY: Duration = Duration::from_millis(10);
-/// That of one of which little is known, with 30 ms of a supposition behind it, falls as much in this time.
+/// That of one of which little is known, with 20 ms of a supposition behind it, falls as much in this time.
 const FRESH_UNKNOWN: Duration = Duration::from_millis(2);
 /// Trouble is forgiven by half in 10 s: by a 150th in so long.
 const FRESH_TROUBLED: Duration = Duration::from_millis(100);
@@ -452,7 +452,7 @@ impl Scheduler {
 /// When a mirror to which nothing happens is to be looked at again.
 fn stale_at(now: Time, mirror: &Mirror) -> Time {
     let fresh = match (mirror.bodies > 0, mirror.trouble.part(now) > 0.0) {
-        (true, _) if !mirror.meter.known() => FRESH_UNKNOWN,
+        (true, _) if !mirror.meter.known() || mirror.meter.young() => FRESH_UNKNOWN,
         (true, _) => FRESH_BUSY,
         (false, true) => FRESH_TROUBLED,
         (false, false) => FRESH_IDLE,

@@ -3,7 +3,7 @@
 //! The rate is what came in the sliding window, as it is; where round trips vary much, or the window has a silence in
 //! it, a moving average of the same samples (spec 2.3).
 
-use super::average::{Average, KNOWN_BYTES, SHORT_SECONDS};
+use super::average::{Average, Flow, KNOWN_BYTES, SHORT_SECONDS};
 use super::window::Window;
 use crate::clock::Time;
 use std::time::Duration;
@@ -13,6 +13,8 @@ const MEMORY_SECONDS: f64 = 0.15;
 /// Jitter is high above this. Answers that come so much sooner or later carry so much of the window's bytes across
 /// one of its ends: a tenth of what is measured would be chance.
 const JITTER_HIGH_SECONDS: f64 = 0.02;
+/// With less busy time than this behind it, 10 ms of silence take more than a tenth of a rate.
+const YOUNG_SECONDS: f64 = 0.1;
 /// A slow rate that was last measured so long ago is doubted more and more.
 const DOUBT_AFTER_SECONDS: f64 = 10.0;
 /// And after this much longer two thirds of it are doubt.
@@ -89,6 +91,11 @@ impl Meter {
         self.average.total_bytes >= KNOWN_BYTES
     }
 
+    /// Is so little of it measured that some ms of silence change the rate by more than a tenth?
+    pub(super) fn young(&self) -> bool {
+        self.flow().seconds < YOUNG_SECONDS
+    }
+
     /// When the last sample was taken.
     pub(super) fn learned_at(&self) -> Option<Time> {
         (self.average.total_bytes > 0).then_some(self.average.at)
@@ -108,15 +115,19 @@ impl Meter {
 
     /// Bytes per second. Silence while bytes should flow counts; `supposed` comes back with age.
     pub(super) fn rate(&self, now: Time, supposed: f64) -> f64 {
-        let rate = match self.filtered || !self.window.steady {
-            true => self.average.rate(now),
-            false => self.average.rate_after(self.window.flow, now),
-        };
+        let rate = self.average.rate_after(self.flow(), now);
         let age = now.seconds_since(self.average.at) - DOUBT_AFTER_SECONDS;
         if self.average.busy() || age <= 0.0 || rate >= supposed {
             return rate;
         }
         rate + (supposed - rate) * (1.0 - (-age / DOUBT_SECONDS).exp())
+    }
+}
+
+impl Meter {
+    /// What the rate is made of: the window as it is, or the moving average.
+    fn flow(&self) -> Flow {
+        if self.filtered || !self.window.steady { self.average.flow } else { self.window.flow }
     }
 }
 
