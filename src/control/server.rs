@@ -127,9 +127,6 @@ pub enum ServerError {
     /// No folder for it.
     #[error(transparent)]
     Place(#[from] PlaceError),
-    /// Another daemon has it. Cannot be, since device numbers are unique, unless one was left behind.
-    #[error("another daemon answers on {}; end it first", .0.display())]
-    InUse(PathBuf),
     /// The system refuses.
     #[error("cannot listen on {}: {error}", socket.display())]
     Io {
@@ -151,17 +148,15 @@ impl Server {
     /// Listen for commands about the mount `device`. Call it inside the runtime that will [`run`](Self::run) it.
     ///
     /// # Errors
-    /// No safe folder, a daemon that already answers there, or what the system says.
+    /// No safe folder, or what the system says.
     pub fn bind(places: &Places, device: Device, doors: Doors) -> Result<Server, ServerError> {
         let path = places.make_folder()?.join(socket_name(device));
         let io = |error| ServerError::Io { socket: path.clone(), error };
-        match std::os::unix::net::UnixStream::connect(&path) {
-            Ok(_) => return Err(ServerError::InUse(path)),
-            // Left by a daemon that was killed; device numbers are used again.
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                std::fs::remove_file(&path).map_err(io)?
-            }
-            Err(_) => {}
+        // Device numbers are used again as soon as a mount is gone. Whoever has this name was killed, or still writes to
+        // its disk after its unmount; the number is that of our mount now, and so is the name.
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+            _ => {}
         }
         let listener = UnixListener::bind(&path).map_err(io)?;
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).map_err(io)?;

@@ -19,8 +19,9 @@ const BUDGET_MAX_BYTES: f64 = 8.0 * BUDGET_START_BYTES;
 /// Late: after this many times the time to first byte that was to be expected, deviations included: less would be
 /// what shares the link with it …
 const LATE_FACTOR: f64 = 1.25;
-/// … and not before this: on a busy machine an answer waits so long for its thread, and a hedge would be chance.
-const LATE_MIN: Duration = Duration::from_millis(10);
+/// … and not before this, one tick: on a busy machine an answer waits some 10 ms for its thread, and a hedge would be
+/// chance.
+const LATE_MIN: Duration = Duration::from_millis(25);
 /// Larger ones move as late fetches do; hedging is for those whose time is the waiting.
 const HEDGED_BYTES_MAX: u64 = 1 << 20;
 /// One whose body has begun has all but arrived: it is late when nothing came for so long, which is more than a
