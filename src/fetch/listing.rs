@@ -146,9 +146,7 @@ impl Tree {
         let namespace = self.namespace.read();
         for file in self.plane.opened.all() {
             if let Some(version) = namespace.version(file.inode) {
-                let (file, size_bytes, rule) = (file.inode, file.size_bytes, file.rule);
-                let mirrors = version.mirrors;
-                self.plane.inbox.tell(Event::Opened { file, size_bytes, mirrors, held: Vec::new(), rule });
+                self.plane.inbox.tell(Event::Served { file: file.inode, mirrors: version.mirrors });
             }
         }
     }

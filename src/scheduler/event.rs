@@ -11,8 +11,7 @@ use std::time::Duration;
 /// Pages are always of one file version. `Opened` comes before any other event that names a file.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// A file is about to be read or prefetched. Sent again when what is known of it changes
-    /// (more mirrors have it); `held` only matters the first time.
+    /// A file is about to be read or prefetched. `held` only matters where it is not open already.
     Opened {
         /// Which.
         file: Inode,
@@ -24,6 +23,14 @@ pub enum Event {
         held: Vec<Pages>,
         /// What its path is given in configuration.
         rule: FileRule,
+    },
+    /// Who serves a file is known anew: a listing has come. Says nothing of what is held, so it opens nothing; where it
+    /// overtakes `Opened`, that knows it too.
+    Served {
+        /// Which file.
+        file: Inode,
+        /// Who serves this version.
+        mirrors: MirrorSet,
     },
     /// Nobody has it open and nobody waits for it: the table may forget it. Its fetches go on.
     Forgotten {

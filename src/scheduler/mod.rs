@@ -7,7 +7,7 @@
 //! | file | one idea |
 //! |---|---|
 //! | `event` `action` | the seam |
-//! | `table` `files` | each page's state; what is known of a file |
+//! | `table` `files` `opening` | each page's state; what is known of a file, and from when until when |
 //! | `wants` `streak` `readahead` | who wants what, who reads in order, and what readers will want soon |
 //! | `sampling` `window` `average` `meter` | how often progress is sampled, what came of late, and the rate that comes of it |
 //! | `probing` | a byte from those who have nothing to do |
@@ -52,6 +52,7 @@ mod marks;
 mod meter;
 mod mirror;
 mod mirrors;
+mod opening;
 pub mod origins;
 mod pick;
 mod plan;
@@ -87,7 +88,7 @@ pub use tail::TailSettings;
 pub use tier::TIER_MAX;
 pub use weight::Decay;
 
-use crate::chunk::{Class, FetchId, Inode, MIRRORS_MAX, MirrorId, MirrorSet, Pages, ReaderId};
+use crate::chunk::{Class, FetchId, Inode, MIRRORS_MAX, MirrorId, Pages, ReaderId};
 use crate::clock::Time;
 use explain::{Decided, Ring};
 use fetches::{Fetches, Runs};
@@ -241,6 +242,7 @@ impl Scheduler {
             Event::Opened { file, size_bytes, mirrors, held, rule } => {
                 self.on_opened(file, size_bytes, mirrors, &held, rule);
             }
+            Event::Served { file, mirrors } => self.on_served(file, mirrors),
             Event::Forgotten { file } => self.on_forgotten(now, file),
             Event::Wanted { file, pages, class, reader, deadline } => {
                 self.on_wanted(now, file, pages, class, reader, deadline);
@@ -339,50 +341,6 @@ impl Scheduler {
     /// Somebody wants something, or did a minute ago, or is told that we are offline: breakers are probed.
     fn interested(&self) -> bool {
         self.offline_since.is_some() || !self.wants.is_empty() || self.fetches.live > 0 || self.wanted_at.is_some()
-    }
-
-    fn on_opened(&mut self, file: Inode, size_bytes: u64, mirrors: MirrorSet, held: &[Pages], rule: FileRule) {
-        self.dirty = true;
-        let known = self.files.entry(file).or_insert_with(|| {
-            let mut known = File::new(size_bytes, MirrorSet::new());
-            known.forgotten = true;
-            known
-        });
-        known.served_by(mirrors);
-        known.rule = rule;
-        if !std::mem::take(&mut known.forgotten) {
-            return;
-        }
-        // What was held when it was forgotten may have gone untold since.
-        known.table.turn(known.table.pages(), State::Held, State::Absent);
-        for &pages in held {
-            known.table.turn(pages, State::Absent, State::Held);
-        }
-        // Somebody may have wanted some of it while it was forgotten.
-        let pages = known.table.pages();
-        self.requeue(file, pages, false);
-    }
-
-    fn on_forgotten(&mut self, now: Time, file: Inode) {
-        let readers: Vec<ReaderId> =
-            self.streams.iter().filter(|(_, stream)| stream.file == file).map(|(&reader, _)| reader).collect();
-        readers.into_iter().for_each(|reader| self.close_stream(now, reader));
-        for want in self.wants.take(|want| want.file == file) {
-            self.unwant(file, want.pages);
-        }
-        if let Some(known) = self.files.get_mut(&file) {
-            known.forgotten = true;
-        }
-        self.forget_if_idle(file);
-    }
-
-    /// A forgotten file goes with its last fetch.
-    fn forget_if_idle(&mut self, file: Inode) {
-        let idle = self.files.get(&file).is_some_and(|known| known.forgotten);
-        if idle && self.fetches.of_file(file).next().is_none() {
-            self.files.remove(&file);
-            self.wants.forget_file(file);
-        }
     }
 
     fn on_wanted(&mut self, now: Time, file: Inode, pages: Pages, class: Class, reader: ReaderId, deadline: Time) {

@@ -7,6 +7,7 @@ mod caps;
 mod hedging;
 mod history;
 mod measuring;
+mod opening;
 mod policies;
 mod properties;
 mod scenarios;

@@ -1,0 +1,68 @@
+//! From when until when a file is known: opened with what is held of it, served by more mirrors, forgotten.
+
+use super::Scheduler;
+use super::files::File;
+use super::rule::FileRule;
+use super::table::State;
+use crate::chunk::{Inode, MirrorSet, Pages, ReaderId};
+use crate::clock::Time;
+
+impl Scheduler {
+    pub(super) fn on_opened(
+        &mut self,
+        file: Inode,
+        size_bytes: u64,
+        mirrors: MirrorSet,
+        held: &[Pages],
+        rule: FileRule,
+    ) {
+        self.dirty = true;
+        let known = self.files.entry(file).or_insert_with(|| {
+            let mut known = File::new(size_bytes, MirrorSet::new());
+            known.forgotten = true;
+            known
+        });
+        known.served_by(mirrors);
+        known.rule = rule;
+        if !std::mem::take(&mut known.forgotten) {
+            return;
+        }
+        // What was held when it was forgotten may have gone untold since.
+        known.table.turn(known.table.pages(), State::Held, State::Absent);
+        for &pages in held {
+            known.table.turn(pages, State::Absent, State::Held);
+        }
+        // Somebody may have wanted some of it while it was forgotten.
+        let pages = known.table.pages();
+        self.requeue(file, pages, false);
+    }
+
+    pub(super) fn on_served(&mut self, file: Inode, mirrors: MirrorSet) {
+        if let Some(known) = self.files.get_mut(&file) {
+            known.served_by(mirrors);
+            self.dirty = true;
+        }
+    }
+
+    pub(super) fn on_forgotten(&mut self, now: Time, file: Inode) {
+        let readers: Vec<ReaderId> =
+            self.streams.iter().filter(|(_, stream)| stream.file == file).map(|(&reader, _)| reader).collect();
+        readers.into_iter().for_each(|reader| self.close_stream(now, reader));
+        for want in self.wants.take(|want| want.file == file) {
+            self.unwant(file, want.pages);
+        }
+        if let Some(known) = self.files.get_mut(&file) {
+            known.forgotten = true;
+        }
+        self.forget_if_idle(file);
+    }
+
+    /// A forgotten file goes with its last fetch.
+    pub(super) fn forget_if_idle(&mut self, file: Inode) {
+        let idle = self.files.get(&file).is_some_and(|known| known.forgotten);
+        if idle && self.fetches.of_file(file).next().is_none() {
+            self.files.remove(&file);
+            self.wants.forget_file(file);
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What is told of a file when it is opened, in whatever order it comes.
+
+use braidfs::chunk::{Class, Inode, MirrorSet, PAGE_BYTES, Pages, ReaderId};
+use braidfs::clock::Time;
+use braidfs::scheduler::{Action, Event, FileRule, Scheduler, Settings};
+use std::time::Duration;
+
+const FILE: Inode = Inode(1);
+const PAGES: u64 = 4096;
+
+fn opened(held: Vec<Pages>) -> Event {
+    let (size_bytes, mirrors) = (PAGES * PAGE_BYTES, MirrorSet::first(2));
+    Event::Opened { file: FILE, size_bytes, mirrors, held, rule: FileRule::default() }
+}
+
+/// The pages that are asked for when all of the file is wanted after these events.
+fn asked_for(events: Vec<Event>) -> Vec<Pages> {
+    let now = Time(1_000_000_000);
+    let mut scheduler = Scheduler::new(Settings::default(), 2, 1, now);
+    events.into_iter().for_each(|event| scheduler.handle(now, event));
+    let pages = Pages::new(0, PAGES);
+    let deadline = now + Duration::from_secs(30);
+    scheduler.handle(now, Event::Wanted { file: FILE, pages, class: Class::Demand, reader: ReaderId(1), deadline });
+    let mut asked = Vec::new();
+    while let Some(action) = scheduler.poll_action(now) {
+        if let Action::Start { pages, .. } = action {
+            asked.push(pages);
+        }
+    }
+    asked
+}
+
+#[test]
+fn what_is_held_is_not_asked_for_though_a_listing_was_heard_first() {
+    let served = || Event::Served { file: FILE, mirrors: MirrorSet::first(1) };
+    let held = Pages::new(0, PAGES - 16);
+    let missing = |asked: &[Pages]| !asked.is_empty() && asked.iter().all(|pages| pages.start >= held.end);
+    for events in [vec![opened(vec![held])], vec![served(), opened(vec![held])], vec![opened(vec![held]), served()]] {
+        let asked = asked_for(events.clone());
+        assert!(missing(&asked), "{events:?}: {asked:?}");
+    }
+}
+
+#[test]
+fn a_listing_alone_opens_nothing() {
+    assert_eq!(asked_for(vec![Event::Served { file: FILE, mirrors: MirrorSet::first(2) }]), []);
+}
