@@ -100,7 +100,7 @@ fn row(what: &str, sorted: &[f64]) {
 
 fn file(inode: Inode) -> Arc<OpenFile> {
     let opening = Opening { inode, path: b"a".to_vec(), size_bytes: POOL_BYTES, disk: None, rule: Default::default() };
-    Opened::default().open(opening).0
+    Opened::default().open(opening, |_| {})
 }
 
 fn hold(pool: &Pool, file: Inode, pages: Pages) {

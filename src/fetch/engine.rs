@@ -289,9 +289,8 @@ pub(in crate::fetch) fn open_file(plane: &Plane, tree: &Tree, inode: Inode) -> R
     let disk = plane.disk.as_ref().map(|disk| disk.file(&key));
     let rule = plane.rules.of(&version.path).file;
     let opening = Opening { inode, path: version.path, size_bytes: version.size_bytes, rule, disk };
-    let (file, new) = plane.opened.open(opening);
-    if new {
-        let held = held(plane, &file);
+    Ok(plane.opened.open(opening, |file| {
+        let held = held(plane, file);
         let size_bytes = file.size_bytes;
         // Looked at again, and told under the lock: a listing that is merged from now on finds the file
         // open and tells of its mirrors after us.
@@ -302,15 +301,12 @@ pub(in crate::fetch) fn open_file(plane: &Plane, tree: &Tree, inode: Inode) -> R
             // Mirrors that were not there when the folder was listed may be there now.
             let _ = plane.doubts.send(Doubt::Waiting { file: inode });
         }
-    }
-    Ok(file)
+    }))
 }
 
 /// One user less; the last one tells the scheduler.
 pub(in crate::fetch) fn close_file(plane: &Plane, file: &Arc<OpenFile>) {
-    if plane.opened.close(file) {
-        plane.inbox.tell(Event::Forgotten { file: file.inode });
-    }
+    plane.opened.close(file, || plane.inbox.tell(Event::Forgotten { file: file.inode }));
 }
 
 /// What needs no fetch: on disk, or still in memory.

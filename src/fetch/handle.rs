@@ -171,7 +171,7 @@ mod tests {
             rule: FileRule::default(),
             disk: None,
         };
-        (Handle::new(Opened::default().open(opening).0), Readers::default(), Inbox::default())
+        (Handle::new(Opened::default().open(opening, |_| {})), Readers::default(), Inbox::default())
     }
 
     fn told(inbox: &Inbox) -> Vec<Event> {

@@ -8,8 +8,8 @@ use crate::scheduler::FileRule;
 use crate::sources::Validator;
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 
 /// One file version that somebody has open or prefetches.
@@ -30,6 +30,8 @@ pub struct OpenFile {
     hopeless: Mutex<Vec<(Pages, Trouble)>>,
     users: AtomicUsize,
     jobs: AtomicUsize,
+    /// The scheduler was told that it is open.
+    told: OnceLock<()>,
 }
 
 impl OpenFile {
@@ -112,20 +114,27 @@ pub struct Opening {
 }
 
 impl Opened {
-    /// One that is open already, used once more.
+    /// One that is open already, used once more. None too where its opener has not told of it yet.
     pub fn reuse(&self, inode: Inode) -> Option<Arc<OpenFile>> {
         let files = self.files.lock();
-        let file = files.get(&inode)?;
+        let file = files.get(&inode).filter(|file| file.told.get().is_some())?;
         file.users.fetch_add(1, Ordering::Relaxed);
         Some(file.clone())
     }
 
-    /// Open it, or reuse what somebody else opened meanwhile. True where it is new.
-    pub fn open(&self, opening: Opening) -> (Arc<OpenFile>, bool) {
+    /// Open it, or reuse what somebody else opened meanwhile. `tell` is called where it is new; everyone who opens it
+    /// waits until that has returned, so that what they say of the file comes after it.
+    pub fn open(&self, opening: Opening, tell: impl FnOnce(&OpenFile)) -> Arc<OpenFile> {
+        let file = self.used(opening);
+        file.told.get_or_init(|| tell(&file));
+        file
+    }
+
+    fn used(&self, opening: Opening) -> Arc<OpenFile> {
         let mut files = self.files.lock();
         if let Some(file) = files.get(&opening.inode) {
             file.users.fetch_add(1, Ordering::Relaxed);
-            return (file.clone(), false);
+            return file.clone();
         }
         let note = opening.disk.as_ref().and_then(|disk| disk.note());
         let file = Arc::new(OpenFile {
@@ -140,19 +149,20 @@ impl Opened {
             hopeless: Mutex::default(),
             users: AtomicUsize::new(1),
             jobs: AtomicUsize::new(0),
+            told: OnceLock::new(),
         });
         files.insert(opening.inode, file.clone());
-        (file, true)
+        file
     }
 
-    /// One user less. True where it was the last, and the version is closed now.
-    pub fn close(&self, file: &Arc<OpenFile>) -> bool {
+    /// One user less. Where it was the last, the version is closed now, and `tell` is called before anybody can open it
+    /// again.
+    pub fn close(&self, file: &Arc<OpenFile>, tell: impl FnOnce()) {
         let mut files = self.files.lock();
-        let last = file.users.fetch_sub(1, Ordering::Relaxed) == 1;
-        if last {
+        if file.users.fetch_sub(1, Ordering::Relaxed) == 1 {
             files.remove(&file.inode);
+            tell();
         }
-        last
     }
 
     /// One that is open, without using it.
@@ -184,5 +194,46 @@ impl Labels {
     /// Of one mirror. Ids come from the same list, so it is there.
     pub fn of(&self, mirror: MirrorId) -> u64 {
         self.0[mirror.0 as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opening() -> Opening {
+        Opening { inode: Inode(7), path: b"a".to_vec(), size_bytes: 1, rule: FileRule::default(), disk: None }
+    }
+
+    #[test]
+    fn who_opens_what_is_being_opened_waits_until_it_was_told() {
+        let (opened, told) = (Opened::default(), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            let tell = |_: &OpenFile| {
+                assert!(opened.reuse(Inode(7)).is_none(), "used before it was told");
+                scope.spawn(|| {
+                    opened.open(opening(), |_| panic!("told twice"));
+                    assert_eq!(told.load(Ordering::SeqCst), 1);
+                });
+                // The other one has it by now, if it waits.
+                while opened.get(Inode(7)).is_some_and(|file| file.users.load(Ordering::SeqCst) < 2) {
+                    std::thread::yield_now();
+                }
+                told.fetch_add(1, Ordering::SeqCst);
+            };
+            opened.open(opening(), tell);
+        });
+        assert!(opened.reuse(Inode(7)).is_some());
+    }
+
+    #[test]
+    fn nobody_opens_it_again_before_its_closing_was_told() {
+        let opened = Opened::default();
+        let file = opened.open(opening(), |_| {});
+        let again = opened.reuse(Inode(7)).expect("it is open");
+        opened.close(&again, || panic!("it is used still"));
+        let mut told = false;
+        opened.close(&file, || told = opened.files.is_locked());
+        assert!(told && opened.get(Inode(7)).is_none());
     }
 }

@@ -50,7 +50,7 @@ fn held(engine: &Engine, inode: Inode) -> Arc<Handle> {
     let memory = engine.plane.pool.reserve(inode, pages, Class::Demand, true).unwrap();
     let body: Vec<u8> = pages.iter().flat_map(|page| [page as u8; 4096]).collect();
     memory.filler(pages, SIZE_BYTES).fill(&body, |_| {});
-    Arc::new(Handle::new(engine.plane.opened.open(opening).0))
+    Arc::new(Handle::new(engine.plane.opened.open(opening, |_| {})))
 }
 
 /// Reads in order, at random, and across two extents: every way through a handle.
