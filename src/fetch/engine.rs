@@ -288,15 +288,19 @@ pub(in crate::fetch) fn open_file(plane: &Plane, tree: &Tree, inode: Inode) -> R
     };
     let disk = plane.disk.as_ref().map(|disk| disk.file(&key));
     let rule = plane.rules.of(&version.path).file;
-    let opening = Opening { inode, path: version.path, size_bytes: version.size_bytes, rule, disk };
+    let opening = Opening { inode, path: version.path.clone(), size_bytes: version.size_bytes, rule, disk };
     Ok(plane.opened.open(opening, |file| {
         let held = held(plane, file);
         let size_bytes = file.size_bytes;
         // Looked at again, and told under the lock: a listing that is merged from now on finds the file
         // open and tells of its mirrors after us.
         let namespace = tree.namespace.read();
-        let mirrors = namespace.version(inode).map_or(version.mirrors, |version| version.mirrors);
+        let version = namespace.version(inode).unwrap_or(version);
+        let mirrors = version.mirrors.clone();
         plane.inbox.tell(Event::Opened { file: inode, size_bytes, mirrors, held, rule });
+        if tree.awaited(&namespace, inode, &version) {
+            plane.inbox.tell(Event::Served { file: inode, mirrors: version.mirrors, awaited: true });
+        }
         if !version.silent.is_empty() {
             // Mirrors that were not there when the folder was listed may be there now.
             let _ = plane.doubts.send(Doubt::Waiting { file: inode });

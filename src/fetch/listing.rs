@@ -6,7 +6,7 @@ use crate::clock::{Time, now};
 use crate::fetch::plane::Doubt;
 use crate::fetch::translate;
 use crate::fetch::tree::Tree;
-use crate::namespace::ROOT;
+use crate::namespace::{Namespace, ROOT, Version};
 use crate::scheduler::Event;
 use crate::sources::{Failure, FailureKind, Listing, Source};
 use std::collections::HashMap;
@@ -77,10 +77,19 @@ impl Tree {
         let tree = self.clone();
         self.runtime.spawn(async move {
             tree.list_all(folder, only, &progress).await;
-            tree.flights.lock().remove(&folder);
+            tree.landed(folder);
             progress.send_modify(|flight| flight.over = true);
         });
         flight
+    }
+
+    /// A listing has come to its end. Whoever opens a file of the folder meanwhile has told before of the mirrors that
+    /// were awaited, or sees that none are.
+    fn landed(&self, folder: Inode) {
+        let namespace = self.namespace.write();
+        self.flights.lock().remove(&folder);
+        drop(namespace);
+        self.refresh_opened();
     }
 
     async fn list_all(self: &Arc<Self>, folder: Inode, only: Option<MirrorSet>, progress: &watch::Sender<Flight>) {
@@ -146,9 +155,16 @@ impl Tree {
         let namespace = self.namespace.read();
         for file in self.plane.opened.all() {
             if let Some(version) = namespace.version(file.inode) {
-                self.plane.inbox.tell(Event::Served { file: file.inode, mirrors: version.mirrors });
+                let awaited = self.awaited(&namespace, file.inode, &version);
+                self.plane.inbox.tell(Event::Served { file: file.inode, mirrors: version.mirrors, awaited });
             }
         }
+    }
+
+    /// May more mirrors be heard of that serve it? Its folder is being listed, and not all have spoken.
+    pub(in crate::fetch) fn awaited(&self, namespace: &Namespace, inode: Inode, version: &Version) -> bool {
+        let folder = namespace.name(inode).map(|(folder, _)| folder);
+        !version.silent.is_empty() && folder.is_some_and(|folder| self.flights.lock().contains_key(&folder))
     }
 
     /// [`Self::restore`] of a folder by its inode.

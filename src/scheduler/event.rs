@@ -31,6 +31,8 @@ pub enum Event {
         file: Inode,
         /// Who serves this version.
         mirrors: MirrorSet,
+        /// More may yet be heard of: its folder is being listed.
+        awaited: bool,
     },
     /// Nobody has it open and nobody waits for it: the table may forget it. Its fetches go on.
     Forgotten {

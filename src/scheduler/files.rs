@@ -23,6 +23,8 @@ const MOVE_FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
 pub(super) struct File {
     pub(super) size_bytes: u64,
     pub(super) mirrors: MirrorSet,
+    /// More mirrors may yet be heard of.
+    awaited: bool,
     pub(super) table: Table,
     /// What its path is given in configuration.
     pub(super) rule: FileRule,
@@ -38,11 +40,12 @@ impl File {
         let table = Table::new(Pages::of_file(size_bytes).end);
         let (excluded, stretch_failures, moves) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let rule = FileRule::default();
-        File { size_bytes, mirrors, table, rule, forgotten: false, excluded, stretch_failures, moves }
+        File { size_bytes, mirrors, awaited: false, table, rule, forgotten: false, excluded, stretch_failures, moves }
     }
 
     /// Who serves it is known anew. A mirror that was not in the last list gets another chance.
-    pub(super) fn served_by(&mut self, mirrors: MirrorSet) {
+    pub(super) fn served_by(&mut self, mirrors: MirrorSet, awaited: bool) {
+        self.awaited = awaited;
         let old = std::mem::replace(&mut self.mirrors, mirrors);
         self.excluded.retain(|&mirror, _| old.contains(mirror));
     }
@@ -74,7 +77,7 @@ impl File {
 
     /// Nobody may be asked for it: why.
     pub(super) fn hopeless(&self, now: Time) -> Option<Hopeless> {
-        if self.mirrors.iter().any(|mirror| self.serves(mirror, now)) {
+        if self.awaited || self.mirrors.iter().any(|mirror| self.serves(mirror, now)) {
             return None;
         }
         let any = |wanted| self.excluded.values().any(|&(why, _)| why == wanted);

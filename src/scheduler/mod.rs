@@ -242,7 +242,7 @@ impl Scheduler {
             Event::Opened { file, size_bytes, mirrors, held, rule } => {
                 self.on_opened(file, size_bytes, mirrors, &held, rule);
             }
-            Event::Served { file, mirrors } => self.on_served(file, mirrors),
+            Event::Served { file, mirrors, awaited } => self.on_served(file, mirrors, awaited),
             Event::Forgotten { file } => self.on_forgotten(now, file),
             Event::Wanted { file, pages, class, reader, deadline } => {
                 self.on_wanted(now, file, pages, class, reader, deadline);

@@ -22,7 +22,7 @@ impl Scheduler {
             known.forgotten = true;
             known
         });
-        known.served_by(mirrors);
+        known.served_by(mirrors, false);
         known.rule = rule;
         if !std::mem::take(&mut known.forgotten) {
             return;
@@ -37,9 +37,9 @@ impl Scheduler {
         self.requeue(file, pages, false);
     }
 
-    pub(super) fn on_served(&mut self, file: Inode, mirrors: MirrorSet) {
+    pub(super) fn on_served(&mut self, file: Inode, mirrors: MirrorSet, awaited: bool) {
         if let Some(known) = self.files.get_mut(&file) {
-            known.served_by(mirrors);
+            known.served_by(mirrors, awaited);
             self.dirty = true;
         }
     }

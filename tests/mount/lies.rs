@@ -2,9 +2,10 @@
 //! and the liar and its lie are named.
 
 use super::{faulty_urls, mirrors};
-use crate::support::faulty::{Fault, Tree};
+use crate::support::faulty::{Fault, Rule, Tree};
 use crate::support::mounted::{Mount, Place};
 use crate::support::{reading, wait};
+use std::time::Duration;
 
 const SIZE: u64 = 6 << 20;
 const SEED: u64 = 41;
@@ -78,6 +79,18 @@ fn three_liars_of_four() {
         }
         mount.umount();
     }
+}
+
+/// The liars' folders are shown while the honest one has not answered yet: what nobody else can bring waits for it.
+#[test]
+fn liars_alone_until_the_honest_mirror_answers() {
+    let mirrors = mirrors(3, &tree());
+    mirrors[..2].iter().for_each(|liar| liar.always(Fault::ContentLength(-10)));
+    mirrors[2].add(Rule::everywhere(Fault::Delay(Duration::from_secs(2))));
+    let place = Place::new();
+    let mount = place.mount(&faulty_urls(&mirrors), &[]);
+    reading::generated(&mount.path("data.bin"), SEED, SIZE);
+    mount.umount();
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn asked_for(events: Vec<Event>) -> Vec<Pages> {
 
 #[test]
 fn what_is_held_is_not_asked_for_though_a_listing_was_heard_first() {
-    let served = || Event::Served { file: FILE, mirrors: MirrorSet::first(1) };
+    let served = || Event::Served { file: FILE, mirrors: MirrorSet::first(1), awaited: false };
     let held = Pages::new(0, PAGES - 16);
     let missing = |asked: &[Pages]| !asked.is_empty() && asked.iter().all(|pages| pages.start >= held.end);
     for events in [vec![opened(vec![held])], vec![served(), opened(vec![held])], vec![opened(vec![held]), served()]] {
@@ -43,5 +43,5 @@ fn what_is_held_is_not_asked_for_though_a_listing_was_heard_first() {
 
 #[test]
 fn a_listing_alone_opens_nothing() {
-    assert_eq!(asked_for(vec![Event::Served { file: FILE, mirrors: MirrorSet::first(2) }]), []);
+    assert_eq!(asked_for(vec![Event::Served { file: FILE, mirrors: MirrorSet::first(2), awaited: true }]), []);
 }

@@ -51,7 +51,9 @@ fn event() -> impl Strategy<Value = Event> {
         2 => opened.prop_map(|(file, size_bytes, mirrors, held)| Event::Opened {
             file, size_bytes, mirrors: MirrorSet::first(mirrors), held: vec![held], rule: FileRule::default(),
         }),
-        1 => (file(), 0usize..5).prop_map(|(file, mirrors)| Event::Served { file, mirrors: MirrorSet::first(mirrors) }),
+        1 => (file(), 0usize..5, any::<bool>()).prop_map(|(file, mirrors, awaited)| Event::Served {
+            file, mirrors: MirrorSet::first(mirrors), awaited,
+        }),
         1 => file().prop_map(|file| Event::Forgotten { file }),
         6 => wanted.prop_map(|(file, pages, class, reader, ms)| Event::Wanted {
             file, pages, class, reader: ReaderId(reader), deadline: Time(ms * 1_000_000),
