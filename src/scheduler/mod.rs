@@ -166,6 +166,8 @@ pub struct Scheduler {
     bucket: Bucket,
     /// When a cap lets something go on that waits.
     cap_due: Option<Time>,
+    /// Fetches that a reader waits for and that hardly move: their mirrors start nothing of the background.
+    crowded_out: Vec<FetchId>,
     /// Not all mirrors are of one tier.
     tiered: bool,
     demand_paused_until: Option<Time>,
@@ -221,6 +223,7 @@ impl Scheduler {
             blameless_until: now,
             bucket,
             cap_due: None,
+            crowded_out: Vec::new(),
             tiered: false,
             demand_paused_until: None,
             background_paused_until: None,

@@ -155,6 +155,11 @@ impl Scheduler {
         if paused || !(self.lanes.any_room() || gap) || self.offline_since.is_some() {
             return;
         }
+        for fetch in self.crowded_out.iter().filter_map(|id| self.fetches.all.get(id)) {
+            if fetch.remaining_bytes() > 0 {
+                self.lanes.close_room(usize::from(fetch.mirror.0));
+            }
+        }
         let mut queues = [Class::Readahead, Class::Prefetch].map(|class| self.background_queue(class));
         if let Some(kept) = kept {
             self.fill_gap(now, &kept, &mut queues[1]);

@@ -7,6 +7,8 @@ use super::tier::TIER_MAX;
 use crate::chunk::{Class, FetchId, Inode, MirrorId, PAGE_BYTES};
 use crate::clock::Time;
 
+/// A fetch that a reader waits for gets less than this part of an even share: the background stands back.
+const CROWDED_OUT: f64 = 0.5;
 /// One silent fetch of a mirror whose others go on is a bad connection or an unfair share, more rarely a
 /// stall: it is given this much longer.
 const ALIVE_FACTOR: f64 = 3.0;
@@ -128,6 +130,7 @@ impl Scheduler {
             self.mirrors.iter().filter(|mirror| mirror.breaker.usable(now)).map(|mirror| mirror.rate(now)).sum();
         let mut moved_bytes = vec![0.0; self.mirrors.len()];
         let mut moves: Vec<FetchId> = Vec::new();
+        let mut crowded_out = std::mem::take(&mut self.crowded_out);
         for (&id, fetch) in self.fetches.all.iter().filter(|(_, fetch)| !fetch.cancelled) {
             let rest = fetch.remaining_bytes();
             if moves.len() == MOVES_MAX || fetch.whole || rest == 0 {
@@ -139,6 +142,9 @@ impl Scheduler {
             let (allowed, factor) = (allowed * patience, self.settings.late_factor * patience);
             let next = (NEXT_BYTES.min(rest)) as f64 / fetch.progress.rate(now);
             let waited = fetch.waited && fetch.phase == Phase::Body && next > allowed;
+            if waited && !crowded_out.contains(&id) && self.is_crowded_out(now, fetch) {
+                crowded_out.push(id);
+            }
             if own <= allowed && !waited {
                 continue;
             }
@@ -151,12 +157,22 @@ impl Scheduler {
                 moves.push(id);
             }
         }
+        // Until it has come, or the background would be back as soon as its last fetch has ended.
+        crowded_out.retain(|&id| self.is_in_flight(id));
+        self.crowded_out = crowded_out;
         for id in moves {
             let drain = self.worth_draining(now, id);
             self.learn_from_moved(now, id);
             self.count_move(now, id);
             self.cancel(now, id, drain);
         }
+    }
+
+    /// Does it get less than half of an even share of its mirror's link? Its neighbours' connections hold the rest, and
+    /// new ones of the background would go on with that.
+    fn is_crowded_out(&self, now: Time, fetch: &Fetch) -> bool {
+        let mirror = &self.mirrors[usize::from(fetch.mirror.0)];
+        mirror.fetches > 1 && fetch.progress.rate(now) < CROWDED_OUT * mirror.rate(now) / mirror.fetches as f64
     }
 
     fn patience(&self, now: Time, fetch: &Fetch) -> f64 {

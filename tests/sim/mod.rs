@@ -4,6 +4,7 @@
 //! every machine.
 
 mod caps;
+mod crowded;
 mod hedging;
 mod history;
 mod measuring;
