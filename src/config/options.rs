@@ -42,6 +42,9 @@ pub struct Given {
     #[arg(long, value_name = "NAME")]
     #[serde(deserialize_with = "strategy")]
     pub strategy: Option<Strategy>,
+    /// Ask a second mirror too where a read waits longer than it should, for a twentieth of all bytes at most [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    pub hedging: Option<bool>,
     /// What all mirrors together are asked for at most, such as 20MB/s [default: no limit]
     #[arg(long, value_name = "RATE")]
     pub rate_limit: Option<Rate>,
@@ -93,6 +96,7 @@ impl Given {
             read_deadline: self.read_deadline.or(below.read_deadline),
             entry_lifetime: self.entry_lifetime.or(below.entry_lifetime),
             strategy: self.strategy.or(below.strategy),
+            hedging: self.hedging.or(below.hedging),
             rate_limit: self.rate_limit.or(below.rate_limit),
             allow_other: self.allow_other.or(below.allow_other),
             uid: self.uid.or(below.uid),

@@ -40,6 +40,8 @@ pub struct MountPlan {
     pub entry_lifetime: Duration,
     /// How mirrors are chosen.
     pub strategy: Strategy,
+    /// Late demand is asked of a second mirror too.
+    pub hedging: bool,
     /// What all mirrors together are asked for at most, in bytes per second; `None`: no limit.
     pub rate_limit: Option<u64>,
     /// Parts of the tree with a class, an objective or hours of their own.
@@ -353,6 +355,7 @@ fn lay_out(
         read_deadline,
         entry_lifetime: entry_lifetime(given.entry_lifetime)?,
         strategy: given.strategy.unwrap_or_default(),
+        hedging: given.hedging.unwrap_or(true),
         rate_limit: given.rate_limit.map(rate_limit).transpose().map_err(PlanError::Value)?,
         rules: Rules::default(),
         background: given.background.unwrap_or(false),

@@ -252,6 +252,7 @@ fn decisions(pool_bytes: u64, plan: &MountPlan) -> scheduler::Settings {
     let mebibytes = (pool_bytes >> 20) as usize;
     scheduler::Settings {
         strategy: plan.strategy,
+        hedging: plan.hedging,
         rate_limit: plan.rate_limit,
         pool_bytes,
         demand_fetches_max: (mebibytes / 8).clamp(4, built_in.demand_fetches_max),

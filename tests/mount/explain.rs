@@ -233,6 +233,25 @@ fn names_with_colons_are_names() {
     mount.umount();
 }
 
+/// Answers that come late all of a sudden are asked of the other mirror too, unless that is off.
+#[test]
+fn hedges_are_counted_and_can_be_off() {
+    for (option, wanted) in [("--hedging=true", true), ("--hedging=false", false)] {
+        let (mirrors, place) = (mirrors(2, &tree()), Place::new());
+        let mount = place.mount(&faulty_urls(&mirrors), &[option, "--strategy", "round-robin"]);
+        let file = std::fs::File::open(mount.path("data.bin")).unwrap();
+        let read = |page: u64| reading::generated_at(&file, 1, page * 37 % (SIZE / PAGE) * PAGE, 4096).unwrap();
+        (0..20).for_each(read);
+        mirrors[0].always(Fault::Delay(Duration::from_millis(200)));
+        (20..24).for_each(read);
+        drop(file);
+        let text = text_of(&ask(&place, "mirrors", place.mountpoint(), &["--json"]));
+        let report: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(number(&report["hedges_issued"]) > 0.0, wanted, "{option}: {text}");
+        mount.umount();
+    }
+}
+
 #[test]
 fn mirrors_shows_each_and_what_it_brought() {
     let (mirrors, place) = (mirrors(2, &tree()), Place::new());
