@@ -57,11 +57,12 @@ impl Scheduler {
         self.forget_if_idle(file);
     }
 
-    /// A forgotten file goes with its last fetch.
+    /// A forgotten file goes with its last fetch, and with it what was wanted of it on the way.
     pub(super) fn forget_if_idle(&mut self, file: Inode) {
         let idle = self.files.get(&file).is_some_and(|known| known.forgotten);
         if idle && self.fetches.of_file(file).next().is_none() {
             self.files.remove(&file);
+            self.wants.take(|want| want.file == file);
             self.wants.forget_file(file);
         }
     }

@@ -2,7 +2,7 @@
 
 use braidfs::chunk::{Class, Inode, MirrorSet, PAGE_BYTES, Pages, ReaderId};
 use braidfs::clock::Time;
-use braidfs::scheduler::{Action, Event, FileRule, Scheduler, Settings};
+use braidfs::scheduler::{Action, Event, Failure, FileRule, Scheduler, Settings};
 use std::time::Duration;
 
 const FILE: Inode = Inode(1);
@@ -38,6 +38,28 @@ fn what_is_held_is_not_asked_for_though_a_listing_was_heard_first() {
     for events in [vec![opened(vec![held])], vec![served(), opened(vec![held])], vec![opened(vec![held]), served()]] {
         let asked = asked_for(events.clone());
         assert!(missing(&asked), "{events:?}: {asked:?}");
+    }
+}
+
+/// A read that was on its way when its file was closed ends with the file, in whatever order its last fetch does.
+#[test]
+fn what_is_wanted_of_a_closed_file_goes_with_it() {
+    let now = Time(1_000_000_000);
+    let mut scheduler = Scheduler::new(Settings::default(), 2, 1, now);
+    let wanted = |start| {
+        let (pages, deadline) = (Pages::new(start, start + 16), now + Duration::from_secs(30));
+        Event::Wanted { file: FILE, pages, class: Class::Demand, reader: ReaderId(1), deadline }
+    };
+    let mut started = Vec::new();
+    for event in [opened(Vec::new()), wanted(0), Event::Forgotten { file: FILE }, wanted(64)] {
+        scheduler.handle(now, event);
+        while let Some(action) = scheduler.poll_action(now) {
+            started.extend(if let Action::Start { fetch, .. } = action { Some(fetch) } else { None });
+        }
+    }
+    for fetch in started {
+        scheduler.handle(now, Event::Failed { fetch, failure: Failure::Unreachable });
+        assert_eq!(scheduler.broken_invariant(), None);
     }
 }
 
