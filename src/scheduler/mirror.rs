@@ -214,15 +214,21 @@ impl Mirror {
     }
 
     /// How many more bytes of background it may be given; 0 until half a fetch is free, or fetches would
-    /// be cut into crumbs.
+    /// be cut into crumbs. One that has nothing to do has room for that half however small its share is: the share grows
+    /// only while something is in flight.
     pub(super) fn room_bytes(&self, now: Time, rate: f64, share: f64, settings: &Settings) -> u64 {
         let running = self.fetches - self.demand_fetches;
         if running >= self.background_max(rate, self.remaining_bytes as f64, settings) {
             return 0;
         }
         let window = self.window_bytes(rate, settings) as f64 * share * self.trouble.window_factor(now);
-        let room = (window as u64).saturating_sub(self.remaining_bytes);
-        if room < self.fetch_bytes(rate, settings) / 2 { 0 } else { room }
+        let (room, least) =
+            ((window as u64).saturating_sub(self.remaining_bytes), self.fetch_bytes(rate, settings) / 2);
+        match room < least {
+            true if self.fetches == 0 => least,
+            true => 0,
+            false => room,
+        }
     }
 
     /// A probe was answered, or was not: it says how long a first byte takes and whether it lives, and nothing of its
@@ -256,6 +262,17 @@ impl Mirror {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn an_idle_mirror_has_room_for_half_a_fetch_at_the_least_share() {
+        let (settings, rate, now) = (Settings::default(), 10e6, Time(0));
+        let mut mirror = Mirror::new(now);
+        let half = mirror.fetch_bytes(rate, &settings) / 2;
+        assert_eq!(mirror.room_bytes(now, rate, 1e-9, &settings), half);
+        (mirror.fetches, mirror.demand_fetches) = (1, 1);
+        assert_eq!(mirror.room_bytes(now, rate, 1e-9, &settings), 0);
+        assert!(mirror.room_bytes(now, rate, 1.0, &settings) >= half);
+    }
 
     #[test]
     fn an_unknown_mirror_gets_a_small_first_fetch_and_a_fast_one_long_ones() {
