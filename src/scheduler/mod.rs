@@ -291,7 +291,8 @@ impl Scheduler {
     pub fn poll_timeout(&self) -> Option<Time> {
         let mut due = Time::NEVER;
         let mut at = |time: Option<Time>| due = due.min(time.unwrap_or(Time::NEVER));
-        at(self.wants.expiry);
+        // What it was for may have been served.
+        at(self.wants.expiry.filter(|_| !self.wants.is_empty()));
         at(self.demand_paused_until);
         at(self.background_paused_until);
         at(self.rest_due);

@@ -119,6 +119,8 @@ fn whatever_happens_every_page_comes_once_and_nothing_is_left() {
 fn seeds_that_failed_once() {
     // A prefetch beside eight readers at random, left alone at the least share: it never began again.
     check(1_882_840_403_804_756);
+    // A prefetch that was served early left its deadline to be woken for.
+    check(1_882_843_363_934_362);
 }
 
 #[test]
