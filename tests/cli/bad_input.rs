@@ -101,6 +101,7 @@ fn sizes_and_durations_that_do_not_parse() {
         ("--read-timeout", "soon"),
         ("--umask", "99"),
         ("--strategy", "fastest"),
+        ("--hedging", "perhaps"),
     ] {
         refused(&place, &[&mirror.url(), &format!("{option}={value}")], &[value, option]);
     }

@@ -49,13 +49,12 @@ fn kill_at(mount: Mount, mirrors: &[FaultyMirror], sent_bytes: u64, durable_byte
 fn the_rest_is_fetched_and_the_bytes_are_right() {
     let (mirrors, place) = (mirrors(), Place::new());
     let durable = kill_at(place.mount(&urls(&mirrors), &[]), &mirrors, SIZE / 4, SIZE / 8);
-    let mount = place.mount(&urls(&mirrors), &[]);
+    // Without hedging, which fetches a little twice on purpose where an answer is late.
+    let mount = place.mount(&urls(&mirrors), &["--hedging=false"]);
     reading::generated(&mount.path("data.bin"), SEED, SIZE);
-    // What was durable is not fetched again. (That it is durable within a second is a figure of the bench.) What a hedge
-    // brought in vain came twice, but not because of the kill.
+    // What was durable is not fetched again. (That it is durable within a second is a figure of the bench.)
     let counters = &mount.status()["counters"];
-    let counter = |name: &str| counters[name].as_u64().expect("a counter");
-    let fetched = counter("fetched_bytes") - counter("wasted_bytes");
+    let fetched = counters["fetched_bytes"].as_u64().expect("a counter");
     assert!(fetched <= SIZE - durable, "{fetched} bytes fetched of {SIZE}, and {durable} were durable: {counters}");
     mount.umount();
 }

@@ -114,7 +114,7 @@ fn whatever_happens_every_page_comes_once_and_nothing_is_left() {
     println!("seeds to {seed}: all well");
 }
 
-/// What hours of fresh seeds found.
+/// What fresh seeds found.
 #[test]
 fn seeds_that_failed_once() {
     // A prefetch beside eight readers at random, left alone at the least share: it never began again.
