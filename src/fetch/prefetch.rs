@@ -12,13 +12,16 @@ use crate::namespace::Kind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 /// Pages asked for at a time: 8 MiB, so that one file can use several mirrors and a job its window.
 const STRETCH_PAGES: u64 = 2048;
-/// Files of a job that are open at a time: small ones need many round trips at once.
+/// Files of a job that are fetched at a time: small ones need many round trips at once.
 const FILES_AT_ONCE: usize = 256;
+/// Files that are open at a time, with those that have come and wait for the next commit, which is a second away: with
+/// them among those above, a job would bring 256 small files a second and no more. Some 2 KiB each.
+const FILES_OPEN_MAX: usize = 8192;
 /// Of the cache's limit, what pages can have: the rest is checksums, bitmaps and what waits to be evicted.
 const USABLE_PERCENT: u64 = 95;
 /// What failed by chance is asked for again after all else of its file, so many times in all: one connection in a
@@ -65,12 +68,17 @@ pub struct Outcome {
 /// How one file went, and its path.
 type Ended = (Result<(), Trouble>, Vec<u8>);
 
+/// Of one among [`FILES_AT_ONCE`].
+type Turn = OwnedSemaphorePermit;
+
 struct Job {
     plane: Arc<Plane>,
     tree: Arc<Tree>,
     reader: ReaderId,
     progress: Arc<Progress>,
     window: Arc<Semaphore>,
+    /// Of the files that are fetched at a time.
+    files: Arc<Semaphore>,
 }
 
 impl Engine {
@@ -88,6 +96,7 @@ impl Engine {
             reader: self.plane.readers.new_id(),
             progress,
             window: Arc::new(Semaphore::new(window)),
+            files: Arc::new(Semaphore::new(FILES_AT_ONCE)),
         });
         let outcome = job.run(paths).await;
         self.plane.inbox.tell(crate::scheduler::Event::Closed { reader: job.reader });
@@ -119,22 +128,16 @@ impl Job {
                     self.progress.files.fetch_add(1, Ordering::Relaxed);
                     match self.hours_wait_seconds(&path) {
                         Some(wait) => later.push((wait, inode, path)),
-                        None => self.begin(&mut at_work, inode, path),
+                        None => self.begin(&mut at_work, &mut outcome, inode, path).await,
                     }
                 }
                 Err(trouble) => outcome.failed(path, trouble),
-            }
-            while at_work.len() >= FILES_AT_ONCE {
-                outcome.add(at_work.join_next().await);
             }
         }
         self.progress.complete.store(true, Ordering::Relaxed);
         later.sort_by_key(|(wait, ..)| *wait);
         for (_, inode, path) in later {
-            self.begin(&mut at_work, inode, path);
-            while at_work.len() >= FILES_AT_ONCE {
-                outcome.add(at_work.join_next().await);
-            }
+            self.begin(&mut at_work, &mut outcome, inode, path).await;
         }
         while !at_work.is_empty() {
             outcome.add(at_work.join_next().await);
@@ -142,9 +145,24 @@ impl Job {
         outcome
     }
 
-    fn begin(self: &Arc<Self>, at_work: &mut JoinSet<Ended>, inode: Inode, path: Vec<u8>) {
+    /// Set a file going once its turn has come.
+    async fn begin(
+        self: &Arc<Self>,
+        at_work: &mut JoinSet<Ended>,
+        outcome: &mut Outcome,
+        inode: Inode,
+        path: Vec<u8>,
+    ) {
+        while at_work.len() >= FILES_OPEN_MAX {
+            outcome.add(at_work.join_next().await);
+        }
+        // Never closed: a job without it is one that ends.
+        let Ok(turn) = self.files.clone().acquire_owned().await else { return };
         let job = self.clone();
-        at_work.spawn(async move { (job.bring_named(inode, &path).await, path) });
+        at_work.spawn(async move { (job.bring_named(inode, &path, turn).await, path) });
+        while let Some(ended) = at_work.try_join_next() {
+            outcome.add(Some(ended));
+        }
     }
 
     /// How long it is until this path may be prefetched, where that is not now.
@@ -178,15 +196,15 @@ impl Job {
         Ok(inside.collect())
     }
 
-    async fn bring_named(self: &Arc<Self>, inode: Inode, path: &[u8]) -> Result<(), Trouble> {
+    async fn bring_named(self: &Arc<Self>, inode: Inode, path: &[u8], turn: Turn) -> Result<(), Trouble> {
         self.wait_for_hours(path).await;
-        let result = self.bring_open(inode, path).await;
+        let result = self.bring_open(inode, path, turn).await;
         let count = if result.is_ok() { &self.progress.files_done } else { &self.progress.files_failed };
         count.fetch_add(1, Ordering::Relaxed);
         result
     }
 
-    async fn bring_open(self: &Arc<Self>, inode: Inode, path: &[u8]) -> Result<(), Trouble> {
+    async fn bring_open(self: &Arc<Self>, inode: Inode, path: &[u8], turn: Turn) -> Result<(), Trouble> {
         let (plane, tree) = (self.plane.clone(), self.tree.clone());
         let opened = tokio::task::spawn_blocking(move || open_file(&plane, &tree, inode)).await;
         let file = match opened.unwrap_or(Err(Trouble::Ending)) {
@@ -203,7 +221,7 @@ impl Job {
         let result = match self.fits(asked_bytes) {
             true => {
                 file.job(true);
-                let result = self.bring(&file).await;
+                let result = self.bring(&file, turn).await;
                 file.job(false);
                 result
             }
@@ -220,8 +238,9 @@ impl Job {
         asked_bytes <= limit_bytes / 100 * USABLE_PERCENT
     }
 
-    /// Every page of a file, and again what failed by chance, then wait until all are durable.
-    async fn bring(self: &Arc<Self>, file: &Arc<OpenFile>) -> Result<(), Trouble> {
+    /// Every page of a file, and again what failed by chance, then wait until all are durable; that is the next file's
+    /// turn already.
+    async fn bring(self: &Arc<Self>, file: &Arc<OpenFile>, turn: Turn) -> Result<(), Trouble> {
         let mut left: Vec<Pages> = file.pages().split(STRETCH_PAGES).collect();
         for pass in 1..=PASSES_MAX {
             left = self.pass(file, left, pass == PASSES_MAX).await?;
@@ -229,6 +248,7 @@ impl Job {
                 break;
             }
         }
+        drop(turn);
         let all = file.pages();
         self.until(file, all, |disk| disk.durable(all)).await
     }

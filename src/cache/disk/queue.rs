@@ -1,7 +1,7 @@
 //! What is to be written: a queue bounded in bytes, in which neighbours find each other.
 //!
-//! A run of 1 MiB goes at once; a shorter one waits for neighbours for a second, because a lone page
-//! costs the disk as much as a long run.
+//! A run of 1 MiB goes at once, and so does a whole file, which has no neighbours; a shorter one waits for
+//! some for a second, because a lone page costs the disk as much as a long run.
 
 use super::{WriteError, WriteJob};
 use crate::chunk::{PAGE_BYTES, Pages};
@@ -79,7 +79,9 @@ impl Queue {
         state.starts.entry((job.file.number, job.pages.start)).or_insert(number);
         state.jobs.insert(number, Queued { job, since: clock::now() });
         let run = state.run_around(number);
-        let ready = run.iter().map(|number| bytes_of(&state.jobs[number].job)).sum::<u64>() >= RUN_BYTES_READY;
+        let bytes = run.iter().map(|number| bytes_of(&state.jobs[number].job)).sum::<u64>();
+        let whole = bytes == state.jobs[&number].job.file.key().page_count() * PAGE_BYTES;
+        let ready = bytes >= RUN_BYTES_READY || whole;
         if ready {
             state.ready.push_back(number);
         }

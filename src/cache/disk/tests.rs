@@ -356,6 +356,22 @@ fn queued_writes_can_be_let_go_and_the_queue_is_bounded() {
     assert_eq!((metrics.disk_queue_bytes.get(), metrics.disk_let_go_bytes.get()), (0, 4 * PAGE_BYTES));
 }
 
+#[test]
+fn a_whole_file_waits_for_no_neighbours_and_a_part_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let tuning = Tuning { lone_wait: 60 * PATIENCE, ..quick() };
+    let disk = Disk::open_with(settings(dir.path(), 64 * MIB), Arc::default(), tuning).unwrap();
+    let (sender, receiver) = mpsc::channel();
+    for (name, size_bytes, pages) in [("part", 4 * PAGE_BYTES, Pages::new(0, 3)), ("whole", 5000, Pages::new(0, 2))] {
+        let (sender, file) = (sender.clone(), disk.file(&key(name, size_bytes)));
+        let written: Box<dyn FnOnce() + Send> = Box::new(move || sender.send(name).unwrap());
+        disk.write(WriteJob { written: Some(written), ..job(&file, pages) }).ok().unwrap();
+    }
+    assert_eq!(receiver.recv_timeout(PATIENCE), Ok("whole"));
+    assert!(disk.sync(clock::now() + PATIENCE));
+    assert_eq!(receiver.try_iter().collect::<Vec<_>>(), ["part"]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
     /// Random writes, discards and restarts against a set of pages; the limit is never reached here.
