@@ -33,9 +33,10 @@ const SILENCE_WEIGHT: f64 = 5.0;
 const FRESH_BUSY: Duration = Duration::from_millis(10);
 /// That of one of which little is known, with 20 ms of a supposition behind it, falls as much in this time.
 const FRESH_UNKNOWN: Duration = Duration::from_millis(2);
-/// Trouble is forgiven by half in 10 s: by a 150th in so long.
-const FRESH_TROUBLED: Duration = Duration::from_millis(100);
-/// An old rate, or one from an earlier mount, is doubted within tens of seconds, and nothing else changes by itself.
+/// Trouble is forgiven by half in 10 s: by a 150th in so long. A rate that is doubted rises by less than a fortieth,
+/// however slow it was.
+const FRESH_CHANGING: Duration = Duration::from_millis(100);
+/// A rate from an earlier mount is doubted within tens of seconds, and nothing else changes by itself.
 const FRESH_IDLE: Duration = Duration::from_secs(1);
 
 /// When more than so many change at once, as with each tick, what is summed over all is summed anew.
@@ -451,15 +452,15 @@ impl Scheduler {
 
 /// When a mirror to which nothing happens is to be looked at again.
 fn stale_at(now: Time, mirror: &Mirror) -> Time {
-    let fresh = match (mirror.bodies > 0, mirror.trouble.part(now) > 0.0) {
+    let changing = mirror.trouble.part(now) > 0.0 || mirror.meter.doubted_at() <= now;
+    let fresh = match (mirror.bodies > 0, changing) {
         (true, _) if !mirror.meter.known() || mirror.meter.young() => FRESH_UNKNOWN,
         (true, _) => FRESH_BUSY,
-        (false, true) => FRESH_TROUBLED,
+        (false, true) => FRESH_CHANGING,
         (false, false) => FRESH_IDLE,
     };
-    let rested_at = mirror.breaker.next_try;
-    let stale_at = now + fresh;
-    if rested_at > now { stale_at.min(rested_at) } else { stale_at }
+    let turns = [mirror.breaker.next_try, mirror.meter.doubted_at()];
+    turns.into_iter().filter(|&turn| turn > now).fold(now + fresh, Time::min)
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ const JITTER_HIGH_SECONDS: f64 = 0.02;
 const YOUNG_SECONDS: f64 = 0.1;
 /// A slow rate that was last measured so long ago is doubted more and more.
 const DOUBT_AFTER_SECONDS: f64 = 10.0;
-/// And after this much longer two thirds of it are doubt.
+/// And after this much longer it is two thirds of the way to what was supposed, in equal factors: in equal steps a
+/// very slow mirror would look ten times as fast a second later.
 const DOUBT_SECONDS: f64 = 30.0;
 
 /// What an answer behind our own bytes says of the queue of a busy link: the last few make up most of it, since it
@@ -120,7 +121,12 @@ impl Meter {
         if self.average.busy() || age <= 0.0 || rate >= supposed {
             return rate;
         }
-        rate + (supposed - rate) * (1.0 - (-age / DOUBT_SECONDS).exp())
+        supposed * (rate / supposed).powf((-age / DOUBT_SECONDS).exp())
+    }
+
+    /// From when on its rate changes although nothing happens to it.
+    pub(super) fn doubted_at(&self) -> Time {
+        self.average.at + Duration::from_secs_f64(DOUBT_AFTER_SECONDS)
     }
 }
 

@@ -239,3 +239,29 @@ fn resets_and_stalls_are_counted_and_make_the_window_smaller() {
         assert!(seen.trouble > 0.0 && seen.learned.outcome.is_some(), "{seen:?}");
     }
 }
+
+#[test]
+fn the_rate_of_a_slow_mirror_that_has_nothing_to_do_is_doubted_slowly() {
+    let mut world = World::new(vec![SimMirror::new(20e6, 10), SimMirror::new(30e3, 10)], 1);
+    // What the scheduler keeps of it must stay near what it would say anew, whenever somebody looks.
+    world.check_every = 17;
+    world.listed();
+    let (file, slow) = (world.open(1, 1024 * MIB), world.open(2, MIB));
+    let mut mirrors = MirrorSet::new();
+    mirrors.insert(MirrorId(1));
+    world.give(vec![Event::Opened { file: slow, size_bytes: MIB, mirrors, held: Vec::new(), rule: Default::default() }]);
+    world.want(slow, Pages::new(0, 64), Class::Demand, 9);
+    world.run_until(10_000);
+    let rates = |world: &World| world.scheduler.snapshot(world.now).mirrors[1].throughput_bytes_per_second.unwrap();
+    assert!((25e3..35e3).contains(&rates(&world)), "{}", rates(&world));
+    let mut reader = SimReader::random(1, file, 1024 * MIB, 800);
+    (reader.arrivals_per_second, reader.start_at) = (Some(20.0), world.now);
+    world.readers.push(reader);
+    let mut seen = vec![rates(&world)];
+    for second in 11..=50 {
+        world.run_until(second * 1000);
+        seen.push(rates(&world));
+    }
+    assert!(seen.windows(2).all(|pair| pair[1] <= 1.25 * pair[0]), "{seen:?}");
+    assert!(seen.last() > Some(&500e3), "in the end it is worth another try: {seen:?}");
+}

@@ -44,7 +44,19 @@ fn environment(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
 }
 
+/// Says the seed where an assertion inside of the simulation fails, which does not know it.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("that was seed {}", self.0);
+        }
+    }
+}
+
 fn run(seed: u64, check_every: u64) -> (Scenario, World) {
+    let _told = Seed(seed);
     let scenario = scenario(seed);
     let mut world = scenario.world(strategy(seed), seed);
     world.check_every = check_every;
