@@ -336,4 +336,71 @@ mod tests {
         breaker.stall(Time(3), &settings, &mut rng);
         assert_eq!(breaker.state, BreakerState::Open);
     }
+
+    /// The shortest and the longest of many waits, in ms, which differ by chance only.
+    fn waits_ms(mut wait: impl FnMut(&mut StdRng) -> Duration) -> (f64, f64) {
+        let all = (0..500).map(|seed| wait(&mut StdRng::seed_from_u64(seed)).as_secs_f64() * 1e3);
+        all.fold((f64::MAX, 0.0), |(least, most), ms| (ms.min(least), ms.max(most)))
+    }
+
+    fn is_about((least, most): (f64, f64), from_ms: f64, to_ms: f64) -> bool {
+        let slack = (to_ms - from_ms) / 50.0;
+        (from_ms..from_ms + slack).contains(&least) && (to_ms - slack..=to_ms).contains(&most)
+    }
+
+    #[test]
+    fn a_rest_is_50_to_100_ms_and_waits_double_from_500_ms_to_30_s_by_a_quarter_more_or_less() {
+        let settings = Settings::default();
+        let longest = settings.backoff_max;
+        let rest = waits_ms(|rng| {
+            let mut breaker = Breaker::new();
+            breaker.failure(Time(0), &settings, rng, longest);
+            breaker.next_try.since(Time(0))
+        });
+        assert!(is_about(rest, 50.0, 100.0), "{rest:?}");
+        for (level, ms) in [(0, 500.0), (1, 1000.0), (5, 16_000.0), (6, 30_000.0), (60, 30_000.0)] {
+            let waits = waits_ms(|rng| {
+                let mut breaker = Breaker { level, failures_in_row: 1, ..Breaker::new() };
+                assert!(breaker.failure(Time(0), &settings, rng, longest), "the second in a row opens it");
+                breaker.next_try.since(Time(0))
+            });
+            assert!(is_about(waits, 0.75 * ms, 1.25 * ms), "{level}: {waits:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_without_a_time_is_1_s_then_2_and_none_is_longer_than_10_minutes() {
+        let (mut breaker, settings, _) = parts();
+        let mut waits = Vec::new();
+        for retry_after in [None, None, Some(599), Some(601), Some(1 << 40)] {
+            let now = Time(1);
+            breaker.state = BreakerState::HalfOpen;
+            breaker.throttle(now, retry_after.map(Duration::from_secs));
+            waits.push(breaker.next_try.since(now).as_secs());
+        }
+        assert_eq!(waits, [1, 2, 599, 600, 600]);
+        breaker.quarantine(Time(0), &settings);
+        assert_eq!(breaker.next_try, Time(300_000_000_000));
+    }
+
+    #[test]
+    fn ten_seconds_without_trouble_are_forgiven_and_less_is_not() {
+        for (ms, level) in [(9_999, 3), (10_000, 0)] {
+            let mut breaker = Breaker { level: 3, ..Breaker::new() };
+            breaker.success(Time(0) + Duration::from_millis(ms));
+            assert_eq!(breaker.level, level, "after {ms} ms");
+        }
+    }
+
+    #[test]
+    fn a_probe_is_lost_after_a_second() {
+        let (mut breaker, settings, mut rng) = parts();
+        (breaker.state, breaker.probe_at) = (BreakerState::HalfOpen, Some(Time(0)));
+        let look = |breaker: &mut Breaker, rng: &mut StdRng, ms: u64| {
+            breaker.on_time(Time(ms * 1_000_000), &settings, rng, settings.backoff_max);
+            breaker.state
+        };
+        assert_eq!(look(&mut breaker, &mut rng, 999), BreakerState::HalfOpen);
+        assert_eq!(look(&mut breaker, &mut rng, 1000), BreakerState::Open);
+    }
 }

@@ -233,6 +233,8 @@ mod tests {
         (0..5000).for_each(|at| tail.add(Time(at * MS), Duration::from_millis(1), OBJECTIVE_SECONDS));
         assert_eq!(tail.samples.len(), 1000);
         tail.samples.forget(Time(9500 * MS));
+        assert_eq!(tail.samples.len(), 500, "half of them are of the last 5 s");
+        tail.samples.forget(Time(9900 * MS));
         assert_eq!(tail.samples.len(), 500, "500 stay for up to 10 s");
         tail.samples.forget(Time(15_100 * MS));
         assert_eq!(tail.samples.len(), 0);

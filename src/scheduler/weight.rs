@@ -157,15 +157,15 @@ mod tests {
         for (mirror, weight) in [(0, 4.0), (1, 2.0), (2, 0.1), (2, f64::NAN), (9, 100.0)] {
             scheduler.set_base_weight(MirrorId(mirror), weight);
         }
-        assert_eq!(weights(&scheduler), [1.0, 0.5, WEIGHT_MIN]);
+        assert_eq!(weights(&scheduler), [1.0, 0.5, 0.1]);
         scheduler.set_base_weight(MirrorId(0), 1.0);
-        assert_eq!(weights(&scheduler), [0.5, 1.0, WEIGHT_MIN]);
+        assert_eq!(weights(&scheduler), [0.5, 1.0, 0.1]);
     }
 
     #[test]
     fn a_tenth_is_always_left() {
         let weight = Weight { decay: Decay::Aggressive, ..Weight::new() };
-        assert_eq!(weight.live(1.0, 1.0), WEIGHT_MIN);
-        assert_eq!(weight.live(0.01, 0.0), WEIGHT_MIN);
+        assert_eq!(weight.live(1.0, 1.0), 0.1);
+        assert_eq!(weight.live(0.01, 0.0), 0.1);
     }
 }
