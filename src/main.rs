@@ -1,10 +1,11 @@
 //! The `braidfs` command: what was typed, and what that means.
 
-use braidfs::config::command_line::{Command, CommandLine, MountCommand, SimulateCommand};
+use braidfs::config::command_line::{Command, CommandLine, MountCommand, PathsCommand, SimulateCommand};
 use braidfs::config::defaults::Surroundings;
 use braidfs::config::plan::{MountPlan, plan_mount};
 use braidfs::control::client::Desk;
 use braidfs::control::commands::{self, Screen};
+use braidfs::control::server::Keeping;
 use braidfs::scheduler::Strategy;
 use braidfs::{clock, demo, mount, simulate};
 use std::ffi::OsString;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Mirrors(asked) => asked.json,
         Command::Explain(asked) => asked.json,
         Command::Prefetch(asked) => asked.json,
+        Command::Pin(asked) | Command::Unpin(asked) | Command::Evict(asked) | Command::Verify(asked) => asked.json,
         Command::Umount(asked) => asked.json,
         Command::Mount(_) | Command::Demo(_) | Command::Simulate(_) => false,
     };
@@ -54,11 +56,19 @@ fn main() -> ExitCode {
         Command::Prefetch(asked) => {
             return ExitCode::from(commands::prefetch(&desk, &asked.paths, asked.no_wait, screen));
         }
+        Command::Pin(asked) => return keep(&desk, Keeping::Pin, asked, screen),
+        Command::Unpin(asked) => return keep(&desk, Keeping::Unpin, asked, screen),
+        Command::Evict(asked) => return keep(&desk, Keeping::Evict, asked, screen),
+        Command::Verify(asked) => return keep(&desk, Keeping::Verify, asked, screen),
         Command::Umount(asked) => {
             return ExitCode::from(commands::umount(&desk, &asked.path, asked.lazy, screen));
         }
     };
     done.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
+}
+
+fn keep(desk: &Desk, what: Keeping, asked: &PathsCommand, screen: &mut Screen<'_>) -> ExitCode {
+    ExitCode::from(commands::keep(desk, what, &asked.paths, screen))
 }
 
 fn mount(command: &MountCommand, words: &[OsString], around: &Surroundings, verbose: u8) -> anyhow::Result<()> {

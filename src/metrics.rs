@@ -110,6 +110,10 @@ metrics! {
         disk_errors,
         /// Pages whose checksum did not match when read back.
         disk_damaged_pages,
+        /// Bytes that the scrub, or `braidfs verify`, has read from the disk cache and compared with their checksums.
+        disk_verified_bytes,
+        /// Changes of cached files that lost against a newer one.
+        disk_stale_changes,
         /// Bytes evicted from memory.
         memory_evicted_bytes,
         /// Bytes evicted from disk.

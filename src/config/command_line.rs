@@ -38,6 +38,25 @@ pub enum Command {
     Explain(ExplainCommand),
     /// Fetch files and folders into the cache ahead of their use
     Prefetch(PrefetchCommand),
+    /// Keep files and folders in the cache: eviction leaves them alone
+    #[command(after_help = PIN_HELP)]
+    Pin(PathsCommand),
+    /// Let eviction have what was pinned
+    #[command(after_help = "Exit codes: 0 unpinned, 1 one of them is not pinned (then none is unpinned), \
+                            2 the daemon does not answer, or wrong usage.")]
+    Unpin(PathsCommand),
+    /// Drop what is cached of files and folders, on disk and in memory
+    #[command(
+        after_help = "Open files are read on, from the mirrors. Works offline.\nExit codes: 0 evicted, 1 some paths \
+                            were not (pinned, or there is no such file; each is named), 2 the daemon does not answer, \
+                            or wrong usage."
+    )]
+    Evict(PathsCommand),
+    /// Read what is cached of files and folders back from disk and compare it with its checksums
+    #[command(after_help = "What does not match is dropped, and fetched again when it is read. Works offline.\n\
+                            Exit codes: 0 all of it matches, 1 something did not or could not be read (it is named), \
+                            2 the daemon does not answer, or wrong usage.")]
+    Verify(PathsCommand),
     /// End a mount
     Umount(UmountCommand),
     /// Run the scheduler in virtual time against simulated mirrors, and show how well it does
@@ -133,6 +152,22 @@ pub struct PrefetchCommand {
     #[arg(long)]
     pub no_wait: bool,
     /// Print JSON lines: progress, failures, then the result
+    #[arg(long)]
+    pub json: bool,
+}
+
+const PIN_HELP: &str = "\
+What comes later into a pinned folder is pinned too. Pins stay until `braidfs unpin`, over restarts. They fetch nothing:
+`braidfs prefetch` does. `braidfs status` shows how much is pinned.
+Exit codes: 0 pinned, 1 refused (no room, no such file), 2 the daemon does not answer, or wrong usage.";
+
+/// `braidfs pin`, `unpin`, `evict` and `verify`.
+#[derive(Args, Clone, Debug)]
+pub struct PathsCommand {
+    /// Files, and folders with all that is below them, all in one mount
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Print JSON lines: what comes before the end, then the result
     #[arg(long)]
     pub json: bool,
 }
@@ -333,6 +368,8 @@ mod tests {
                 "for '--read-timeout <DURATION>': \"30\" is not a duration: its unit",
             ),
             ("braidfs mount a b --umask 99", "\"99\" is not a umask"),
+            ("braidfs mount a b --scrub-rate 8MB", "\"8MB\" is not a rate in bytes; write 20MB/s or 512KiB/s"),
+            ("braidfs mount a b --scrub-rate off", "`none` turns it off"),
             (
                 "braidfs mount a b --strategy fastest",
                 "invalid value 'fastest' for '--strategy <NAME>': \"fastest\" is not a strategy: give round-robin",
@@ -348,6 +385,10 @@ mod tests {
             ("braidfs explain a --last all", "invalid value 'all' for '--last <N>'"),
             ("braidfs explain a b", "unexpected argument 'b'"),
             ("braidfs prefetch", "required arguments were not provided"),
+            ("braidfs pin", "required arguments were not provided"),
+            ("braidfs unpin", "required arguments were not provided"),
+            ("braidfs evict", "required arguments were not provided"),
+            ("braidfs verify --json", "required arguments were not provided"),
             ("braidfs umount", "required arguments were not provided"),
         ] {
             let error = read(line).expect_err(line).to_string();

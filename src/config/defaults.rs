@@ -34,6 +34,10 @@ pub const WEIGHTS: std::ops::RangeInclusive<f64> = 0.1..=100.0;
 pub const TIERS: std::ops::RangeInclusive<i64> = 0..=crate::scheduler::TIER_MAX as i64;
 /// One chunk a second: below that a single page of an index would take minutes.
 pub const RATE_LIMIT_MIN: u64 = crate::chunk::CHUNK_BYTES;
+/// Slow beside any disk, and a terabyte is read through in a day and a half of rest.
+pub const SCRUB_RATE: u64 = 8 << 20;
+/// At less than that not even a cache of 40 GB is read through in a week.
+pub const SCRUB_RATE_MIN: u64 = 64 << 10;
 /// Everybody reads, nobody writes.
 pub const UMASK: u16 = 0o022;
 /// What `df` shows.

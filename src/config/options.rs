@@ -3,7 +3,7 @@
 
 use super::duration::Length;
 use super::file::MirrorTable;
-use super::rate::Rate;
+use super::rate::{BadRate, Rate};
 use super::rule::RuleTable;
 use super::size::Size;
 use crate::scheduler::Strategy;
@@ -26,6 +26,9 @@ pub struct Given {
     /// The most that the cache may take of the disk [default: a tenth of the disk's free space]
     #[arg(long, value_name = "SIZE")]
     pub cache_size: Option<Size>,
+    /// How fast cached bytes are read back to find rotten ones, once a week, while the disk has nothing else to do; `none`: not at all [default: 8MiB/s]
+    #[arg(long, value_name = "RATE")]
+    pub scrub_rate: Option<ScrubRate>,
     /// The most memory that fetched bytes may take [default: 256MiB, less where the cgroup gives less]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Size>,
@@ -91,6 +94,7 @@ impl Given {
             name: self.name.or(below.name),
             cache_dir: self.cache_dir.or(below.cache_dir),
             cache_size: self.cache_size.or(below.cache_size),
+            scrub_rate: self.scrub_rate.or(below.scrub_rate),
             memory: self.memory.or(below.memory),
             read_timeout: self.read_timeout.or(below.read_timeout),
             read_deadline: self.read_deadline.or(below.read_deadline),
@@ -117,6 +121,37 @@ impl Given {
 fn strategy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Strategy>, D::Error> {
     let name = String::deserialize(deserializer)?;
     name.parse().map(Some).map_err(de::Error::custom)
+}
+
+/// What stands after `--scrub-rate`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ScrubRate {
+    /// `none`: read nothing back.
+    None,
+    /// So fast.
+    At(Rate),
+}
+
+impl FromStr for ScrubRate {
+    type Err = BadScrubRate;
+
+    fn from_str(text: &str) -> Result<ScrubRate, BadScrubRate> {
+        match text {
+            "none" => Ok(ScrubRate::None),
+            rate => rate.parse().map(ScrubRate::At).map_err(BadScrubRate),
+        }
+    }
+}
+
+/// Text that is neither.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}; `none` turns it off")]
+pub struct BadScrubRate(BadRate);
+
+impl<'de> Deserialize<'de> for ScrubRate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ScrubRate, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
 }
 
 /// What stands after `--cache-dir`.

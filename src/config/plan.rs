@@ -5,7 +5,7 @@ use super::defaults::{self, Surroundings};
 use super::duration::Length;
 use super::file::{ConfigFile, FileError, Headers, MirrorTable};
 use super::fuse_options::BadFuseOption;
-use super::options::{CacheDirGiven, Given};
+use super::options::{CacheDirGiven, Given, ScrubRate};
 use super::rate::Rate;
 use super::rule;
 use super::size::Size;
@@ -30,6 +30,8 @@ pub struct MountPlan {
     pub cache: CacheDir,
     /// The most that the cache takes of the disk, in bytes; `None`: a tenth of what is free there.
     pub cache_size: Option<u64>,
+    /// How fast cached bytes are read back to find rotten ones, in bytes per second; `None`: not at all.
+    pub scrub_rate: Option<u64>,
     /// The most memory for fetched bytes, in bytes.
     pub memory: u64,
     /// A read fails after this long without a byte.
@@ -350,6 +352,7 @@ fn lay_out(
     Ok(MountPlan {
         cache: cache_dir(given.cache_dir, &name, around)?,
         cache_size: cache_size(given.cache_size)?,
+        scrub_rate: scrub_rate(given.scrub_rate)?,
         memory,
         read_timeout,
         read_deadline,
@@ -401,6 +404,18 @@ fn cache_size(given: Option<Size>) -> Result<Option<u64>, PlanError> {
             Size(defaults::CACHE_BYTES_MIN)
         ))),
         given => Ok(given.map(|size| size.0)),
+    }
+}
+
+fn scrub_rate(given: Option<ScrubRate>) -> Result<Option<u64>, PlanError> {
+    match given {
+        None => Ok(Some(defaults::SCRUB_RATE)),
+        Some(ScrubRate::None) => Ok(None),
+        Some(ScrubRate::At(rate)) if rate.0 < defaults::SCRUB_RATE_MIN => Err(PlanError::Value(format!(
+            "scrub-rate {rate} is less than {}, with which 40 GB take a week; give more, or `none` to read nothing back",
+            Rate(defaults::SCRUB_RATE_MIN)
+        ))),
+        Some(ScrubRate::At(rate)) => Ok(Some(rate.0)),
     }
 }
 

@@ -46,6 +46,7 @@ fn what_is_built_in() {
     assert!(plan.name.starts_with("a.example-data-"), "{}", plan.name);
     assert_eq!(plan.cache, CacheDir::Default(Path::new("/home/joe/.cache/braidfs").join(&plan.name)));
     assert_eq!((plan.cache_size, plan.memory), (None, 256 << 20));
+    assert_eq!(plan.scrub_rate, Some(8 << 20));
     assert_eq!((plan.read_timeout, plan.read_deadline), (Duration::from_secs(30), Duration::from_secs(600)));
     assert_eq!((plan.uid, plan.gid, plan.umask), (1000, 100, 0o022));
     assert_eq!((plan.background, plan.allow_other, plan.noexec), (false, false, false));
@@ -140,6 +141,7 @@ fn what_cannot_be_is_refused_with_the_way_out() {
         ("braidfs mount https://a.example https://a.example/ mnt", "the mirror https://a.example/ is given twice"),
         ("braidfs mount d.toml mnt", "d.toml:13:11: cannot read ca-file"),
         ("braidfs mount https://a/ mnt --memory 8M", "memory 8MiB is less than 16MiB"),
+        ("braidfs mount https://a/ mnt --scrub-rate 1KiB/s", "scrub-rate 1KiB/s is less than 64KiB/s"),
         ("braidfs mount https://a/ mnt --cache-size 1M", "cache-size 1MiB is less than 16MiB"),
         ("braidfs mount https://a/ mnt --read-timeout 0s", "read-timeout 0s is shorter than 100ms"),
         (

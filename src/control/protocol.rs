@@ -1,10 +1,10 @@
 //! What goes over the socket: one request, then replies, each a line of JSON.
 //!
 //! Request: `{"v":1,"command":"status","args":{"path":null}}`. Replies: any number of `"alive"`,
-//! `{"progress":…}`, `{"failed":…}` and `{"decision":…}`, then one `{"result":…}` or `{"error":…}`, which is the last.
+//! `{"progress":…}`, `{"failed":…}`, `{"damaged":…}` and `{"decision":…}`, then one `{"result":…}` or `{"error":…}`, which is the last.
 
-use super::report::{DecisionReport, ExplainReport, FailedFile, FileReport};
-use super::report::{MirrorsReport, PrefetchReport, Progress, StatusReport};
+use super::report::{DamagedRange, DecisionReport, EvictReport, ExplainReport, FailedFile, FileReport};
+use super::report::{MirrorsReport, PinReport, PrefetchReport, Progress, StatusReport, VerifyReport};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The version of the protocol. A daemon of another one refuses.
@@ -45,6 +45,26 @@ pub enum Command {
         /// Reply when it is durable, rather than when it has begun.
         wait: bool,
     },
+    /// Keep what is cached of these, now or later.
+    Pin {
+        /// Relative to the mountpoint; folders with all that is or comes below them.
+        paths: Vec<PathText>,
+    },
+    /// Let eviction have these again.
+    Unpin {
+        /// As they were pinned.
+        paths: Vec<PathText>,
+    },
+    /// Let go of what is cached of these.
+    Evict {
+        /// Relative to the mountpoint; folders with all that is below them.
+        paths: Vec<PathText>,
+    },
+    /// Read what is cached of these back from the disk.
+    Verify {
+        /// Relative to the mountpoint; folders with all that is below them.
+        paths: Vec<PathText>,
+    },
     /// End the mount.
     Umount {
         /// Even if it is busy.
@@ -53,7 +73,7 @@ pub enum Command {
 }
 
 /// The names of the commands, for the error about others.
-const COMMANDS: &str = "ping, status, mirrors, explain, prefetch, umount";
+const COMMANDS: &str = "ping, status, mirrors, explain, prefetch, pin, unpin, evict, verify, umount";
 
 #[derive(Serialize)]
 struct Request<'a> {
@@ -72,6 +92,8 @@ pub enum Reply {
     Progress(Progress),
     /// One file was given up.
     Failed(FailedFile),
+    /// Cached bytes did not match their checksums.
+    Damaged(DamagedRange),
     /// Why a mirror was chosen.
     Decision(Box<DecisionReport>),
     /// Done; the last line.
@@ -96,6 +118,14 @@ pub enum Answer {
     Explain(Box<ExplainReport>),
     /// To `prefetch`.
     Prefetch(PrefetchReport),
+    /// To `pin`.
+    Pinned(PinReport),
+    /// To `unpin`.
+    Unpinned(PinReport),
+    /// To `evict`.
+    Evicted(EvictReport),
+    /// To `verify`.
+    Verified(VerifyReport),
     /// To `umount`: the mount is gone or going, and soon the daemon's process too.
     Unmounted(u32),
 }

@@ -44,8 +44,15 @@ pub struct StatusReport {
     pub disk_bytes: u64,
     /// And may take at most; 0 where nothing is kept on disk.
     pub disk_limit: u64,
-    /// `ok`, `none` (nothing is kept on disk) or `failing` (what is held is served, nothing new is kept).
+    /// `ok`, `none` (nothing is kept on disk), `full` (nothing new fits) or `failing`: what is held is served, nothing new
+    /// is kept.
     pub disk_state: String,
+    /// Why, in words, where it is `full` or `failing`.
+    pub disk_trouble: Option<String>,
+    /// Paths that eviction leaves alone.
+    pub pins: Vec<PinnedPath>,
+    /// Bytes of the files there, when they were pinned.
+    pub pinned_bytes: u64,
     /// How long the oldest read or lookup that waits has waited, in milliseconds; none where none waits.
     pub oldest_operation_ms: Option<u64>,
     /// From the arrival of a waiting read's last page to its answer; none before the first.
@@ -414,4 +421,72 @@ pub struct PrefetchReport {
     pub progress: Progress,
     /// Bytes that had to be fetched for it.
     pub bytes_fetched: u64,
+}
+
+/// A pinned path in `status`.
+#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[serde(default)]
+pub struct PinnedPath {
+    /// Relative to the mountpoint; empty: all of it.
+    pub path: PathText,
+    /// What the files there had in bytes when it was pinned.
+    pub bytes: u64,
+}
+
+/// Cached bytes that did not match their checksums.
+#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[serde(default)]
+pub struct DamagedRange {
+    /// Of which file, relative to the mountpoint.
+    pub path: PathText,
+    /// Where in it.
+    pub offset_bytes: u64,
+    /// How many.
+    pub bytes: u64,
+}
+
+/// How `pin` or `unpin` ended.
+#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[serde(default)]
+pub struct PinReport {
+    /// Paths that were pinned or unpinned.
+    pub paths: u64,
+    /// Files there; 0 after `unpin`.
+    pub files: u64,
+    /// Their bytes, cached or not; 0 after `unpin`.
+    pub bytes: u64,
+    /// Bytes of all that is pinned now.
+    pub pinned_bytes: u64,
+    /// What can be pinned in all.
+    pub pinnable_bytes: u64,
+}
+
+/// How `evict` ended.
+#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[serde(default)]
+pub struct EvictReport {
+    /// Files of which something was on disk.
+    pub files: u64,
+    /// Bytes of them that were on disk.
+    pub disk_bytes: u64,
+    /// Bytes that were in memory.
+    pub memory_bytes: u64,
+    /// Paths that were not evicted; each was named.
+    pub failed: u64,
+}
+
+/// How `verify` ended.
+#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[serde(default)]
+pub struct VerifyReport {
+    /// Files of which something is on disk.
+    pub files: u64,
+    /// Bytes that were read and compared with their checksums.
+    pub bytes: u64,
+    /// Of those, bytes that did not match; each range was named.
+    pub damaged_bytes: u64,
+    /// Paths that could not be verified; each was named.
+    pub failed: u64,
+    /// How long it took, in milliseconds.
+    pub elapsed_ms: u64,
 }

@@ -5,7 +5,7 @@ use super::mountinfo::Device;
 use super::place::{PlaceError, Places, socket_name};
 use super::protocol::{Answer, Command, PathText, Refusal, RefusalKind, Reply};
 use super::protocol::{REQUEST_BYTES_MAX, parse_request, reply_line};
-use super::report::{DecisionReport, ExplainReport, FailedFile, FileReport};
+use super::report::{DamagedRange, DecisionReport, ExplainReport, FailedFile, FileReport};
 use super::report::{MirrorsReport, PrefetchReport, Progress, StatusReport};
 use futures_util::future::BoxFuture;
 use std::future::Future;
@@ -51,6 +51,10 @@ pub type ExplainDoor = Arc<dyn Fn(ExplainRequest) -> BoxFuture<'static, Result<E
 /// it (the client went away) ends the job; without, it ends when the job has begun.
 pub type PrefetchDoor =
     Arc<dyn Fn(PrefetchRequest, ProgressSender) -> BoxFuture<'static, Result<PrefetchReport, Refusal>> + Send + Sync>;
+/// Pins, unpins, evicts or verifies. Dropping the future (the client went away) ends an eviction or a verification between
+/// two files.
+pub type KeepDoor =
+    Arc<dyn Fn(KeepRequest, ProgressSender) -> BoxFuture<'static, Result<Answer, Refusal>> + Send + Sync>;
 /// Ends the mount; the argument says whether lazily. Done when it is unmounted or detached.
 pub type UmountDoor = Arc<dyn Fn(bool) -> BoxFuture<'static, Result<(), Refusal>> + Send + Sync>;
 
@@ -67,6 +71,8 @@ pub struct Doors {
     pub explain: ExplainDoor,
     /// To `prefetch`.
     pub prefetch: PrefetchDoor,
+    /// To `pin`, `unpin`, `evict` and `verify`.
+    pub keep: KeepDoor,
     /// To `umount`.
     pub umount: UmountDoor,
 }
@@ -98,6 +104,28 @@ pub struct PrefetchRequest {
     pub wait: bool,
 }
 
+/// What is to be done to what is cached of some paths.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeepRequest {
+    /// What.
+    pub what: Keeping,
+    /// Files and folders: bytes of their paths, relative to the mountpoint; empty: all there is.
+    pub paths: Vec<Vec<u8>>,
+}
+
+/// What can be done to what is cached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Keeping {
+    /// Eviction leaves it alone from now on.
+    Pin,
+    /// Eviction may have it again.
+    Unpin,
+    /// It goes now.
+    Evict,
+    /// It is read back from the disk, and goes where it is damaged.
+    Verify,
+}
+
 /// By which a prefetch tells its client how far it is.
 #[derive(Clone, Debug)]
 pub struct ProgressSender {
@@ -113,6 +141,11 @@ impl ProgressSender {
     /// How far it is. Left out where the client is slower than the progress.
     pub fn progress(&self, progress: Progress) {
         let _ = self.replies.try_send(Reply::Progress(progress));
+    }
+
+    /// Cached bytes did not match. Waits for a slow client; nothing happens where it is gone.
+    pub async fn damaged(&self, range: DamagedRange) {
+        let _ = self.replies.send(Reply::Damaged(range)).await;
     }
 
     /// A file was given up. Waits for a slow client; nothing happens where it is gone.
@@ -296,6 +329,10 @@ impl Client {
                 let outcome = (doors.prefetch)(PrefetchRequest { paths, wait }, ProgressSender::new(sender));
                 Box::pin(async { outcome.await.map(Answer::Prefetch) })
             }
+            Command::Pin { paths } => keep(doors, Keeping::Pin, paths, sender),
+            Command::Unpin { paths } => keep(doors, Keeping::Unpin, paths, sender),
+            Command::Evict { paths } => keep(doors, Keeping::Evict, paths, sender),
+            Command::Verify { paths } => keep(doors, Keeping::Verify, paths, sender),
             Command::Umount { lazy } => {
                 // Begun is begun: it goes on where its client is gone.
                 let done = tokio::spawn((doors.umount)(lazy));
@@ -344,6 +381,16 @@ impl Client {
             _ => Err(()),
         }
     }
+}
+
+fn keep(
+    doors: &Doors,
+    what: Keeping,
+    paths: Vec<PathText>,
+    sender: mpsc::Sender<Reply>,
+) -> BoxFuture<'static, Result<Answer, Refusal>> {
+    let paths = paths.into_iter().map(|path| path.0).collect();
+    (doors.keep)(KeepRequest { what, paths }, ProgressSender::new(sender))
 }
 
 async fn status(door: StatusDoor) -> Result<Answer, Refusal> {

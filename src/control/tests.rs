@@ -7,13 +7,14 @@ use super::place::{Places, socket_name};
 use super::protocol::{REQUEST_BYTES_MAX, Refusal, RefusalKind};
 use super::report::{DecisionReport, ExplainReport, FileReport, MirrorReport, MirrorsReport};
 use super::report::{PrefetchReport, Progress, StatusReport};
-use super::server::{Doors, ExplainRequest, Explained, PrefetchRequest, ProgressSender, Server};
+use super::server::{Doors, ExplainRequest, Explained, KeepRequest, PrefetchRequest, ProgressSender, Server};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, oneshot};
 
+mod keeping;
 mod questions;
 
 const DEVICE: Device = Device { major: 0, minor: 77 };
@@ -23,6 +24,7 @@ const DEVICE: Device = Device { major: 0, minor: 77 };
 struct Seen {
     explained: Mutex<Vec<ExplainRequest>>,
     prefetched: Mutex<Vec<PrefetchRequest>>,
+    kept: Mutex<Vec<KeepRequest>>,
     dropped: Notify,
     unmounted: Mutex<Vec<bool>>,
 }
@@ -134,7 +136,7 @@ fn me() -> u32 {
 }
 
 fn doors(seen: Arc<Seen>, mountinfo: PathBuf) -> Doors {
-    let (unmounting, explaining) = (seen.clone(), seen.clone());
+    let (unmounting, explaining, keeping) = (seen.clone(), seen.clone(), seen.clone());
     Doors {
         status: Arc::new(|| StatusReport {
             mountpoint: "/mnt/data".into(),
@@ -169,6 +171,7 @@ fn doors(seen: Arc<Seen>, mountinfo: PathBuf) -> Doors {
             })
         }),
         prefetch: Arc::new(move |request, sender| Box::pin(fake_prefetch(seen.clone(), request, sender))),
+        keep: Arc::new(move |request, sender| Box::pin(fake_keep(keeping.clone(), request, sender))),
         umount: Arc::new(move |lazy| {
             unmounting.unmounted.lock().unwrap().push(lazy);
             let mountinfo = mountinfo.clone();
@@ -179,6 +182,8 @@ fn doors(seen: Arc<Seen>, mountinfo: PathBuf) -> Doors {
         }),
     }
 }
+
+use keeping::fake_keep;
 
 /// A folder called `hang` never ends, a file called `bad` fails, and more files than the queue holds do.
 async fn fake_prefetch(

@@ -4,7 +4,7 @@
 //! In the order of a read: [`engine`] is what `fs` and `control` call · [`handle`] which version, which
 //! streak · [`waiting`] reads that wait · [`inbox`] to the driver · [`driver`] owns the scheduler ·
 //! [`transfer`] one fetch · [`keeper`] pool to disk · [`from_disk`] disk to pool · [`tree`] what exists · [`listing`] asking the mirrors for it ·
-//! [`prefetch`] jobs · [`rules`] what parts of the tree are given · [`published`] what everybody may read, and
+//! [`prefetch`] jobs · [`keeping`] pins, eviction and verification by hand · [`rules`] what parts of the tree are given · [`published`] what everybody may read, and
 //! `publisher` that writes it · [`handoff`] how long answers take · [`report`] what `status` shows · [`asking`] what
 //! `mirrors` and `explain` ask the scheduler · [`history`] what the next mount is to know of the mirrors.
 
@@ -13,6 +13,7 @@ pub mod engine;
 pub mod error;
 pub mod handle;
 pub mod handoff;
+pub mod keeping;
 pub mod opened;
 pub mod prefetch;
 pub mod published;

@@ -22,8 +22,6 @@ const FILES_AT_ONCE: usize = 256;
 /// Files that are open at a time, with those that have come and wait for the next commit, which is a second away: with
 /// them among those above, a job would bring 256 small files a second and no more. Some 2 KiB each.
 const FILES_OPEN_MAX: usize = 8192;
-/// Of the cache's limit, what pages can have: the rest is checksums, bitmaps and what waits to be evicted.
-const USABLE_PERCENT: u64 = 95;
 /// What failed by chance is asked for again after all else of its file, so many times in all: one connection in a
 /// hundred breaks off on a poor line, and a file of a gigabyte takes hundreds.
 const PASSES_MAX: usize = 4;
@@ -234,8 +232,7 @@ impl Job {
     /// Can the disk cache hold all that was asked for so far at once? What does not fit would push out what
     /// the same job has just brought.
     fn fits(&self, asked_bytes: u64) -> bool {
-        let limit_bytes = self.plane.disk.as_ref().map_or(0, |disk| disk.limit_bytes());
-        asked_bytes <= limit_bytes / 100 * USABLE_PERCENT
+        asked_bytes <= self.plane.disk.as_ref().map_or(0, |disk| disk.usable_bytes())
     }
 
     /// Every page of a file, and again what failed by chance, then wait until all are durable; that is the next file's

@@ -1,6 +1,6 @@
 //! What `status` shows of the engine: plain numbers and words, read without disturbing it.
 
-use crate::cache::disk::Health;
+use crate::cache::disk::{Health, Pin};
 use crate::chunk::{MirrorId, Pages};
 use crate::clock::now;
 use crate::fetch::engine::{Engine, walk};
@@ -19,6 +19,10 @@ pub struct Report {
     pub offline: bool,
     /// Why the disk cache is being read through, where it is.
     pub disk_trouble: Option<String>,
+    /// Why nothing new fits into the disk cache, where that is so.
+    pub disk_full: Option<String>,
+    /// What is pinned, and how many bytes that is.
+    pub pins: (Vec<Pin>, u64),
     /// How long it has been mounted.
     pub uptime: Duration,
     /// Bytes that the pool holds, and may hold.
@@ -101,6 +105,8 @@ impl Engine {
         Report {
             offline: plane.is_offline(),
             disk_trouble: plane.disk.as_ref().and_then(|disk| trouble(disk.health())),
+            disk_full: plane.disk.as_ref().and_then(|disk| disk.full()),
+            pins: plane.disk.as_ref().map(|disk| (disk.pins(), disk.pinned_bytes())).unwrap_or_default(),
             uptime: time.since(self.started),
             memory_bytes: plane.pool.used_bytes(),
             memory_limit: plane.pool.limit_bytes(),

@@ -8,7 +8,7 @@ use crate::control::unmount;
 use crate::fetch::asking::{NotExplained, WhyAsked};
 use crate::fetch::{Engine, Trouble};
 use crate::mount::jobs::Jobs;
-use crate::mount::{Stop, reports};
+use crate::mount::{Stop, keeping, reports};
 use crate::scheduler::Strategy;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -22,9 +22,10 @@ pub fn doors(engine: &Arc<Engine>, plan: &MountPlan, mountpoint: &Path, stop: wa
     let (name, place) = (plan.name.clone(), mountpoint.display().to_string());
     let (mirrors_name, mirrors_place) = (name.clone(), place.clone());
     let cache_dir = plan.cache.path().map(|dir| dir.display().to_string());
-    let [file_engine, mirrors_engine, explain_engine, prefetch_engine] = std::array::from_fn(|_| engine.clone());
+    let [file_engine, mirrors_engine, explain_engine, prefetch_engine, keep_engine] =
+        std::array::from_fn(|_| engine.clone());
     let mountpoint = mountpoint.to_owned();
-    let explain_mountpoint = mountpoint.clone();
+    let (explain_mountpoint, keep_mountpoint) = (mountpoint.clone(), mountpoint.clone());
     Doors {
         status: Arc::new(move || {
             let mut status = reports::status(status_engine.report());
@@ -52,6 +53,9 @@ pub fn doors(engine: &Arc<Engine>, plan: &MountPlan, mountpoint: &Path, stop: wa
             Box::pin(explain(explain_engine.clone(), explain_mountpoint.clone(), request))
         }),
         prefetch: Arc::new(move |request, sender| Box::pin(jobs.clone().run(prefetch_engine.clone(), request, sender))),
+        keep: Arc::new(move |request, sender| {
+            Box::pin(keeping::keep(keep_engine.clone(), keep_mountpoint.clone(), request, sender))
+        }),
         umount: Arc::new(move |lazy| {
             let (mountpoint, stop) = (mountpoint.clone(), stop.clone());
             Box::pin(async move {

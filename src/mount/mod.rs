@@ -6,6 +6,7 @@
 mod background;
 mod doors;
 mod jobs;
+mod keeping;
 mod log;
 mod mountpoint;
 mod reports;
@@ -208,6 +209,7 @@ fn open_disk(plan: &MountPlan, mountpoint: &Path, metrics: &Arc<Metrics>) -> any
         dir: dir.to_owned(),
         size_limit_bytes,
         free_floor_bytes: FREE_FLOOR_BYTES,
+        scrub_bytes_per_second: plan.scrub_rate,
         owner: mountpoint.display().to_string(),
         queue_bytes_max: plan.memory / DISK_QUEUE_SHARE,
     };

@@ -5,7 +5,7 @@ use crate::clock::{self, Time};
 use crate::control::protocol::PathText;
 use crate::control::report::{AboutReport, DecisionReport, Dissenter, ExplainReport, FileReport};
 use crate::control::report::{
-    HandoffReport, MirrorDetail, MirrorReport, MirrorsReport, RatedReport, StatusReport, SupposedReport,
+    HandoffReport, MirrorDetail, MirrorReport, MirrorsReport, PinnedPath, RatedReport, StatusReport, SupposedReport,
 };
 use crate::fetch::asking::{About, Explained, Explanation, Mirrors};
 use crate::fetch::{self, report};
@@ -19,16 +19,18 @@ use std::time::Duration;
 pub fn status(seen: report::Report) -> StatusReport {
     let count = |name: &str| seen.counters.iter().find(|(known, _)| *known == name).map_or(0, |(_, value)| *value);
     let (reads, bytes_read, bytes_fetched) = (count("reads"), count("read_bytes"), count("fetched_bytes"));
-    let state = match (&seen.disk_trouble, seen.offline) {
+    let (disk_state, disk_trouble) = match (seen.disk_trouble, seen.disk_full, seen.disk_limit) {
+        (_, _, 0) => ("none", None),
+        (Some(why), _, _) => ("failing", Some(why)),
+        (None, Some(why), _) => ("full", Some(why)),
+        (None, None, _) => ("ok", None),
+    };
+    let state = match (&disk_trouble, seen.offline) {
         (_, true) => "offline",
         (Some(_), false) => "reading-through",
         (None, false) => "online",
     };
-    let disk_state = match (&seen.disk_trouble, seen.disk_limit) {
-        (_, 0) => "none",
-        (Some(_), _) => "failing",
-        (None, _) => "ok",
-    };
+    let (pins, pinned_bytes) = seen.pins;
     StatusReport {
         pid: std::process::id(),
         uptime_s: seen.uptime.as_secs_f64(),
@@ -44,6 +46,9 @@ pub fn status(seen: report::Report) -> StatusReport {
         disk_bytes: seen.disk_bytes,
         disk_limit: seen.disk_limit,
         disk_state: disk_state.into(),
+        disk_trouble,
+        pins: pins.into_iter().map(|pin| PinnedPath { path: PathText(pin.path), bytes: pin.bytes }).collect(),
+        pinned_bytes,
         oldest_operation_ms: seen.oldest_read.map(|age| age.as_millis() as u64),
         handoff: seen.handoff.map(handoff),
         mirrors: seen.mirrors.into_iter().map(mirror).collect(),

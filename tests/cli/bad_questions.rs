@@ -77,6 +77,11 @@ fn paths_outside_the_mount_list_the_mounts() {
     let home = place.path("home").to_str().unwrap().to_owned();
     refused(&place, &["explain", &home], 1, &[&home, there_are, &mountpoint]);
     refused(&place, &["mirrors", &home], 1, &[&home, there_are, &mountpoint]);
+    for command in ["pin", "unpin", "evict", "verify"] {
+        refused(&place, &[command, &home], 1, &[&home, there_are, &mountpoint]);
+        refused(&place, &[command, &mountpoint, &home], 1, &[&home, there_are, &mountpoint]);
+        refused(&place, &[command], 2, &["required arguments were not provided", "<PATH>..."]);
+    }
     // A mountpoint has no bytes: it is no path in the mount then.
     let offset = format!("{mountpoint}:5");
     refused(&place, &["explain", &offset], 1, &[&offset, there_are]);
@@ -97,5 +102,35 @@ fn strategies_and_numbers_that_are_none() {
     // Nothing was switched by it.
     let output = place.braidfs(["mirrors", &mountpoint]);
     assert!(String::from_utf8_lossy(&output.stdout).contains("strategy    adaptive"), "{output:?}");
+    mount.umount();
+}
+
+#[test]
+fn what_is_not_pinned_or_not_there_cannot_be_unpinned_or_pinned() {
+    let (place, mirror) = (Place::new(), mirror());
+    let mount = place.mount(&[mirror.url()], &[]);
+    let path = |name: &str| mount.path(name).to_str().unwrap().to_owned();
+    let (file, nothing) = (path("data.bin"), path("nothing.bin"));
+    refused(&place, &["pin", &file, &nothing], 1, &[&nothing, "no mirror has a file of this name", "`ls` shows"]);
+    refused(&place, &["unpin", &file], 1, &[&file, "it is not pinned", "`braidfs status --json` lists the pins"]);
+    assert!(mount.status()["pins"].as_array().unwrap().is_empty(), "all or nothing");
+    mount.umount();
+}
+
+#[test]
+fn without_a_cache_folder_nothing_can_be_pinned_or_verified() {
+    let (place, mirror) = (Place::new(), mirror());
+    let mount = place.mount(&[mirror.url()], &["--cache-dir", "none"]);
+    let file = mount.path("data.bin").to_str().unwrap().to_owned();
+    for command in ["pin", "unpin", "verify"] {
+        refused(
+            &place,
+            &[command, &file],
+            1,
+            &["this mount keeps nothing on disk (--cache-dir none)", "--cache-dir DIR"],
+        );
+    }
+    let output = place.braidfs(["evict", &file]);
+    assert!(output.status.success(), "memory is evicted all the same: {}", String::from_utf8_lossy(&output.stderr));
     mount.umount();
 }

@@ -3,6 +3,7 @@
 mod amplification;
 mod changed;
 mod concurrency;
+mod disk_trouble;
 mod examples;
 mod explain;
 mod history;
@@ -11,6 +12,7 @@ mod listing;
 mod memory;
 mod mirror_lost;
 mod offline;
+mod pins;
 mod prefetch;
 mod read_only;
 mod redirects;

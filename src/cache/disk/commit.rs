@@ -5,13 +5,14 @@
 
 use super::content::Content;
 use super::finish::{finish, start_anew, try_again};
-use super::record::{Record, State, all_set, fill, runs};
+use super::record::{Record, all_set, fill, runs};
 use super::shared::{Shared, Step};
 use super::space::free_bytes;
+use super::state::State;
 use super::store::StoreError;
-use super::transaction::{Batch, Change, apply};
+use super::transaction::{Batch, Change, Made, apply};
 use super::waiting::{Work, Written};
-use super::{DiskFile, WriteError, evict};
+use super::{DiskFile, WriteError, by_hand, evict, vanished};
 use crate::chunk::{PAGE_BYTES, Pages};
 use crate::clock;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -52,6 +53,12 @@ fn process(shared: &Arc<Shared>, mut work: Work) {
     if std::mem::take(&mut work.state_damaged) {
         start_anew(shared, "altered bytes");
     }
+    if !shared.condition.has_failed()
+        && let Some(gone) = vanished::look(shared)
+    {
+        shared.metrics.disk_errors.add(1);
+        shared.condition.fail(gone.words(shared));
+    }
     if shared.condition.has_failed() {
         match shared.condition.retry_due(clock::now()) {
             true => try_again(shared),
@@ -61,10 +68,11 @@ fn process(shared: &Arc<Shared>, mut work: Work) {
     let (flush, room_bytes) = (work.flush, work.room_bytes);
     match commit(shared, &mut work) {
         Ok(()) => {
-            shared.commits.finished(flush);
-            work.complete.drain(..).for_each(|(file, verify)| finish(shared, &file, verify));
             let damaged = std::mem::take(&mut work.damaged);
             evict::drop_damaged(shared, damaged);
+            by_hand::drop_empty(shared, std::mem::take(&mut work.emptied));
+            shared.commits.finished(flush);
+            work.complete.drain(..).for_each(|(file, verify)| finish(shared, &file, verify));
             make_room(shared, room_bytes);
             shared.space.set_overhead(shared.layout.overhead_bytes());
         }
@@ -84,6 +92,7 @@ fn make_room(shared: &Arc<Shared>, wanted_bytes: u64) {
     let _operation = shared.condition.operation();
     let free = free_bytes(shared.layout.dir()).unwrap_or(u64::MAX);
     let result = evict::make_room(shared, wanted_bytes, free);
+    shared.space.look(free);
     if let Err(error) = result {
         shared.store_failed(&error);
     }
@@ -214,8 +223,12 @@ pub(super) fn change_of(
     let all: Vec<Pages> = added.iter().chain(&removed).copied().collect();
     let changes = content.leaf_changes(&after, &all);
     let was = content.record.as_ref();
+    if place.packed && was.is_none() && after.is_empty() {
+        // Lost again before its first commit. Its pages of the pack are counted with the pack.
+        return None;
+    }
     let state = match () {
-        () if after.len() < file.key().page_count() && after.is_empty() => State::Preparing,
+        () if after.is_empty() && was.is_none_or(|record| record.state == State::Preparing) => State::Preparing,
         () if after.len() < file.key().page_count() => State::Transferring,
         // Only the exact length is missing; a packed file has it in its record.
         () if place.packed || (finished && added.is_empty()) => State::Done,
@@ -226,7 +239,7 @@ pub(super) fn change_of(
     let record = Record {
         place,
         state,
-        revision: was.map_or(1, |record| record.revision + 1),
+        revision: 0,
         offset_bytes: after.len() * PAGE_BYTES - last.map_or(0, |last| (last + 1) * PAGE_BYTES - file.key().size_bytes),
         checksum: changes.checksum,
         time_unix_s: clock::unix_seconds(),
@@ -248,24 +261,45 @@ pub(super) fn change_of(
 }
 
 /// What was committed is true in memory too.
-pub(super) fn settle(shared: &Shared, batch: &Batch, made: &[bool]) {
+pub(super) fn settle(shared: &Shared, batch: &Batch, made: &[Made]) {
     for (change, &made) in batch.changes.iter().zip(made) {
-        let mut content = change.file.content.lock();
-        if !made {
-            // Somebody else has written this record: what is in memory is not the truth.
-            tracing::warn!(path = %String::from_utf8_lossy(&change.file.key().path), "a stale change of a cached file lost");
-            if content.life == change.life {
-                content.reset();
-            }
+        let Made::As(revision) = made else {
+            lost(shared, change, made);
             continue;
-        }
+        };
+        let mut content = change.file.content.lock();
         shared.places.committed(change.record.place.data_id);
         if content.life == change.life {
             change.added.iter().for_each(|&pages| fill(&mut content.durable, pages, true));
             change.removed.iter().for_each(|&pages| fill(&mut content.durable, pages, false));
             content.durable.optimize();
-            content.record = Some(change.record.clone());
+            content.record = Some(Record { revision, ..change.record.clone() });
             content.touched = change.touched;
+        }
+    }
+}
+
+/// A change that was not made: what is in memory was not the truth. What is in the tables is.
+fn lost(shared: &Shared, change: &Change, why: Made) {
+    shared.metrics.disk_stale_changes.add(1);
+    let path = String::from_utf8_lossy(&change.file.key().path).into_owned();
+    tracing::warn!(%path, expected = ?change.expected, ?why, "a stale change of a cached file lost");
+    let mut content = change.file.content.lock();
+    if content.life != change.life {
+        return;
+    }
+    let charged_bytes = content.charged_bytes;
+    content.reset();
+    match shared.store.load(change.file.encoded()) {
+        Ok(loaded) => content.take_over(loaded),
+        Err(error) => shared.store_failed(&error),
+    }
+    match content.place == Some(change.record.place) {
+        // What was written there and never committed still lies there.
+        true => content.charged_bytes = content.charged_bytes.max(charged_bytes),
+        false => {
+            let (key, place) = (change.file.encoded().to_vec(), change.record.place);
+            shared.commits.put_discarded(key, place, if place.packed { 0 } else { charged_bytes });
         }
     }
 }

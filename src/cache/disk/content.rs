@@ -60,6 +60,12 @@ impl Content {
         *self = Content { epoch, life, writing, used_tick, note, ..Content::default() };
     }
 
+    /// What is in the tables, after [`Content::reset`].
+    pub(super) fn take_over(&mut self, loaded: Option<Loaded>) {
+        let Content { epoch, life, writing, used_tick, .. } = *self;
+        *self = Content { epoch, life, writing, used_tick, ..Content::of(loaded) };
+    }
+
     /// Take pages away from readers.
     pub(super) fn clear(&mut self, pages: Pages) {
         fill(&mut self.written, pages, false);

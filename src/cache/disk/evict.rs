@@ -9,10 +9,11 @@ use super::space::free_bytes;
 use super::store::{DATA, RECENCY, StoreError, from_redb, wrong};
 use super::transaction::{Batch, Discarded, apply, members};
 use crate::chunk::Pages;
-use redb::ReadableTable;
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Listings take at most this part of the limit.
 pub(super) const LISTING_SHARE: u64 = 8;
@@ -22,6 +23,9 @@ const SLACK_SHARE: u64 = 128;
 const SLACK_BYTES_MAX: u64 = 64 << 20;
 /// Data files looked at in one round, the least recently used first.
 const CANDIDATES_MAX: usize = 1024;
+/// What a pack costs to fetch again, where a large file of its size costs 1: a request for each of its files, up to some
+/// hundreds, rather than a few. Not in proportion to that, or packs would fill the cache.
+const PACK_COST: u64 = 4;
 /// Rounds in one go; the committer has other work too.
 const ROUNDS_MAX: usize = 16;
 
@@ -39,11 +43,9 @@ pub(super) fn make_room(shared: &Arc<Shared>, wanted_bytes: u64, mut free: u64) 
 }
 
 /// Pages that did not match their checksums: their bits go, and then their bytes.
-pub(super) fn drop_damaged(shared: &Arc<Shared>, damaged: Vec<(Vec<u8>, Place, Vec<Pages>)>) {
+pub(super) fn drop_damaged(shared: &Arc<Shared>, damaged: Vec<(Arc<DiskFile>, Place, Vec<Pages>)>) {
     let mut plan = Plan::default();
-    for (key, place, pages) in damaged {
-        let Some(key) = FileKey::decode(&key) else { continue };
-        let file = shared.file(&key, false);
+    for (file, place, pages) in damaged {
         let mut content = file.content.lock();
         if content.place != Some(place) || content.writing.is_some() {
             continue;
@@ -77,6 +79,18 @@ pub(super) fn delete(shared: &Shared, data_id: u64, charged_bytes: u64) {
     }
 }
 
+/// What eviction has learned of pinned data files, so that it need not look at them again: they stay where they are, at
+/// the old end of the order.
+#[derive(Default)]
+pub(super) struct Evicting {
+    /// Of the pins when this was learned.
+    changes: u64,
+    /// Everything before it is pinned.
+    from: (u64, u64),
+    /// Packs with a pinned file.
+    packs: HashSet<u64>,
+}
+
 /// What leaves in one transaction.
 #[derive(Default)]
 struct Plan {
@@ -87,6 +101,8 @@ struct Plan {
     /// Kept until the commit: who opens one of them meanwhile must not load what is about to go.
     files: Vec<Arc<DiskFile>>,
     bytes: u64,
+    /// A pack was found to be pinned: there may be others behind it.
+    learned: bool,
 }
 
 impl Plan {
@@ -130,7 +146,7 @@ fn round(shared: &Arc<Shared>, target_bytes: u64) -> Result<bool, StoreError> {
         }
     }
     if plan.is_empty() {
-        return Ok(false);
+        return Ok(plan.learned);
     }
     let bytes = plan.bytes;
     leave(shared, plan)?;
@@ -138,18 +154,46 @@ fn round(shared: &Arc<Shared>, target_bytes: u64) -> Result<bool, StoreError> {
     Ok(true)
 }
 
+/// The least recently used data files that are not pinned, as far as that is known.
 fn candidates(shared: &Shared) -> Result<Vec<(u64, DataRow)>, StoreError> {
-    shared.store.read(|transaction| {
+    let mut known = shared.evicting.lock();
+    let changes = shared.pins.changes();
+    if known.changes != changes {
+        *known = Evicting { changes, ..Evicting::default() };
+    }
+    let is_pinned = |data_id: u64, row: &DataRow| match &row.key {
+        Some(key) => FileKey::decode(key).is_some_and(|key| shared.pins.cover(&key.path)),
+        None => known.packs.contains(&data_id),
+    };
+    let (mut found, first) = shared.store.read(|transaction| {
         let recency = transaction.open_table(RECENCY).map_err(from_redb)?;
         let data = transaction.open_table(DATA).map_err(from_redb)?;
-        let mut found = Vec::new();
-        for row in recency.iter().map_err(from_redb)?.take(CANDIDATES_MAX) {
-            let (_, data_id) = row.map_err(from_redb)?.0.value();
-            let row = data.get(data_id).map_err(from_redb)?.ok_or_else(|| wrong("the order of eviction"))?;
-            found.push((data_id, DataRow::decode(row.value()).ok_or_else(|| wrong("a data file's row"))?));
+        let (mut found, mut first) = (Vec::new(), None);
+        for row in recency.range(known.from..).map_err(from_redb)? {
+            let at = row.map_err(from_redb)?.0.value();
+            let row = data.get(at.1).map_err(from_redb)?.ok_or_else(|| wrong("the order of eviction"))?;
+            let row = DataRow::decode(row.value()).ok_or_else(|| wrong("a data file's row"))?;
+            if !is_pinned(at.1, &row) {
+                first.get_or_insert(at);
+                found.push((at.1, row));
+            }
+            if found.len() == CANDIDATES_MAX {
+                break;
+            }
         }
-        Ok(found)
-    })
+        Ok((found, first))
+    })?;
+    // Uses only grow, so nothing is ever put before it but what is pinned; where nothing is left, look at all again.
+    known.from = first.unwrap_or_default();
+    drop(known);
+    let uses = shared.uses.load(Ordering::Relaxed);
+    found.sort_by_key(|(_, row)| Reverse(worth_evicting(row, uses)));
+    Ok(found)
+}
+
+/// How long ago it was used, in uses of the cache, over what it costs to fetch again.
+fn worth_evicting(row: &DataRow, uses: u64) -> u64 {
+    uses.saturating_sub(row.used_tick) / if row.key.is_some() { 1 } else { PACK_COST }
 }
 
 fn plan_file(
@@ -162,6 +206,9 @@ fn plan_file(
     let file = shared.file(&FileKey::decode(key).ok_or_else(|| wrong("a key"))?, false);
     let open = Arc::strong_count(&file) > 1;
     if open != open_too {
+        return Ok(());
+    }
+    if shared.pins.cover(&file.key().path) {
         return Ok(());
     }
     let mut content = file.content.lock();
@@ -213,8 +260,16 @@ fn plan_pack(
     if open != open_too {
         return Ok(());
     }
-    for key in members(&shared.store, pack)? {
-        let file = shared.file(&FileKey::decode(&key).ok_or_else(|| wrong("a key"))?, false);
+    let keys = members(&shared.store, pack)?.iter().map(|key| FileKey::decode(key)).collect::<Option<Vec<_>>>();
+    let keys = keys.ok_or_else(|| wrong("a key"))?;
+    let pinned = |path: &[u8]| shared.pins.cover(path);
+    if keys.iter().any(|key| pinned(&key.path)) || files.values().any(|file| pinned(&file.key().path)) {
+        shared.evicting.lock().packs.insert(pack);
+        plan.learned = true;
+        return Ok(());
+    }
+    for key in keys {
+        let file = shared.file(&key, false);
         files.insert(file.number, file);
     }
     files.retain(|_, file| in_pack(file));
@@ -231,6 +286,23 @@ fn plan_pack(
     plan.bytes += bytes;
     plan.packs.push((pack, bytes));
     Ok(())
+}
+
+/// Give back those of these packs that have no file any more, neither in the tables nor on its way there.
+pub(super) fn drop_empty(shared: &Arc<Shared>, packs: &[u64]) -> Result<(), StoreError> {
+    let mut plan = Plan::default();
+    for &pack in packs {
+        let row = shared.store.read(|transaction| {
+            let data = transaction.open_table(DATA).map_err(from_redb)?;
+            Ok(data.get(pack).map_err(from_redb)?.and_then(|row| DataRow::decode(row.value())))
+        })?;
+        if let Some(row) = row
+            && members(&shared.store, pack)?.is_empty()
+        {
+            plan_pack(shared, &mut plan, pack, row.pack_pages, false)?;
+        }
+    }
+    leave(shared, plan)
 }
 
 /// Commit the plan, then give the bytes back.

@@ -230,3 +230,70 @@ fn the_floor_of_free_space_is_kept_and_given_back_for() {
     assert!(file.held_runs().is_empty());
     assert_eq!(bytes_of(file.key(), Pages::new(0, 1)).len(), 4096);
 }
+
+#[test]
+fn a_folder_that_is_removed_is_noticed_and_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("cache");
+    let disk = open(&cache, 64 * MIB);
+    disk.pin(&[Pin { path: b"a".to_vec(), bytes: 5 }]).unwrap();
+    let file = disk.file(&key("a", 4 * MIB));
+    put(&disk, &file, Pages::new(0, 300)).unwrap();
+    std::fs::remove_dir_all(&cache).unwrap();
+    // Made again by itself: with nothing of what was there, locked, and with room for all.
+    wait_until(|| cache.join("state.redb").exists() && disk.health() == Health::Ok);
+    assert!(file.held_runs().is_empty());
+    put(&disk, &file, Pages::new(0, 300)).unwrap();
+    assert_eq!((check(&file), disk.pins().len()), (300, 1));
+    assert!(disk.used_bytes() < 8 * MIB, "what was removed is not counted");
+    let Err(error) = Disk::open(settings(&cache, 64 * MIB), Arc::default()) else { panic!("opened twice") };
+    assert!(matches!(error, OpenError::InUse { .. }), "{error}");
+    drop((file, disk));
+    let disk = open(&cache, 64 * MIB);
+    assert_eq!(check(&disk.file(&key("a", 4 * MIB))), 300);
+}
+
+#[test]
+fn another_folder_in_its_place_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cache, other, aside) = (dir.path().join("cache"), dir.path().join("other"), dir.path().join("aside"));
+    open(&other, 64 * MIB).close();
+    let disk = open(&cache, 64 * MIB);
+    let file = disk.file(&key("a", 4 * MIB));
+    put(&disk, &file, Pages::new(0, 300)).unwrap();
+    std::fs::rename(&cache, &aside).unwrap();
+    std::fs::rename(&other, &cache).unwrap();
+    let before = std::fs::read(cache.join("state.redb")).unwrap();
+    wait_until(
+        || matches!(disk.health(), Health::ReadingThrough { why, .. } if why.contains("was replaced by another")),
+    );
+    assert!(disk.write(job(&file, Pages::new(300, 400))).is_err());
+    assert!(std::fs::read(cache.join("state.redb")).unwrap() == before);
+    // Put back, it is used again.
+    std::fs::rename(&cache, &other).unwrap();
+    std::fs::rename(&aside, &cache).unwrap();
+    wait_until(|| disk.health() == Health::Ok);
+    put(&disk, &file, Pages::new(300, 400)).unwrap();
+    assert_eq!(check(&file), 400);
+}
+
+#[test]
+fn what_finds_no_room_says_why_until_there_is_some() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = open(dir.path(), 24 * MIB);
+    let kept = key("keep", 17 * MIB);
+    disk.pin(&[Pin { path: b"keep".to_vec(), bytes: 17 * MIB }]).unwrap();
+    put(&disk, &disk.file(&kept), Pages::of_file(17 * MIB)).unwrap();
+    assert_eq!(disk.full(), None);
+    let file = disk.file(&key("a", 8 * MIB));
+    for pages in Pages::new(0, 1536).split(256) {
+        disk.write(WriteJob { may_let_go: true, ..job(&file, pages) }).ok().unwrap();
+        assert!(disk.sync(clock::now() + PATIENCE));
+    }
+    assert!(disk.full().is_some_and(|why| why.contains("cannot be evicted")));
+    assert_eq!((disk.health(), check(&disk.file(&kept))), (Health::Ok, 17 * 256));
+    disk.unpin(vec![b"keep".to_vec()]).unwrap();
+    disk.evict(&[kept]);
+    wait_until(|| disk.full().is_none());
+    put(&disk, &file, Pages::of_file(8 * MIB)).unwrap();
+}

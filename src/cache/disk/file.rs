@@ -2,8 +2,9 @@
 
 use super::content::Content;
 use super::page_io::{Checked, DataFile};
-use super::record::{FileKey, Place, State, all_set, fill, runs};
+use super::record::{FileKey, Place, all_set, fill, runs};
 use super::shared::Shared;
+use super::state::State;
 use crate::chunk::{PAGE_BYTES, Pages};
 use parking_lot::{Condvar, Mutex};
 use std::io;
@@ -34,6 +35,14 @@ pub enum ReadNow {
     Damaged(Vec<Pages>),
     /// The disk failed to read what is held. Fetch it.
     Failed,
+}
+
+/// In which way pages are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Now,
+    Waiting,
+    Verifying,
 }
 
 impl DiskFile {
@@ -97,13 +106,20 @@ impl DiskFile {
     /// Read `pages` into `into` without waiting for the disk. `into` has room for all of their bytes:
     /// whole pages, or to the exact end of the file; what lies beyond the end is zeros.
     pub fn read_now(&self, pages: Pages, into: &mut [u8]) -> ReadNow {
-        self.read(pages, into, true)
+        self.read(pages, into, How::Now)
     }
 
     /// The same, waiting for the disk: never on a FUSE thread.
     pub fn read_blocking(&self, pages: Pages, into: &mut [u8]) -> ReadNow {
         let _operation = self.shared.condition.operation();
-        self.read(pages, into, false)
+        self.read(pages, into, How::Waiting)
+    }
+
+    /// The same to see whether they are right on the disk: what the kernel has of them in memory is not asked, and it is
+    /// no use that eviction counts.
+    pub fn verify(&self, pages: Pages, into: &mut [u8]) -> ReadNow {
+        let _operation = self.shared.condition.operation();
+        self.read(pages, into, How::Verifying)
     }
 
     /// What the last [`DiskFile::set_note`] said.
@@ -142,23 +158,46 @@ impl DiskFile {
         &self.encoded
     }
 
-    fn read(&self, pages: Pages, into: &mut [u8], now: bool) -> ReadNow {
+    /// Hold nothing of it from now on, and delete it; what is noted of it stays with who has it open. Says how many bytes
+    /// of the file were held, and where.
+    pub(super) fn let_go(&self) -> (u64, Option<Place>) {
+        let held_bytes = self.held_bytes();
+        let mut content = self.content.lock();
+        let (place, charged) = (content.place, content.charged_bytes);
+        content.reset();
+        // Under the lock, as in `discard`.
+        if let Some(place) = place {
+            self.shared.commits.put_discarded(self.encoded.clone(), place, charged);
+        }
+        (held_bytes, place)
+    }
+
+    fn read(&self, pages: Pages, into: &mut [u8], how: How) -> ReadNow {
         let size_bytes = pages.len_bytes(self.key.size_bytes) as usize;
         if pages.is_empty() || into.len() < size_bytes || into.len() as u64 > pages.count() * PAGE_BYTES {
             debug_assert!(pages.is_empty(), "the room does not fit the pages");
             return if pages.is_empty() { ReadNow::Done } else { ReadNow::NotHeld };
         }
-        let Some((place, epoch)) = self.place_of(pages) else { return ReadNow::NotHeld };
+        let now = how == How::Now;
+        let Some((place, epoch)) = self.place_of(pages, how) else { return ReadNow::NotHeld };
         let (bytes, beyond) = into.split_at_mut(size_bytes);
         beyond.fill(0);
         let data = match now {
             true => self.shared.descriptors.opened(place.data_id).ok_or(io::ErrorKind::WouldBlock.into()),
             false => self.shared.descriptors.get(place.data_id),
         };
-        let read = |data: Arc<DataFile>| data.read(place.base_page + pages.start, bytes, now);
+        let read = |data: Arc<DataFile>| {
+            let start = place.base_page + pages.start;
+            if how == How::Verifying {
+                data.forget_cached(Pages::new(start, start + pages.count()));
+            }
+            data.read(start, bytes, now)
+        };
         match data.and_then(read) {
             Ok(Checked::Right) => {
-                self.shared.metrics.disk_read_bytes.add(size_bytes as u64);
+                if how != How::Verifying {
+                    self.shared.metrics.disk_read_bytes.add(size_bytes as u64);
+                }
                 ReadNow::Done
             }
             Ok(Checked::Damaged(runs)) => {
@@ -176,13 +215,15 @@ impl DiskFile {
         }
     }
 
-    fn place_of(&self, pages: Pages) -> Option<(Place, u64)> {
+    fn place_of(&self, pages: Pages, how: How) -> Option<(Place, u64)> {
         let mut content = self.content.lock();
         if !content.holds(pages) {
             return None;
         }
-        let tick = self.shared.uses.fetch_add(1, Ordering::Relaxed);
-        content.used(pages, tick);
+        if how != How::Verifying {
+            let tick = self.shared.uses.fetch_add(1, Ordering::Relaxed);
+            content.used(pages, tick);
+        }
         content.place.map(|place| (place, content.epoch))
     }
 
@@ -201,7 +242,9 @@ impl DiskFile {
         drop(content);
         tracing::warn!(path = %String::from_utf8_lossy(&self.key.path), ?damaged, "cached pages are damaged, fetching them again");
         if let Some(place) = place {
-            self.shared.commits.put_damaged(self.encoded.clone(), place, &damaged);
+            // Kept until that is committed: whoever loads it before would take the damaged pages for right ones.
+            let file = self.shared.opened(&self.encoded);
+            file.into_iter().for_each(|file| self.shared.commits.put_damaged(file, place, &damaged));
         }
         ReadNow::Damaged(damaged)
     }
@@ -215,7 +258,7 @@ impl Drop for DiskFile {
         let empty = content.written.is_empty() && content.durable.is_empty();
         if empty && !place.packed {
             self.shared.commits.put_discarded(std::mem::take(&mut self.encoded), place, content.charged_bytes);
-        } else if content.record.is_some() {
+        } else if content.record.is_some() && (content.used_tick > 0 || content.touched) {
             self.shared.commits.put_closed(place, content.used_tick);
         }
     }

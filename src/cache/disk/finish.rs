@@ -3,6 +3,7 @@
 use super::record::Place;
 use super::shared::Shared;
 use super::store::{StoreError, read_meta, write_meta};
+use super::vanished::{self, Gone};
 use super::{DiskFile, ReadNow, evict};
 use crate::chunk::Pages;
 use std::fs::{self, File};
@@ -37,6 +38,11 @@ pub(super) fn finish(shared: &Shared, file: &Arc<DiskFile>, verify: bool) {
 /// The state is damaged: set it aside and go on with nothing. No reader notices but by slower reads.
 pub(super) fn start_anew(shared: &Shared, why: &str) {
     tracing::warn!(%why, "the disk cache's state is damaged; it is set aside and the cache starts empty");
+    begin_empty(shared);
+}
+
+/// Forget all that is kept, whether it still lies there or not, and begin with an empty folder.
+pub(super) fn begin_empty(shared: &Shared) {
     shared.clearing.store(true, Ordering::Relaxed);
     shared.store.shut();
     for file in shared.open_files() {
@@ -49,6 +55,7 @@ pub(super) fn start_anew(shared: &Shared, why: &str) {
         return;
     }
     let fresh = shared.store.reopen().and_then(|()| mark_open(shared));
+    let fresh = fresh.and_then(|()| shared.pins.write_again(&shared.store));
     if let Err(error) = fresh {
         shared.condition.fail(error.to_string());
     }
@@ -67,6 +74,16 @@ pub(super) fn start_anew(shared: &Shared, why: &str) {
 /// See whether a disk that failed works again.
 pub(super) fn try_again(shared: &Arc<Shared>) {
     let _operation = shared.condition.operation();
+    match vanished::look(shared) {
+        None => {}
+        Some(Gone::Removed) => {
+            return match vanished::make_again(shared) {
+                Ok(()) => shared.condition.recover(),
+                Err(error) => shared.condition.fail(error.to_string()),
+            };
+        }
+        Some(gone) => return shared.condition.fail(gone.words(shared)),
+    }
     let reopened = shared.store.reopen().and_then(|()| mark_open(shared));
     match reopened {
         Err(StoreError::Damaged(why)) => return start_anew(shared, &why),
@@ -98,6 +115,7 @@ pub(super) fn mark_open(shared: &Shared) -> Result<(), StoreError> {
         write_meta(transaction, meta)
     })?;
     shared.places.marked(marks);
+    vanished::remember(shared);
     Ok(())
 }
 

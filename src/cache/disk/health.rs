@@ -103,6 +103,11 @@ impl Condition {
         Operation(self.started_ns.iter().find(free))
     }
 
+    /// Is anything under way?
+    pub(super) fn is_busy(&self) -> bool {
+        self.oldest().is_some()
+    }
+
     fn oldest(&self) -> Option<Time> {
         let started = self.started_ns.iter().map(|slot| slot.load(Ordering::Relaxed));
         started.filter(|&start| start > 0).min().map(Time)

@@ -9,6 +9,7 @@
 //! Files up to one chunk lie together in *packs*, data files that are evicted whole.
 
 mod backend;
+mod by_hand;
 mod commit;
 mod content;
 mod descriptors;
@@ -19,15 +20,19 @@ mod health;
 mod layout;
 mod lock;
 mod page_io;
+mod pins;
 mod place;
 mod queue;
 mod readers;
 mod record;
 mod recover;
+mod scrub;
 mod shared;
 mod space;
+mod state;
 mod store;
 mod transaction;
+mod vanished;
 mod waiting;
 mod writer;
 
@@ -36,11 +41,17 @@ mod crash_tests;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
+mod keeping_tests;
+#[cfg(test)]
+mod state_tests;
+#[cfg(test)]
 mod tests;
 
 pub use file::{DiskFile, ReadNow};
 pub use health::Health;
-pub use record::{FileKey, State};
+pub use pins::{Pin, PinError};
+pub use record::FileKey;
+pub use state::State;
 
 use crate::chunk::{PAGE_BYTES, Pages};
 use crate::clock::{self, Time};
@@ -67,6 +78,8 @@ pub struct Settings {
     pub size_limit_bytes: u64,
     /// Free space of the file system that is never written below, and given back for.
     pub free_floor_bytes: u64,
+    /// What the scrub reads in a second, in bytes; `None`: there is none.
+    pub scrub_bytes_per_second: Option<u64>,
     /// Who opens it, for the message that a second daemon gets: the mountpoint.
     pub owner: String,
     /// Most bytes that wait to be written.
@@ -202,6 +215,9 @@ impl Disk {
             spawn("disk-commit", &shared, commit::run),
             spawn("disk-watch", &shared, commit::watch),
         ];
+        if shared.scrub.is_wanted() {
+            threads.push(spawn("disk-scrub", &shared, scrub::run));
+        }
         threads.extend((0..readers::THREADS).map(|_| spawn("disk-read", &shared, readers::run)));
         Ok(Disk { handle: Arc::new(Handle { shared, threads: Mutex::new(threads) }) })
     }
@@ -244,6 +260,11 @@ impl Disk {
         self.shared().health()
     }
 
+    /// Why nothing new fits although the disk works, where that is so.
+    pub fn full(&self) -> Option<String> {
+        self.shared().space.refused()
+    }
+
     /// Keep a folder's listing, whatever its form. Durable with the next commit.
     pub fn put_listing(&self, folder: &[u8], bytes: Vec<u8>) {
         if self.shared().is_writable() {
@@ -272,6 +293,57 @@ impl Disk {
     /// What is durable of every mirror, by label. Waits for the disk.
     pub fn mirrors(&self) -> Vec<(u64, Vec<u8>)> {
         self.shared().mirrors()
+    }
+
+    /// At most `max` file versions that something is kept of at `path` or below it (empty: all), after `after`. Waits for
+    /// the disk. Fails where it does.
+    pub fn kept(&self, path: &[u8], after: Option<&FileKey>, max: usize) -> io::Result<Vec<FileKey>> {
+        by_hand::kept(self.shared(), path, after, max).map_err(|error| {
+            self.shared().store_failed(&error);
+            io::Error::other(error)
+        })
+    }
+
+    /// What is held of a file version, without counting it as a use. Waits for the disk.
+    pub fn seen(&self, key: &FileKey) -> Arc<DiskFile> {
+        self.shared().file(key, false)
+    }
+
+    /// Let go of all that is kept of these; whoever has one open reads on from elsewhere. Their room is free after the
+    /// next [`Disk::sync`], but for packs that they share with others. Says how many bytes of files it was. Waits for the disk.
+    pub fn evict(&self, keys: &[FileKey]) -> u64 {
+        by_hand::let_go(self.shared(), keys)
+    }
+
+    /// Pin all of these paths, or none: what is kept of them, or will be, is not evicted for others. Durable when it
+    /// returns. Waits for the disk.
+    pub fn pin(&self, pins: &[Pin]) -> Result<(), PinError> {
+        pins::pin(self.shared(), pins)
+    }
+
+    /// Unpin these paths. Durable when it returns. Waits for the disk.
+    pub fn unpin(&self, paths: Vec<Vec<u8>>) -> Result<(), PinError> {
+        pins::unpin(self.shared(), paths)
+    }
+
+    /// Everything that is pinned, by path.
+    pub fn pins(&self) -> Vec<Pin> {
+        self.shared().pins.all()
+    }
+
+    /// The pinned path that is `path` or above it.
+    pub fn pin_over(&self, path: &[u8]) -> Option<Vec<u8>> {
+        self.shared().pins.over(path)
+    }
+
+    /// What all pinned files had in bytes when they were pinned.
+    pub fn pinned_bytes(&self) -> u64 {
+        pins::pinned_bytes(self.shared())
+    }
+
+    /// Bytes of files that the cache can hold at once.
+    pub fn usable_bytes(&self) -> u64 {
+        pins::usable_bytes(self.shared())
     }
 
     /// Run something that waits for the disk on one of its reader threads. Gives it back where too
@@ -309,6 +381,7 @@ impl Handle {
         }
         shared.queue.stop();
         shared.readers.stop();
+        shared.scrub.stop();
         shared.commits.stop();
         // A thread that waits for a hung disk is left behind: nothing can end it.
         if durable && shared.condition.is_ok() {

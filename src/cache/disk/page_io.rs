@@ -91,6 +91,15 @@ impl DataFile {
         self.sums.write_all_at(&sums, start * 4)
     }
 
+    /// Let the kernel forget what it has of `pages` in memory, where the disk has it: the next read asks the disk.
+    pub(super) fn forget_cached(&self, pages: Pages) {
+        let range = |bytes: u64| (pages.start * bytes, NonZeroU64::new(pages.count() * bytes));
+        for (file, (offset, length)) in [(&self.pages, range(PAGE_BYTES)), (&self.sums, range(4))] {
+            // Advice only: without it the read proves less.
+            let _ = fadvise(file, offset, length, Advice::DontNeed);
+        }
+    }
+
     /// How much of it was written past the page cache; the rest is for the buffered way.
     fn write_direct(&self, start: u64, buffers: &[&[u8]]) -> io::Result<usize> {
         let Some(file) = self.direct() else { return Ok(0) };

@@ -1,5 +1,6 @@
 //! What is remembered of a file version, and its form on disk.
 
+use super::state::State;
 use crate::chunk::{PAGE_BYTES, Pages};
 use roaring::RoaringBitmap;
 
@@ -47,37 +48,6 @@ impl FileKey {
     }
 }
 
-/// How far a file version is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
-    /// Nothing is kept of it.
-    Idle,
-    /// It has a place on disk and no durable byte: after a crash it begins anew.
-    Preparing,
-    /// Some pages are durable: carried on from the bitmap.
-    Transferring,
-    /// Every page is durable; the file still has to get its exact length.
-    Committing,
-    /// Complete.
-    Done,
-}
-
-impl State {
-    fn code(self) -> u8 {
-        match self {
-            State::Idle => 0,
-            State::Preparing => 1,
-            State::Transferring => 2,
-            State::Committing => 3,
-            State::Done => 4,
-        }
-    }
-
-    fn from_code(code: u8) -> Option<State> {
-        [State::Idle, State::Preparing, State::Transferring, State::Committing, State::Done].get(code as usize).copied()
-    }
-}
-
 /// Where a file's pages lie: in a data file of its own, or in a pack shared with other small files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Place {
@@ -91,7 +61,8 @@ pub(super) struct Place {
 pub(super) struct Record {
     pub(super) place: Place,
     pub(super) state: State,
-    /// Grows with every change; a writer that expects another one loses.
+    /// Grows with every change, and over the file's records that were deleted too; a writer that expects another
+    /// one loses.
     pub(super) revision: u64,
     /// Durable bytes.
     pub(super) offset_bytes: u64,
@@ -102,6 +73,19 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// Is it what a file of `page_count` pages with this bitmap can have?
+    pub(super) fn fits(&self, bitmap: &RoaringBitmap, page_count: u64) -> bool {
+        let inside = bitmap.max().is_none_or(|last| u64::from(last) < page_count);
+        let whole = bitmap.len() == page_count;
+        inside
+            && match self.state {
+                State::Idle => false,
+                State::Preparing => bitmap.is_empty(),
+                State::Transferring => !whole,
+                State::Committing | State::Done => whole,
+            }
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![self.state.code(), u8::from(self.place.packed), u8::from(self.note.is_some())];
         for number in [self.place.data_id, self.place.base_page, self.revision, self.offset_bytes] {

@@ -6,11 +6,14 @@ use super::health::Condition;
 use super::layout::Layout;
 use super::lock::Lock;
 use super::page_io::DataFile;
+use super::pins::Pins;
 use super::place::Places;
 use super::queue::Queue;
-use super::record::{DataRow, Place, State, runs};
+use super::record::{DataRow, Place, runs};
+use super::scrub::Scrub;
 use super::shared::{Shared, Tuning};
 use super::space::Space;
+use super::state::State;
 use super::store::{DOOMED, Meta, Store, StoreError, TOUCHED, data_row, from_redb, read_meta, write_meta};
 use super::transaction::{Batch, Discarded, apply};
 use super::waiting::Commits;
@@ -36,11 +39,9 @@ pub(super) fn open(settings: Settings, metrics: Arc<Metrics>, tuning: Tuning) ->
         }
         other => other,
     }
-    .map_err(|error| match error {
-        StoreError::Io(error) => OpenError::from_io(&layout.state(), error),
-        StoreError::Damaged(why) => OpenError::Damaged { path: layout.state(), why },
-    })?;
+    .map_err(|error| OpenError::of_state(&layout, error))?;
     let limit = settings.size_limit_bytes;
+    let pins = Pins::load(&store).map_err(|error| OpenError::of_state(&layout, error))?;
     let space = Space::new(limit, settings.free_floor_bytes, meta.used_bytes, layout.overhead_bytes());
     let shared = Arc::new(Shared {
         condition: Condition::new(tuning.hang_after),
@@ -50,23 +51,34 @@ pub(super) fn open(settings: Settings, metrics: Arc<Metrics>, tuning: Tuning) ->
         readers: Default::default(),
         // Ids that were set aside and not used are lost: there are 2^64 of them.
         places: Places::new(meta.ids_reserved, meta.ids_reserved, limit),
+        pins,
+        scrub: Scrub::new(settings.scrub_bytes_per_second),
+        evicting: Mutex::default(),
+        identity: Mutex::default(),
         uses: AtomicU64::new(meta.tick + 1),
         clearing: AtomicBool::new(layout.has_damaged_data()),
         files: Mutex::default(),
         loads: Default::default(),
         file_numbers: AtomicU64::new(1),
         lock: Mutex::new(Some(lock)),
+        owner: settings.owner,
         tuning,
         metrics,
         layout,
         store,
         space,
     });
-    mark_open(&shared).map_err(|error| match error {
-        StoreError::Io(error) => OpenError::from_io(&shared.layout.state(), error),
-        StoreError::Damaged(why) => OpenError::Damaged { path: shared.layout.state(), why },
-    })?;
+    mark_open(&shared).map_err(|error| OpenError::of_state(&shared.layout, error))?;
     Ok(shared)
+}
+
+impl OpenError {
+    fn of_state(layout: &Layout, error: StoreError) -> OpenError {
+        match error {
+            StoreError::Io(error) => OpenError::from_io(&layout.state(), error),
+            StoreError::Damaged(why) => OpenError::Damaged { path: layout.state(), why },
+        }
+    }
 }
 
 /// A clean end: the next start need not look for anything.

@@ -3,15 +3,20 @@
 use super::DiskFile;
 use super::content::Content;
 use super::descriptors::Descriptors;
+use super::evict::Evicting;
 use super::health::{Condition, Health};
 use super::layout::Layout;
 use super::lock::Lock;
+use super::pins::Pins;
 use super::place::Places;
 use super::queue::Queue;
 use super::readers::Readers;
-use super::record::{FileKey, State};
+use super::record::FileKey;
+use super::scrub::Scrub;
 use super::space::Space;
+use super::state::State;
 use super::store::{LISTINGS, Loaded, MIRRORS, Store, StoreError, from_redb};
+use super::vanished::Identity;
 use super::waiting::Commits;
 use crate::metrics::Metrics;
 use parking_lot::Mutex;
@@ -52,6 +57,10 @@ pub(super) struct Tuning {
     pub(super) commit_every: Duration,
     /// How long a lone page waits for neighbours.
     pub(super) lone_wait: Duration,
+    /// The scrub begins again no sooner than this after it last began.
+    pub(super) scrub_every: Duration,
+    /// It goes on once the disk had no other work for so long.
+    pub(super) scrub_quiet: Duration,
     /// A disk that takes longer than this for one operation hangs. Slow USB sticks need some seconds
     /// for a sync of half a second's worth of fetching.
     pub(super) hang_after: Duration,
@@ -64,6 +73,9 @@ impl Default for Tuning {
             // Together with the wait for neighbours and the sync itself, a crash costs about a second.
             commit_every: Duration::from_millis(400),
             lone_wait: Duration::from_millis(500),
+            // A disk is read through once a week by those who know them (RAID arrays, ZFS by habit: a month).
+            scrub_every: Duration::from_secs(7 * 24 * 60 * 60),
+            scrub_quiet: Duration::from_secs(2),
             hang_after: Duration::from_secs(20),
             seam: None,
         }
@@ -83,6 +95,11 @@ pub(super) struct Shared {
     pub(super) commits: Commits,
     pub(super) readers: Readers,
     pub(super) places: Places,
+    pub(super) pins: Pins,
+    pub(super) scrub: Scrub,
+    pub(super) evicting: Mutex<Evicting>,
+    /// The state file that was opened last.
+    pub(super) identity: Mutex<Option<Identity>>,
     /// Counts uses of files and pages: the clock of eviction. Goes on where the last session was.
     pub(super) uses: AtomicU64,
     /// A damaged cache is being deleted; nothing is written meanwhile.
@@ -91,6 +108,8 @@ pub(super) struct Shared {
     pub(super) loads: [Mutex<()>; LOAD_LOCKS],
     pub(super) file_numbers: AtomicU64,
     pub(super) lock: Mutex<Option<Lock>>,
+    /// For the lock: the mountpoint.
+    pub(super) owner: String,
 }
 
 impl Shared {
@@ -100,7 +119,7 @@ impl Shared {
         let spread = crc32c::crc32c(&encoded) as usize % LOAD_LOCKS;
         // One load at a time per name, or two would hold different truths about it.
         let _alone = self.loads[spread].lock();
-        let there = self.files.lock().get(&encoded).and_then(Weak::upgrade);
+        let there = self.opened(&encoded);
         let file = there.unwrap_or_else(|| {
             let loaded = self.load(&encoded);
             let finish = loaded.as_ref().is_some_and(|loaded| loaded.record.state == State::Committing);
@@ -124,6 +143,11 @@ impl Shared {
         if files.get(encoded).is_some_and(|file| file.strong_count() == 0) {
             files.remove(encoded);
         }
+    }
+
+    /// A file that somebody has.
+    pub(super) fn opened(&self, encoded: &[u8]) -> Option<Arc<DiskFile>> {
+        self.files.lock().get(encoded).and_then(Weak::upgrade)
     }
 
     /// Everybody's files.

@@ -8,12 +8,17 @@ use std::time::Duration;
 /// What a commit may add to the state file before its size is looked at again.
 const STATE_GROWTH_BYTES: u64 = 256 << 10;
 
+/// So much free room is room: a long run and its checksums.
+const ROOM_BYTES: u64 = 2 << 20;
+
 /// The ledger of the disk. `used <= limit` at every instant, counting what is being evicted.
 pub(super) struct Space {
     limit_bytes: u64,
     floor_bytes: u64,
     ledger: Mutex<Ledger>,
     freed: Condvar,
+    /// The file system's free bytes when something was refused last, until there is room again.
+    refused: Mutex<Option<u64>>,
 }
 
 #[derive(Default)]
@@ -29,7 +34,7 @@ struct Ledger {
 impl Space {
     pub(super) fn new(limit_bytes: u64, floor_bytes: u64, data_bytes: u64, overhead_bytes: u64) -> Space {
         let ledger = Ledger { data_bytes, overhead_bytes, ..Ledger::default() };
-        Space { limit_bytes, floor_bytes, ledger: Mutex::new(ledger), freed: Condvar::new() }
+        Space { limit_bytes, floor_bytes, ledger: Mutex::new(ledger), freed: Condvar::new(), refused: Mutex::new(None) }
     }
 
     pub(super) fn limit_bytes(&self) -> u64 {
@@ -55,7 +60,36 @@ impl Space {
         }
         ledger.data_bytes += bytes;
         ledger.granted_bytes += bytes;
+        *self.refused.lock() = None;
         true
+    }
+
+    /// Something was given up for want of room.
+    pub(super) fn refuse(&self, free_bytes: u64) {
+        *self.refused.lock() = Some(free_bytes);
+    }
+
+    /// The disk was looked at: is there room again?
+    pub(super) fn look(&self, free_bytes: u64) {
+        // The ledger's lock comes first: who takes room holds both.
+        let is_room = self.excess_bytes(ROOM_BYTES, free_bytes) == 0;
+        if is_room {
+            *self.refused.lock() = None;
+        }
+    }
+
+    /// Why something was given up for want of room, unless there is room again.
+    pub(super) fn refused(&self) -> Option<String> {
+        let free_bytes = (*self.refused.lock())?;
+        let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        Some(match free_bytes < self.floor_bytes + ROOM_BYTES {
+            true => format!(
+                "the disk has {:.1} MiB free, and {:.0} MiB are left to others",
+                mebibytes(free_bytes),
+                mebibytes(self.floor_bytes)
+            ),
+            false => "what is cached cannot be evicted: it is pinned, or being written".to_owned(),
+        })
     }
 
     /// Granted bytes have been written: the file system's free space knows of them now.

@@ -1,9 +1,9 @@
-//! The tables: files, data files, bitmaps, recency, listings, mirrors. Everything that belongs together
+//! The tables: files, data files, bitmaps, recency, listings, mirrors, pins. Everything that belongs together
 //! changes in one transaction.
 
 use super::backend::CheckedFile;
 use super::layout::Layout;
-use super::record::{DataRow, Record, decode_leaf, leaf_sum};
+use super::record::{DataRow, FileKey, Record, decode_leaf, leaf_sum};
 use parking_lot::RwLock;
 use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 use roaring::RoaringBitmap;
@@ -30,6 +30,8 @@ pub(super) const DOOMED: TableDefinition<u64, ()> = TableDefinition::new("doomed
 pub(super) const LISTINGS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("listings");
 /// Label of a mirror -> what was measured of it.
 pub(super) const MIRRORS: TableDefinition<u64, &[u8]> = TableDefinition::new("mirrors");
+/// Pinned path -> the bytes that it had then.
+pub(super) const PINS: TableDefinition<&[u8], u64> = TableDefinition::new("pins");
 /// Totals and counters, see [`Meta`].
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
@@ -60,6 +62,13 @@ pub(super) struct Meta {
     pub(super) used_bytes: u64,
     /// Bytes of all listings.
     pub(super) listing_bytes: u64,
+    /// The highest revision of all records that were deleted: a new one goes on from there.
+    pub(super) revisions_gone: u64,
+    /// The data file that the scrub looks at next, and the page of it; 0 and 0: its pass is done.
+    pub(super) scrub_id: u64,
+    pub(super) scrub_page: u64,
+    /// When that pass began, in seconds since 1970; 0: there was none.
+    pub(super) scrub_began: u64,
     /// 1 while a daemon has it open, so that the next one knows whether it ended cleanly.
     pub(super) open: u64,
 }
@@ -154,6 +163,10 @@ impl Store {
             if sum != record.checksum {
                 return Err(wrong("a bitmap that does not belong to its record"));
             }
+            let page_count = FileKey::decode(key).ok_or_else(|| wrong("a key"))?.page_count();
+            if !record.fits(&bitmap, page_count) {
+                return Err(wrong("a bitmap that does not fit its file's state"));
+            }
             Ok(Some(Loaded { record, bitmap }))
         })
     }
@@ -166,7 +179,15 @@ impl Store {
 
 /// The totals as of this transaction.
 pub(super) fn read_meta(transaction: &WriteTransaction) -> Result<Meta, StoreError> {
-    let table = transaction.open_table(META).map_err(from_redb)?;
+    meta_of(&transaction.open_table(META).map_err(from_redb)?)
+}
+
+/// The totals, for who changes nothing.
+pub(super) fn look_at_meta(transaction: &redb::ReadTransaction) -> Result<Meta, StoreError> {
+    meta_of(&transaction.open_table(META).map_err(from_redb)?)
+}
+
+fn meta_of(table: &impl ReadableTable<&'static str, u64>) -> Result<Meta, StoreError> {
     let get = |name| Ok::<_, StoreError>(table.get(name).map_err(from_redb)?.map_or(0, |value| value.value()));
     Ok(Meta {
         tick: get("tick")?,
@@ -174,6 +195,10 @@ pub(super) fn read_meta(transaction: &WriteTransaction) -> Result<Meta, StoreErr
         ids_floor: get("ids_floor")?,
         used_bytes: get("used_bytes")?,
         listing_bytes: get("listing_bytes")?,
+        revisions_gone: get("revisions_gone")?,
+        scrub_id: get("scrub_id")?,
+        scrub_page: get("scrub_page")?,
+        scrub_began: get("scrub_began")?,
         open: get("open")?,
     })
 }
@@ -187,6 +212,10 @@ pub(super) fn write_meta(transaction: &WriteTransaction, meta: Meta) -> Result<(
         ("ids_floor", meta.ids_floor),
         ("used_bytes", meta.used_bytes),
         ("listing_bytes", meta.listing_bytes),
+        ("revisions_gone", meta.revisions_gone),
+        ("scrub_id", meta.scrub_id),
+        ("scrub_page", meta.scrub_page),
+        ("scrub_began", meta.scrub_began),
         ("open", meta.open),
     ];
     for (name, value) in rows {
@@ -264,6 +293,7 @@ fn make_tables(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(DOOMED).map_err(from_redb)?;
     transaction.open_table(LISTINGS).map_err(from_redb)?;
     transaction.open_table(MIRRORS).map_err(from_redb)?;
+    transaction.open_table(PINS).map_err(from_redb)?;
     transaction.open_table(META).map_err(from_redb)?;
     Ok(())
 }

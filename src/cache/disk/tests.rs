@@ -17,6 +17,7 @@ pub(super) fn settings(dir: &Path, limit: u64) -> Settings {
         dir: dir.to_path_buf(),
         size_limit_bytes: limit,
         free_floor_bytes: 0,
+        scrub_bytes_per_second: None,
         owner: "/mnt/here".to_owned(),
         queue_bytes_max: 64 * MIB,
     }

@@ -4,6 +4,7 @@ use super::DiskFile;
 use super::content::{own_charge, pack_charge};
 use super::place::IdMarks;
 use super::record::{DataRow, Place, Record, decode_leaf};
+use super::state::State;
 use super::store::{
     BITMAPS, DOOMED, FILES, LISTINGS, MEMBERS, MIRRORS, Meta, Store, StoreError, TOUCHED, data_row, from_redb,
     read_meta, set_data_row, write_meta, wrong,
@@ -18,6 +19,7 @@ pub(super) struct Change {
     pub(super) file: Arc<DiskFile>,
     /// What it was computed from: the change is lost where the file has another life by now.
     pub(super) life: u64,
+    /// Its revision is given when it is applied.
     pub(super) record: Record,
     /// The revision that the table must have; `None`: no record.
     pub(super) expected: Option<u64>,
@@ -29,6 +31,17 @@ pub(super) struct Change {
     pub(super) pack_pages: u64,
     pub(super) used_tick: u64,
     pub(super) touched: bool,
+}
+
+/// What became of a change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Made {
+    /// It was made, and this is the file's revision now.
+    As(u64),
+    /// Another writer was before it: the file's revision (`None`: no record) is not the one that it was computed from.
+    Stale(Option<u64>),
+    /// No file may go from the first of these states to the second: a fault of ours, and nothing was written.
+    Illegal(State, State),
 }
 
 /// A file that goes.
@@ -72,8 +85,8 @@ impl Batch {
     }
 }
 
-/// Apply it. Says for each change whether it was made: `false` where another writer was before it.
-pub(super) fn apply(store: &Store, batch: &Batch) -> Result<Vec<bool>, StoreError> {
+/// Apply it. Says for each change what became of it.
+pub(super) fn apply(store: &Store, batch: &Batch) -> Result<Vec<Made>, StoreError> {
     store.write(|transaction| {
         let mut meta = read_meta(transaction)?;
         meta.tick = meta.tick.max(batch.tick);
@@ -115,16 +128,22 @@ pub(super) fn members(store: &Store, pack: u64) -> Result<Vec<Vec<u8>>, StoreErr
     })
 }
 
-fn apply_change(transaction: &WriteTransaction, meta: &mut Meta, change: &Change) -> Result<bool, StoreError> {
+fn apply_change(transaction: &WriteTransaction, meta: &mut Meta, change: &Change) -> Result<Made, StoreError> {
     let key = change.file.encoded();
     let place = change.record.place;
     let mut files = transaction.open_table(FILES).map_err(from_redb)?;
     let found = files.get(key).map_err(from_redb)?.map(|row| Record::decode(row.value()));
     let found = found.map(|record| record.ok_or_else(|| wrong("a record"))).transpose()?;
-    if found.map(|record| record.revision) != change.expected {
-        return Ok(false);
+    let (state, revision) = found.map_or((State::Idle, None), |record| (record.state, Some(record.revision)));
+    if revision != change.expected {
+        return Ok(Made::Stale(revision));
     }
-    files.insert(key, change.record.encode().as_slice()).map_err(from_redb)?;
+    if !state.may_become(change.record.state, place.packed) {
+        return Ok(Made::Illegal(state, change.record.state));
+    }
+    // Not from 1 again after a record was deleted: what was computed from that one would pass for the newest.
+    let revision = revision.unwrap_or(meta.revisions_gone) + 1;
+    files.insert(key, Record { revision, ..change.record.clone() }.encode().as_slice()).map_err(from_redb)?;
     drop(files);
     let mut bitmaps = transaction.open_table(BITMAPS).map_err(from_redb)?;
     for (leaf, bytes) in &change.leaves {
@@ -154,19 +173,20 @@ fn apply_change(transaction: &WriteTransaction, meta: &mut Meta, change: &Change
         true => touched.insert(place.data_id, ()).map_err(from_redb)?,
         false => touched.remove(place.data_id).map_err(from_redb)?,
     };
-    Ok(true)
+    Ok(Made::As(revision))
 }
 
 fn discard(transaction: &WriteTransaction, meta: &mut Meta, gone: &Discarded) -> Result<(), StoreError> {
     let place = gone.place;
     let mut files = transaction.open_table(FILES).map_err(from_redb)?;
     let record = files.get(gone.key.as_slice()).map_err(from_redb)?.and_then(|row| Record::decode(row.value()));
-    let named = record.is_some_and(|record| record.place == place);
-    if named {
+    let named = record.filter(|record| record.place == place);
+    if named.is_some() {
         files.remove(gone.key.as_slice()).map_err(from_redb)?;
     }
     drop(files);
-    if named {
+    if let Some(record) = named {
+        meta.revisions_gone = meta.revisions_gone.max(record.revision);
         let bitmap = take_bitmap(transaction, place)?;
         if !place.packed {
             add(meta, -(own_charge(&bitmap) as i64));
@@ -194,7 +214,8 @@ fn drop_pack(transaction: &WriteTransaction, meta: &mut Meta, pack: u64) -> Resu
     }
     for (at, key) in &members {
         table.remove(*at).map_err(from_redb)?;
-        files.remove(key.as_slice()).map_err(from_redb)?;
+        let record = files.remove(key.as_slice()).map_err(from_redb)?.and_then(|row| Record::decode(row.value()));
+        meta.revisions_gone = meta.revisions_gone.max(record.map_or(0, |record| record.revision));
     }
     drop((table, files));
     for ((_, base_page), _) in members {

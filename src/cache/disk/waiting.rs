@@ -51,13 +51,15 @@ pub(super) struct Work {
     /// Complete files that want their exact length, and whether to verify them first.
     pub(super) complete: Vec<(Arc<DiskFile>, bool)>,
     pub(super) finished: Vec<Arc<DiskFile>>,
-    pub(super) damaged: Vec<(Vec<u8>, Place, Vec<Pages>)>,
+    pub(super) damaged: Vec<(Arc<DiskFile>, Place, Vec<Pages>)>,
     pub(super) discarded: Vec<Discarded>,
     pub(super) closed: Vec<(Place, u64)>,
     pub(super) listings: BTreeMap<Vec<u8>, Vec<u8>>,
     /// By the labels of mirrors; nothing: to be forgotten.
     pub(super) mirrors: BTreeMap<u64, Option<Vec<u8>>>,
     pub(super) deleted: Vec<u64>,
+    /// Packs that may have lost their last file.
+    pub(super) emptied: Vec<u64>,
     pub(super) room_bytes: u64,
     pub(super) state_damaged: bool,
     pub(super) flush: u64,
@@ -96,8 +98,8 @@ impl Commits {
         self.put(|work| work.finished.push(file));
     }
 
-    pub(super) fn put_damaged(&self, key: Vec<u8>, place: Place, pages: &[Pages]) {
-        self.put(|work| work.damaged.push((key, place, pages.to_vec())));
+    pub(super) fn put_damaged(&self, file: Arc<DiskFile>, place: Place, pages: &[Pages]) {
+        self.put(|work| work.damaged.push((file, place, pages.to_vec())));
     }
 
     pub(super) fn put_discarded(&self, key: Vec<u8>, place: Place, charged_bytes: u64) {
@@ -105,6 +107,12 @@ impl Commits {
         state.discarding.insert(key.clone());
         state.work.discarded.push(Discarded { key, place, charged_bytes });
         self.touch(&mut state);
+    }
+
+    pub(super) fn put_emptied(&self, packs: Vec<u64>) {
+        if !packs.is_empty() {
+            self.put(|work| work.emptied.extend(packs));
+        }
     }
 
     pub(super) fn put_state_damaged(&self) {

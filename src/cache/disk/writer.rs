@@ -5,7 +5,7 @@ use super::queue::{Run, bytes_of};
 use super::record::fill;
 use super::shared::{Shared, Step};
 use super::space::free_bytes;
-use super::{DiskFile, WriteError};
+use super::{DiskFile, WriteError, vanished};
 use crate::chunk::Pages;
 use crate::clock::{self, Time};
 use std::io;
@@ -214,6 +214,7 @@ fn reserve(shared: &Shared, need: u64, deadline: Time) -> Result<(), WriteError>
         }
         let left = deadline.since(clock::now());
         if left.is_zero() || !shared.space.could_hold(need) || !shared.is_writable() {
+            shared.space.refuse(free);
             return Err(WriteError::NoSpace);
         }
         shared.commits.want_room(need);
@@ -225,6 +226,10 @@ fn put(shared: &Shared, run: &Run, pages: Pages, begun: &Placed) -> io::Result<(
     let _operation = shared.condition.operation();
     let GivenPlace { place, fresh } = begun.given;
     shared.step(Step::Write(place.data_id))?;
+    // Making a file makes its folder, which is not ours to make where the cache was.
+    if fresh && let Some(gone) = vanished::look(shared) {
+        return Err(io::Error::other(gone.words(shared)));
+    }
     let data = match fresh {
         true => shared.descriptors.create(place.data_id)?,
         false => shared.descriptors.get(place.data_id)?,

@@ -14,7 +14,7 @@ use super::run::{EXTENT_PAGES, Pinned, Run};
 use crate::chunk::{Inode, Pages};
 use arc_swap::{ArcSwapOption, Guard};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Enough that the threads that fetch seldom meet; each costs a lock and an empty tree.
@@ -137,6 +137,13 @@ impl Index {
             found.extend(runs.filter(|run| !run.pages().intersect(pages).is_empty()).cloned());
         }
         found
+    }
+
+    /// Every file that has a run.
+    pub(super) fn files(&self) -> Vec<Inode> {
+        let mut files = BTreeSet::new();
+        self.shards.iter().for_each(|shard| files.extend(shard.lock().keys().map(|(file, _)| *file)));
+        files.into_iter().collect()
     }
 
     /// Everything that who changes the index may hold, held. For tests of those who only read it.

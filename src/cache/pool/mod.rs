@@ -186,6 +186,11 @@ impl Pool {
         self.0.available_bytes(class)
     }
 
+    /// Every file that it holds something of.
+    pub fn files(&self) -> Vec<Inode> {
+        self.0.index.files()
+    }
+
     /// Lets go of `pages`: of every run that lies within them and that nobody has pinned or
     /// reserved. They are reported as dropped.
     pub fn evict(&self, file: Inode, pages: Pages) {

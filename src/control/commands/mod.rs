@@ -3,13 +3,16 @@
 //! Exit codes: 0 done; 1 refused, failed, or the input was wrong; 2 the daemon did not answer or went away.
 
 mod explain;
+mod keeping;
 mod mirrors;
+mod paths;
 mod prefetch;
 mod status;
 mod umount;
 mod why;
 
 pub use explain::explain;
+pub use keeping::keep;
 pub use mirrors::mirrors;
 pub use prefetch::prefetch;
 pub use status::status;

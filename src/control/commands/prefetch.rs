@@ -1,9 +1,10 @@
 //! `braidfs prefetch PATH... [--no-wait] [--json]`.
 
+use super::paths::{fitting, on_one_mount};
 use super::{Screen, prefetch_of};
-use crate::control::client::{ClientError, Desk, Target};
+use crate::control::client::{ClientError, Desk};
 use crate::control::human::{bytes, length, plain, rate};
-use crate::control::protocol::{Command, PathText, REQUEST_BYTES_MAX, Refusal, RefusalKind, Reply, request_line};
+use crate::control::protocol::{Command, Reply};
 use crate::control::report::{FailedFile, PrefetchReport, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
@@ -24,39 +25,13 @@ pub fn prefetch(desk: &Desk, paths: &[PathBuf], no_wait: bool, screen: &mut Scre
 
 fn run(desk: &Desk, paths: &[PathBuf], no_wait: bool, screen: &mut Screen<'_>) -> Result<u8, ClientError> {
     let (target, relative) = on_one_mount(desk, paths)?;
-    let command = Command::Prefetch { paths: relative, wait: !no_wait };
-    if request_line(&command).len() as u64 > REQUEST_BYTES_MAX {
-        let message =
-            "the paths are longer than 1 MiB together: name folders instead of their files, or use several commands";
-        return Err(Refusal::new(RefusalKind::Request, message).into());
-    }
+    let command = fitting(Command::Prefetch { paths: relative, wait: !no_wait })?;
     let connection = desk.connect(&target.mount)?;
     let mut show = Show::new(screen, &target.mount.mountpoint);
     let answer = connection.run(&command, |reply| show.hear(reply));
     let failed = show.end();
     let report = prefetch_of(answer?)?;
     Ok(show_end(&report, failed, screen))
-}
-
-/// All `paths` relative to the one mount that they are on.
-fn on_one_mount(desk: &Desk, paths: &[PathBuf]) -> Result<(Target, Vec<PathText>), ClientError> {
-    let mut first: Option<(&PathBuf, Target)> = None;
-    let mut relative = Vec::new();
-    for path in paths {
-        let found = desk.find(path)?;
-        relative.push(PathText(found.relative.clone()));
-        match &first {
-            Some((other, target)) if target.mount.device != found.mount.device => {
-                return Err(ClientError::TwoMounts((*other).clone(), path.clone()));
-            }
-            Some(_) => {}
-            None => first = Some((path, found)),
-        }
-    }
-    match first {
-        Some((_, target)) => Ok((target, relative)),
-        None => Err(ClientError::NoPath("nothing is to be fetched".into())),
-    }
 }
 
 fn show_end(report: &PrefetchReport, failed: u64, screen: &mut Screen<'_>) -> u8 {
@@ -126,7 +101,7 @@ impl<'s, 'a> Show<'s, 'a> {
                 None if !self.screen.json => self.line(progress),
                 None => {}
             },
-            Reply::Alive | Reply::Decision(_) | Reply::Result(_) | Reply::Error(_) => {}
+            Reply::Alive | Reply::Damaged(_) | Reply::Decision(_) | Reply::Result(_) | Reply::Error(_) => {}
         }
     }
 
@@ -184,6 +159,7 @@ fn line_text(progress: &Progress) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::protocol::PathText;
 
     #[test]
     fn a_line_has_rate_and_time_left() {

@@ -59,10 +59,21 @@ fn mount_text(report: &StatusReport) -> String {
             bytes(report.disk_bytes),
             bytes(report.disk_limit),
             plain(folder),
-            plain(&report.disk_state)
+            plain(
+                &report
+                    .disk_trouble
+                    .as_ref()
+                    .map_or_else(|| report.disk_state.clone(), |why| format!("{}: {why}", report.disk_state))
+            )
         ),
         None => "disk     nothing is kept on disk".to_owned(),
     });
+    if !report.pins.is_empty() {
+        lines.push(format!("pinned   {} in {} paths", bytes(report.pinned_bytes), report.pins.len()));
+    }
+    if let Some(damaged) = report.counters.get("disk_damaged_pages").filter(|damaged| **damaged > 0) {
+        lines.push(format!("damaged  {damaged} cached pages did not match their checksums, and were dropped"));
+    }
     if let Some(oldest_ms) = report.oldest_operation_ms {
         lines.push(format!("waiting  the oldest read or lookup since {}", length(oldest_ms)));
     }
@@ -130,7 +141,7 @@ fn file_text(report: &FileReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::report::HandoffReport;
+    use crate::control::report::{HandoffReport, PinnedPath};
 
     #[test]
     fn a_mount_is_shown_whole() {
@@ -146,7 +157,11 @@ mod tests {
             read_amplification: Some(0.5),
             reads: 10,
             hit_ratio: Some(0.25),
-            disk_state: "ok".into(),
+            disk_state: "full".into(),
+            disk_trouble: Some("the disk has 5.0 MiB free".into()),
+            pins: vec![PinnedPath { path: PathText(b"a".to_vec()), bytes: 3 << 20 }],
+            pinned_bytes: 3 << 20,
+            counters: [("disk_damaged_pages".to_owned(), 2)].into(),
             handoff: Some(HandoffReport { count: 7, median_us: 11.6, p99_us: 96.0, longest_us: 97.0 }),
             oldest_operation_ms: Some(1500),
             mirrors: vec![MirrorReport {
@@ -164,7 +179,9 @@ mod tests {
             "/mnt/data: data, online, process 7, mounted for 12.5 s\n",
             "read     1.00 GiB in 10 reads, 25 % without waiting\n",
             "fetched  512.00 MiB, 0.50 per byte read\n",
-            "in /c (ok)\n",
+            "in /c (full: the disk has 5.0 MiB free)\n",
+            "pinned   3.00 MiB in 1 paths\n",
+            "damaged  2 cached pages did not match their checksums, and were dropped\n",
             "handoff  12 µs at the median, 96 µs at P99, from the last page to the answer of 7 reads\n",
             "waiting  the oldest read or lookup since 1.5 s\n",
             "MIRROR      STATE   RATE  FIRST BYTE  IN FLIGHT  FETCHED  FAILURES\n",
