@@ -123,6 +123,7 @@ fn what_is_evicted_is_gone_and_comes_again_while_open_files_are_read_on() {
     reading::forget_kernel_pages(&mount.path("keep/a.bin"));
     reading::generated_at(&opened, 100, 1_000_000, 100_000).unwrap();
     assert!(data_bytes(&mirrors) > 0, "nothing of it was left");
+    drop(opened);
     read(&mount, "keep/a.bin", 100);
     // What is pinned stays, and is named; the rest of what was asked for goes. No mirror is needed for it.
     said(&place, "pin", &["single.bin"], 0);

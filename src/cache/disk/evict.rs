@@ -183,7 +183,7 @@ fn candidates(shared: &Shared) -> Result<Vec<(u64, DataRow)>, StoreError> {
         }
         Ok((found, first))
     })?;
-    // Uses only grow, so nothing is ever put before it but what is pinned; where nothing is left, look at all again.
+    // Uses only grow: what is put before it is pinned, or was written down late. Once nothing is left, all are looked at again.
     known.from = first.unwrap_or_default();
     drop(known);
     let uses = shared.uses.load(Ordering::Relaxed);

@@ -7,8 +7,8 @@ use redb::ReadableTable;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Pins at most: they are in memory, and each is looked for at every eviction.
-const PINS_MAX: usize = 4096;
+/// Pins at most: they are in memory, and one answer of `status` lists them all.
+const PINS_MAX: usize = 1024;
 /// Of the cache's limit, what pages can have: the rest is checksums, bitmaps and what waits to be evicted.
 const USABLE_PERCENT: u64 = 95;
 
