@@ -17,6 +17,13 @@ fn tree() -> Tree {
     (0..8).fold(tree, |tree, at| tree.with_generated(format!("go/{at}.bin"), at, SIZE))
 }
 
+/// Mounted, and its daemon hears commands: the kernel knows of a mount a moment before.
+fn mounted<'a>(place: &'a Place, mirrors: &[FaultyMirror], options: &[&str]) -> Mount<'a> {
+    let mount = place.mount(&faulty_urls(mirrors), options);
+    wait::until("the daemon hears commands", || run(place, "status", &[""], &[]).status.success());
+    mount
+}
+
 fn run(place: &Place, command: &str, paths: &[&str], options: &[&str]) -> Output {
     let mut words: Vec<OsString> = vec![command.into()];
     words.extend(paths.iter().map(|path| place.mountpoint().join(path).into_os_string()));
@@ -57,7 +64,7 @@ fn on_disk_bytes(place: &Place, name: &str) -> u64 {
 fn what_is_pinned_stays_while_everything_else_is_evicted_also_after_a_restart() {
     let (mirrors, place) = (mirrors(1, &tree()), Place::new());
     let options = ["--cache-size", "24MiB", "--memory", "16MiB"];
-    let mount = place.mount(&faulty_urls(&mirrors), &options);
+    let mount = mounted(&place, &mirrors, &options);
     let text = said(&place, "pin", &["keep", "single.bin"], 0);
     assert!(text.contains("2 paths pinned: 22 files") && text.contains("9.54 MiB of"), "{text}");
     let prefetched = run(&place, "prefetch", &["keep", "single.bin"], &[]);
@@ -71,7 +78,7 @@ fn what_is_pinned_stays_while_everything_else_is_evicted_also_after_a_restart() 
     assert_eq!(status["pins"][0]["path"], "keep");
     assert!(status["disk_bytes"].as_u64() <= status["disk_limit"].as_u64());
     mount.umount();
-    let mount = place.mount(&faulty_urls(&mirrors), &options);
+    let mount = mounted(&place, &mirrors, &options);
     go_round(&mount);
     mirrors.iter().for_each(FaultyMirror::forget);
     read(&mount, "keep/a.bin", 100);
@@ -90,7 +97,7 @@ fn what_is_pinned_stays_while_everything_else_is_evicted_also_after_a_restart() 
 #[test]
 fn what_cannot_be_pinned_is_refused_with_the_way_out() {
     let (mirrors, place) = (mirrors(1, &tree()), Place::new());
-    let mount = place.mount(&faulty_urls(&mirrors), &["--cache-size", "24MiB"]);
+    let mount = mounted(&place, &mirrors, &["--cache-size", "24MiB"]);
     said(&place, "pin", &["single.bin"], 0);
     let text = said(&place, "pin", &["keep", "go"], 1);
     for wanted in ["42.92 MiB do not fit beside the 4.77 MiB that are pinned", "22.80 MiB can be", "--cache-size"] {
@@ -110,7 +117,7 @@ fn what_cannot_be_pinned_is_refused_with_the_way_out() {
 #[test]
 fn what_is_evicted_is_gone_and_comes_again_while_open_files_are_read_on() {
     let (mut mirrors, place) = (mirrors(1, &tree()), Place::new());
-    let mount = place.mount(&faulty_urls(&mirrors), &[]);
+    let mount = mounted(&place, &mirrors, &[]);
     let opened = fs::File::open(mount.path("keep/a.bin")).unwrap();
     assert!(run(&place, "prefetch", &["keep", "single.bin"], &[]).status.success());
     let used = mount.number("disk_bytes");
@@ -153,7 +160,7 @@ fn rot(place: &Place) {
 #[test]
 fn verify_finds_a_flipped_byte_and_it_is_fetched_again() {
     let (mirrors, place) = (mirrors(1, &tree()), Place::new());
-    let mount = place.mount(&faulty_urls(&mirrors), &[]);
+    let mount = mounted(&place, &mirrors, &[]);
     assert!(run(&place, "prefetch", &["single.bin", "keep/small 1"], &[]).status.success());
     let text = said(&place, "verify", &[""], 0);
     assert!(text.starts_with("2 files, 4.77 MiB read from disk in ") && text.ends_with(": all match\n"), "{text}");
@@ -172,7 +179,7 @@ fn verify_finds_a_flipped_byte_and_it_is_fetched_again() {
     assert_eq!(on_disk_bytes(&place, "single.bin"), SIZE - 4096);
     mount.umount();
     // The daemon's memory is gone: what is read now is what is on the disk, and what is fetched again.
-    let mount = place.mount(&faulty_urls(&mirrors), &[]);
+    let mount = mounted(&place, &mirrors, &[]);
     mirrors.iter().for_each(FaultyMirror::forget);
     read(&mount, "single.bin", 101);
     let fetched = data_bytes(&mirrors);
@@ -186,11 +193,11 @@ fn verify_finds_a_flipped_byte_and_it_is_fetched_again() {
 #[test]
 fn the_scrub_drops_a_flipped_byte_before_anybody_reads_it() {
     let (mirrors, place) = (mirrors(1, &tree()), Place::new());
-    let mount = place.mount(&faulty_urls(&mirrors), &[]);
+    let mount = mounted(&place, &mirrors, &[]);
     assert!(run(&place, "prefetch", &["single.bin"], &[]).status.success());
     mount.umount();
     rot(&place);
-    let mount = place.mount(&faulty_urls(&mirrors), &["--scrub-rate", "1GB/s"]);
+    let mount = mounted(&place, &mirrors, &["--scrub-rate", "1GB/s"]);
     let counter = |name: &str| mount.status()["counters"][name].as_u64();
     wait::until("the scrub has read it all", || counter("disk_verified_bytes") == Some(SIZE));
     assert_eq!(counter("disk_damaged_pages"), Some(1));
