@@ -1,5 +1,6 @@
 //! The bytes of an accepted answer, counted against what was promised.
 
+use super::digest::Digest;
 use super::failure::{Failure, FailureKind, cause};
 use bytes::Bytes;
 use reqwest::{Response, Url};
@@ -45,6 +46,13 @@ impl Body {
         let result = self.read().await;
         self.ended = !matches!(result, Ok(Some(_)));
         result
+    }
+
+    /// Its bytes hash to `found` where the mirror itself says `said`.
+    pub fn contradicted(&self, said: &Digest, found: &Digest) -> Failure {
+        let (first, last) = (self.bytes.start, self.bytes.end.saturating_sub(1));
+        let what = format!("sends bytes {first}-{last} with the hash {said}, but they have {found}");
+        Failure::new(FailureKind::Corrupt, &self.url, what)
     }
 
     async fn read(&mut self) -> Result<Option<Bytes>, Failure> {

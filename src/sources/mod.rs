@@ -12,6 +12,8 @@
 //! | `range` | is this answer exactly what was asked for? A pure function over status and headers |
 //! | [`Body`] (`body`) | the bytes, counted against what was promised |
 //! | [`Validator`] (`validator`) | what one mirror calls a version |
+//! | [`Digest`] (`digest`) | hashes that come with answers, of their bytes or of the file |
+//! | [`Sums`] (`sums`) | SHA256SUMS and its kin |
 //! | [`Failure`] (`failure`) | why not, in a sentence and in a kind |
 //! | `names` | which names may exist below the mount; paths as URLs |
 //! | [`Listing`] (`listing/`) | index pages of the usual kinds, read as they arrive |
@@ -25,6 +27,7 @@
 
 mod body;
 mod client;
+mod digest;
 mod failure;
 mod listing;
 mod names;
@@ -33,16 +36,19 @@ mod redirect;
 mod request;
 mod settings;
 mod source;
+mod sums;
 mod validator;
 
 #[cfg(test)]
 mod tests;
 
 pub use body::Body;
+pub use digest::{Algorithm, Digest, Hasher, Part};
 pub use failure::{Failure, FailureKind};
 pub use listing::{Entry, Listing, ListingKind, Modified, Precision, Size};
 pub use names::{NAME_BYTES_MAX, RefusedName, check_name};
 pub use range::RangeAsk;
 pub use settings::{BadSource, Proxy, Settings};
 pub use source::{Answer, Source, Stat};
+pub use sums::{SUMS_BYTES_MAX, SUMS_ENTRIES_MAX, SUMS_NAMES, Sums};
 pub use validator::Validator;

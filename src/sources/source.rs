@@ -2,6 +2,7 @@
 
 use super::body::Body;
 use super::client;
+use super::digest::{self, Digest, Part};
 use super::failure::{Failure, FailureKind, named, of_status, redacted};
 use super::listing::{Here, Listing, ReadPage, read_page};
 use super::names::encode_path;
@@ -15,6 +16,7 @@ use reqwest::header::{HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use reqwest::{Client, StatusCode, Url, Version};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Caddy answers with JSON when it is asked for; every other kind ignores this or has only one.
@@ -29,6 +31,8 @@ pub struct Source {
     client: ArcSwap<Client>,
     requests: Requests,
     metrics: Arc<Metrics>,
+    /// Its Content-MD5 is of the whole file, also with a range of it.
+    md5_of_whole: AtomicBool,
 }
 
 /// What a mirror says about one path.
@@ -58,6 +62,11 @@ pub struct Answer {
     pub first_byte: Duration,
     /// Who sent it, where no proxy is between.
     pub remote: Option<SocketAddr>,
+    /// What the bytes must hash to, where the mirror says: none of them is to be believed before that is seen.
+    pub part: Option<Part>,
+    /// What the mirror says that the whole file hashes to, the best first.
+    pub whole: Vec<Digest>,
+    md5: Option<Digest>,
     /// The bytes.
     pub body: Body,
 }
@@ -70,7 +79,7 @@ impl Source {
     pub fn new(settings: Settings, metrics: Arc<Metrics>) -> Result<Source, BadSource> {
         let requests = Requests::new(&settings)?;
         let client = ArcSwap::from_pointee(client::build(&settings)?);
-        Ok(Source { settings, client, requests, metrics })
+        Ok(Source { settings, client, requests, metrics, md5_of_whole: AtomicBool::new(false) })
     }
 
     /// The mirror's folder, without credentials.
@@ -174,8 +183,12 @@ impl Source {
             Ok(accepted) => {
                 let framed = is_framed(response.version(), response.headers());
                 let remote = response.remote_addr();
+                let md5_of_whole = self.md5_of_whole.load(Ordering::Relaxed);
+                let said = digest::of_headers(response.headers(), &accepted.bytes, ask.size_bytes, md5_of_whole);
+                let digest::Said { part, whole, md5 } = said;
                 let body = Body::new(response, url, accepted.bytes, framed);
-                Ok(Answer { total_bytes: ask.size_bytes, validator: accepted.validator, first_byte, remote, body })
+                let (total_bytes, validator) = (ask.size_bytes, accepted.validator);
+                Ok(Answer { total_bytes, validator, first_byte, remote, part, whole, md5, body })
             }
             Err((kind, what)) => {
                 if kind != FailureKind::NoRanges {
@@ -184,6 +197,46 @@ impl Source {
                 Err(Failure::new(kind, &url, what))
             }
         }
+    }
+
+    /// The Content-MD5 of the answer to `ask` does not match its bytes: is it that of the whole file? By RFC 2616 it
+    /// would be of the bytes sent, but object stores that keep the header beside the object send it with every range,
+    /// and a mirror must not be blamed for that. So it is asked for another range: two ranges have one MD5 only where
+    /// it is of neither. Asked once per mirror; from then on its Content-MD5 is taken for the whole file's.
+    pub async fn sends_md5_of_whole(&self, ask: &RangeAsk<'_>, md5: &Digest) -> bool {
+        let bytes = if ask.bytes == (0..1) { ask.size_bytes.saturating_sub(1)..ask.size_bytes } else { 0..1 };
+        if bytes == ask.bytes {
+            return false;
+        }
+        let Ok(mut answer) = self.open(&RangeAsk { bytes, ..ask.clone() }).await else { return false };
+        let same = answer.md5.as_ref() == Some(md5);
+        while let Ok(Some(_)) = answer.body.next().await {}
+        if same {
+            self.md5_of_whole.store(true, Ordering::Relaxed);
+        }
+        same
+    }
+
+    /// The whole of a small file, whatever version of it is there now.
+    ///
+    /// # Errors
+    /// `Corrupt` where it has more than `bytes_max` or an HTML page comes instead; the others as usual.
+    pub async fn read_small(&self, path: &[u8], bytes_max: u64) -> Result<Vec<u8>, Failure> {
+        let url = self.url_of(path)?;
+        let Reply { mut response, url, .. } = self.get(&Get { url, range: None, validator: None, accept: None }).await?;
+        let corrupt = |what: String| Failure::new(FailureKind::Corrupt, &url, what);
+        identity_encoding(response.headers()).map_err(|(kind, what)| Failure::new(kind, &url, what))?;
+        if response.status() != StatusCode::OK || is_html(response.headers()) {
+            return Err(corrupt(format!("answered {} with no plain file", named(response.status()))));
+        }
+        let mut bytes = Vec::new();
+        while let Some(more) = response.chunk().await.map_err(|error| Failure::of_transport(&url, error))? {
+            if (bytes.len() + more.len()) as u64 > bytes_max {
+                return Err(corrupt(format!("sends more than {bytes_max} bytes, which is too long to be read")));
+            }
+            bytes.extend_from_slice(&more);
+        }
+        Ok(bytes)
     }
 
     /// One byte of `path` (of the mirror's folder without): the time to its first byte.

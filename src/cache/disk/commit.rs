@@ -230,9 +230,11 @@ pub(super) fn change_of(
     let state = match () {
         () if after.is_empty() && was.is_none_or(|record| record.state == State::Preparing) => State::Preparing,
         () if after.len() < file.key().page_count() => State::Transferring,
+        () if added.is_empty() && was.is_some_and(|record| record.state == State::Done) => State::Done,
+        // What comes now was not checked with the rest.
+        () if !content.may_end() || content.gated && !added.is_empty() => State::Committing,
         // Only the exact length is missing; a packed file has it in its record.
         () if place.packed || (finished && added.is_empty()) => State::Done,
-        () if added.is_empty() && was.is_some_and(|record| record.state == State::Done) => State::Done,
         () => State::Committing,
     };
     let last = file.key().page_count().checked_sub(1).filter(|&last| after.contains(last as u32));
@@ -270,6 +272,7 @@ pub(super) fn settle(shared: &Shared, batch: &Batch, made: &[Made]) {
         let mut content = change.file.content.lock();
         shared.places.committed(change.record.place.data_id);
         if content.life == change.life {
+            content.checked &= change.added.is_empty();
             change.added.iter().for_each(|&pages| fill(&mut content.durable, pages, true));
             change.removed.iter().for_each(|&pages| fill(&mut content.durable, pages, false));
             content.durable.optimize();

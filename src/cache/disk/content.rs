@@ -37,6 +37,10 @@ pub(super) struct Content {
     pub(super) note: Option<Vec<u8>>,
     /// In the table of touched files, committed.
     pub(super) touched: bool,
+    /// Not DONE before its bytes are checked as a whole, …
+    pub(super) gated: bool,
+    /// … which they were since the last of them came.
+    pub(super) checked: bool,
 }
 
 impl Content {
@@ -57,7 +61,13 @@ impl Content {
     pub(super) fn reset(&mut self) {
         let note = self.note.take();
         let (epoch, life, writing, used_tick) = (self.epoch + 1, self.life + 1, self.writing, self.used_tick);
-        *self = Content { epoch, life, writing, used_tick, note, ..Content::default() };
+        let gated = self.gated;
+        *self = Content { epoch, life, writing, used_tick, note, gated, ..Content::default() };
+    }
+
+    /// May it become DONE?
+    pub(super) fn may_end(&self) -> bool {
+        !self.gated || self.checked
     }
 
     /// What is in the tables, after [`Content::reset`].

@@ -122,7 +122,7 @@ pub(super) fn mark_open(shared: &Shared) -> Result<(), StoreError> {
 fn complete_place(file: &DiskFile) -> Option<Place> {
     let content = file.content.lock();
     let whole = content.durable.len() == file.key().page_count() && content.writing.is_none();
-    content.place.filter(|place| whole && !place.packed)
+    content.place.filter(|place| whole && !place.packed && content.may_end())
 }
 
 fn verified(file: &DiskFile) -> bool {

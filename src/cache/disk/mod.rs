@@ -16,6 +16,7 @@ mod descriptors;
 mod evict;
 mod file;
 mod finish;
+mod gate;
 mod health;
 mod layout;
 mod lock;

@@ -15,6 +15,8 @@ use std::io;
 pub struct Filler {
     // Dropped before the ties: a claim is written to only while its run is reserved.
     open: Option<Claim<Owner>>,
+    /// Whole runs that nobody may see yet, with their first pages; `None`: each is seen at once.
+    held_back: Option<Vec<(u64, Claim<Owner>)>>,
     ties: Ties,
     pages: Pages,
     size_bytes: u64,
@@ -25,7 +27,22 @@ pub struct Filler {
 impl Filler {
     pub(super) fn new(ties: Ties, pages: Pages, size_bytes: u64) -> Filler {
         let position = pages.start * PAGE_BYTES;
-        Filler { open: None, ties, pages, size_bytes, position, skipped_bytes: 0 }
+        Filler { open: None, held_back: None, ties, pages, size_bytes, position, skipped_bytes: 0 }
+    }
+
+    /// From now on pages that [`Filler::fill`] completes are not held before [`Filler::publish`]; dropped without it,
+    /// they never are. For bodies that are checked as a whole.
+    pub fn hold_back(&mut self) {
+        self.held_back.get_or_insert_default();
+    }
+
+    /// The bytes are right: what was held back becomes held. Calls `arrived` for each run of pages, in order.
+    pub fn publish(&mut self, mut arrived: impl FnMut(Pages)) {
+        for (first, claim) in self.held_back.take().into_iter().flatten() {
+            let count = claim.len_pages();
+            claim.publish(count);
+            arrived(Pages::new(first, first + count as u64));
+        }
     }
 
     /// Where in the file the next byte goes.
@@ -121,6 +138,10 @@ impl Filler {
             return (taken, none);
         }
         self.pad(&mut claim, page);
+        if let Some(held_back) = &mut self.held_back {
+            held_back.push((end - claim.len_pages() as u64, claim));
+            return (taken, none);
+        }
         let count = claim.len_pages();
         claim.publish(count);
         (taken, Pages::new(page, end))

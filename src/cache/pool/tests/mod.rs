@@ -84,6 +84,28 @@ fn bytes_come_back_as_they_came_and_the_tail_is_zero() {
 }
 
 #[test]
+fn what_is_held_back_is_seen_all_at_once_or_never() {
+    let pool = pool_of(4);
+    let pages = Pages::new(0, 40);
+    let reservation = pool.reserve(FILE, pages, Class::Demand, false).unwrap();
+    let bytes = body(FILE, pages, SIZE_BYTES);
+    for publish in [false, true] {
+        let mut filler = reservation.filler(pages, SIZE_BYTES);
+        filler.hold_back();
+        bytes.chunks(10_000).for_each(|bytes| filler.fill(bytes, |pages| panic!("{pages:?} seen too early")));
+        assert_eq!((filler.position(), pool.missing(FILE, pages)), (40 * 4096, vec![pages]));
+        let mut arrived = Vec::new();
+        if publish {
+            filler.publish(|pages| arrived.push(pages));
+            assert_eq!(arrived.iter().flat_map(|pages| pages.iter()).collect::<Vec<_>>(), pages.iter().collect::<Vec<_>>());
+        }
+    }
+    // What the first one gave up was free for the second.
+    let mut into = vec![0; bytes.len()];
+    assert!(pool.copy(FILE, pages, &mut into) && into == bytes);
+}
+
+#[test]
 fn a_small_file_is_one_stretch_and_costs_its_pages() {
     let pool = pool_of(4);
     for file in 0..50 {
