@@ -114,6 +114,10 @@ metrics! {
         disk_verified_bytes,
         /// Changes of cached files that lost against a newer one.
         disk_stale_changes,
+        /// Whole files whose bytes match the hash that is known for them.
+        hashes_right,
+        /// Whole files whose bytes do not.
+        hashes_wrong,
         /// Bytes evicted from memory.
         memory_evicted_bytes,
         /// Bytes evicted from disk.

@@ -15,6 +15,7 @@ use crate::fetch::inbox::Command;
 use crate::fetch::listing::FirstLook;
 use crate::fetch::opened::{OpenFile, Opening};
 use crate::fetch::plane::{Doubt, Plane};
+use crate::fetch::sums;
 use crate::fetch::tree::Tree;
 use crate::fetch::waiting::{Waiter, wanted};
 use crate::namespace::{Attributes, Kind, Namespace, Snapshot};
@@ -153,6 +154,12 @@ impl Engine {
         }
     }
 
+    /// May the kernel keep what it has of this file when it is opened now? Not where some of it is not believed any
+    /// more; asking answers that once.
+    pub fn keeps_cached(&self, inode: Inode) -> bool {
+        !self.plane.tainted.lock().remove(&inode)
+    }
+
     /// Close a handle.
     pub fn close(&self, handle: &Handle) {
         handle.close(&self.plane.inbox);
@@ -171,6 +178,10 @@ impl Engine {
         let pages = Pages::touching(offset_bytes, length_bytes, file.size_bytes);
         if pages.is_empty() {
             return answer(Ok(&[]));
+        }
+        if file.is_condemned() {
+            plane.metrics.read_errors.add(1);
+            return answer(Err(Trouble::WrongHash));
         }
         let place = handle.reads(pages, &plane.readers, &plane.inbox);
         let bytes = offset_bytes..(offset_bytes + length_bytes).min(file.size_bytes);
@@ -275,7 +286,7 @@ fn widened(file: &OpenFile, pages: Pages) -> Pages {
 }
 
 /// Open a version, or use it once more. Blocking where there is a disk cache.
-pub(in crate::fetch) fn open_file(plane: &Plane, tree: &Tree, inode: Inode) -> Result<Arc<OpenFile>, Trouble> {
+pub(in crate::fetch) fn open_file(plane: &Plane, tree: &Arc<Tree>, inode: Inode) -> Result<Arc<OpenFile>, Trouble> {
     let version = tree.namespace.read().version(inode).ok_or(Trouble::Stale)?;
     if !tree.is_current(inode) {
         return Err(Trouble::Stale);
@@ -289,7 +300,10 @@ pub(in crate::fetch) fn open_file(plane: &Plane, tree: &Tree, inode: Inode) -> R
     let disk = plane.disk.as_ref().map(|disk| disk.file(&key));
     let rule = plane.rules.of(&version.path).file;
     let opening = Opening { inode, path: version.path.clone(), size_bytes: version.size_bytes, rule, disk };
-    Ok(plane.opened.open(opening, |file| {
+    let mut sums_files = Vec::new();
+    let file = plane.opened.open(opening, |file| {
+        sums_files = sums::candidates(&tree.namespace.read(), inode);
+        file.hashes_begin(&plane.checks, !sums_files.is_empty());
         let held = held(plane, file);
         let size_bytes = file.size_bytes;
         // Looked at again, and told under the lock: a listing that is merged from now on finds the file
@@ -305,7 +319,11 @@ pub(in crate::fetch) fn open_file(plane: &Plane, tree: &Tree, inode: Inode) -> R
             // Mirrors that were not there when the folder was listed may be there now.
             let _ = plane.doubts.send(Doubt::Waiting { file: inode });
         }
-    }))
+    });
+    if !sums_files.is_empty() {
+        sums::look_up(tree, file.clone(), sums_files);
+    }
+    Ok(file)
 }
 
 /// One user less; the last one tells the scheduler.

@@ -30,6 +30,11 @@ pub enum Trouble {
     /// Every mirror that answers serves something else than what was asked for.
     #[error("every mirror that answers serves something else")]
     Corrupt,
+    /// The hash of the file is known, and no mirror's bytes match it.
+    #[error(
+        "its bytes do not match the hash that the mirrors give for it (SHA256SUMS, Repr-Digest), whoever sends them"
+    )]
+    WrongHash,
     /// The disk cache cannot keep what prefetch brought.
     #[error("the disk cache cannot keep it (is --cache-size too small, or the disk full?)")]
     NotKept,

@@ -3,6 +3,7 @@
 use crate::cache::disk::{Health, WriteError, WriteJob};
 use crate::chunk::{Class, Pages};
 use crate::fetch::error::Trouble;
+use crate::fetch::hashes;
 use crate::fetch::opened::OpenFile;
 use crate::fetch::plane::Plane;
 use std::sync::Arc;
@@ -147,7 +148,11 @@ fn done(
     Box::new(move |result| {
         plane.disk_room.notify_waiters();
         match result {
-            Ok(()) => file.changed.notify_waiters(),
+            Ok(()) => {
+                file.hash_voided();
+                hashes::consider(&plane, &file);
+                file.changed.notify_waiters();
+            }
             Err(error) if must => {
                 tracing::warn!(pages = ?pages, %error, "the disk cache did not keep what prefetch brought");
                 file.give_up(pages, Trouble::NotKept);

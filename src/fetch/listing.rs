@@ -3,6 +3,7 @@
 
 use crate::chunk::{Inode, MirrorId, MirrorSet};
 use crate::clock::{Time, now};
+use crate::fetch::checking;
 use crate::fetch::plane::Doubt;
 use crate::fetch::translate;
 use crate::fetch::tree::Tree;
@@ -206,6 +207,7 @@ impl Tree {
         let mut namespace = self.namespace.write();
         let mut silent = None;
         let file = match *doubt {
+            Doubt::Complete { file } => return checking::begin(self, file),
             Doubt::Missing { file, mirror } => {
                 if let Some((folder, name)) = namespace.name(file) {
                     namespace.absent(folder, &name, mirror);

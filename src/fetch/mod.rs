@@ -4,6 +4,7 @@
 //! In the order of a read: [`engine`] is what `fs` and `control` call · [`handle`] which version, which
 //! streak · [`waiting`] reads that wait · [`inbox`] to the driver · [`driver`] owns the scheduler ·
 //! [`transfer`] one fetch · [`keeper`] pool to disk · [`from_disk`] disk to pool · [`tree`] what exists · [`listing`] asking the mirrors for it ·
+//! `hashes` what a file must hash to · `sums` SHA256SUMS and its kin · `checking` `repair` whether it does, and who sent what does not ·
 //! [`prefetch`] jobs · [`keeping`] pins, eviction and verification by hand · [`rules`] what parts of the tree are given · [`published`] what everybody may read, and
 //! `publisher` that writes it · [`handoff`] how long answers take · [`report`] what `status` shows · [`asking`] what
 //! `mirrors` and `explain` ask the scheduler · [`history`] what the next mount is to know of the mirrors.
@@ -23,15 +24,19 @@ pub mod settings;
 pub mod tree;
 pub mod waiting;
 
+mod checking;
 mod driver;
 mod from_disk;
+mod hashes;
 mod history;
 mod inbox;
 mod keeper;
 mod listing;
 mod plane;
 mod publisher;
+mod repair;
 mod room;
+mod sums;
 mod transfer;
 mod translate;
 mod validators;

@@ -3,9 +3,10 @@
 use crate::cache::disk::DiskFile;
 use crate::chunk::{Inode, MirrorId, Pages};
 use crate::fetch::error::Trouble;
+use crate::fetch::hashes::Hashes;
 use crate::fetch::validators::Validators;
 use crate::scheduler::FileRule;
-use crate::sources::Validator;
+use crate::sources::{Digest, Validator};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,6 +27,8 @@ pub struct OpenFile {
     pub disk: Option<Arc<DiskFile>>,
     /// Rings when pages of it became durable, or hopeless.
     pub changed: Notify,
+    /// What it hashes to, as far as that is known.
+    pub hashes: Hashes,
     validators: Mutex<Validators>,
     hopeless: Mutex<Vec<(Pages, Trouble)>>,
     users: AtomicUsize,
@@ -65,13 +68,33 @@ impl OpenFile {
 
     /// `mirror` serves this version under `validator`. Kept on disk with the version.
     pub fn confirmed(&self, label: u64, validator: Validator) {
-        let mut validators = self.validators.lock();
-        if validators.get(label) != Some(&validator) {
-            validators.set(label, validator);
-            if let Some(disk) = &self.disk {
-                disk.set_note(validators.encode());
+        self.note(|validators| {
+            let is_news = validators.get(label) != Some(&validator);
+            if is_news {
+                validators.set(label, validator);
             }
+            is_news
+        });
+    }
+
+    /// Change what is kept on disk with the version, where `change` says that it is one.
+    pub(super) fn note(&self, change: impl FnOnce(&mut Validators) -> bool) -> bool {
+        let mut validators = self.validators.lock();
+        let changed = change(&mut validators);
+        if let Some(disk) = self.disk.as_ref().filter(|_| changed) {
+            disk.set_note(validators.encode());
         }
+        changed
+    }
+
+    /// The hashes of the whole file that came with answers, and by whose.
+    pub fn hashes_said(&self) -> Vec<(u64, Digest)> {
+        self.validators.lock().said.clone()
+    }
+
+    /// What its bytes on disk hashed to when it was done last.
+    pub fn verified(&self) -> Option<Digest> {
+        self.validators.lock().verified.clone()
     }
 
     /// Nobody can bring `pages`. For prefetch jobs, which ask for it by [`OpenFile::take_hopeless`].
@@ -144,6 +167,7 @@ impl Opened {
             rule: opening.rule,
             disk: opening.disk,
             changed: Notify::new(),
+            hashes: Hashes::default(),
             // A note that cannot be read costs a validator, which the next answer brings again.
             validators: Mutex::new(note.map(|note| Validators::decode(&note)).unwrap_or_default()),
             hopeless: Mutex::default(),

@@ -5,6 +5,7 @@ use crate::cache::pool::Pool;
 use crate::chunk::{Inode, MirrorId};
 use crate::clock::{Time, now};
 use crate::fetch::handle::Readers;
+use crate::fetch::hashes::Checks;
 use crate::fetch::history::Histories;
 use crate::fetch::inbox::Inbox;
 use crate::fetch::opened::{Labels, OpenFile, Opened};
@@ -16,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::scheduler;
 use crate::sources::{Failure, FailureKind, Source};
 use parking_lot::Mutex;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::{Notify, mpsc};
@@ -53,12 +55,16 @@ pub struct Plane {
     pub published: Published,
     /// What earlier mounts measured of the mirrors, and what the next one is told.
     pub histories: Histories,
+    /// Of files whose hash is known.
+    pub checks: Checks,
     /// No mirror answers, and that is known.
     pub offline: AtomicBool,
     /// A write of the disk cache ended: there is room in its queue.
     pub disk_room: Notify,
     /// The pool has memory again.
     pub memory_freed: Notify,
+    /// Files of which the kernel may have bytes that are not believed any more.
+    pub tainted: Mutex<HashSet<Inode>>,
     /// Doubts about what exists, to whoever keeps the tree.
     pub doubts: mpsc::UnboundedSender<Doubt>,
     /// What the tree's names take of memory, in bytes. Kept by the tree after each listing.
@@ -82,6 +88,11 @@ pub enum Doubt {
         file: Inode,
         /// Who.
         mirror: MirrorId,
+    },
+    /// All of its bytes are here and its hash is known: do they match?
+    Complete {
+        /// Which version.
+        file: Inode,
     },
     /// A read of it waits: mirrors that were not there when its folder was listed may help now.
     Waiting {
@@ -142,9 +153,11 @@ impl Plane {
             readers: Readers::default(),
             published,
             histories: Histories::default(),
+            checks: Checks::default(),
             offline: AtomicBool::new(false),
             disk_room: Notify::new(),
             memory_freed: Notify::new(),
+            tainted: Mutex::default(),
             doubts,
             names_bytes: AtomicU64::new(0),
             last_answer: AtomicU64::new(0),

@@ -2,8 +2,10 @@
 
 use crate::chunk::{Inode, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::local_second_of_day;
+use crate::fetch::checking::until_looked_up;
 use crate::fetch::engine::{Engine, close_file, open_file, walk};
 use crate::fetch::error::Trouble;
+use crate::fetch::hashes::{self, Standing};
 use crate::fetch::inbox::Command;
 use crate::fetch::opened::OpenFile;
 use crate::fetch::plane::Plane;
@@ -28,6 +30,8 @@ const PASSES_MAX: usize = 4;
 /// The local clock is looked at so often while files wait for their hours: it may be set meanwhile, and a machine
 /// that slept wakes late.
 const HOURS_PERIOD: Duration = Duration::from_secs(10);
+/// Checks of a file that end without a word on it: the disk cannot be read.
+const CHECKS_MAX: usize = 3;
 /// Failures that are kept by name. The rest are counted.
 const FAILURES_KEPT: usize = 1000;
 
@@ -238,6 +242,13 @@ impl Job {
     /// Every page of a file, and again what failed by chance, then wait until all are durable; that is the next file's
     /// turn already.
     async fn bring(self: &Arc<Self>, file: &Arc<OpenFile>, turn: Turn) -> Result<(), Trouble> {
+        if file.is_condemned() {
+            // Not fetched again unless its hash is another one by now.
+            until_looked_up(file).await;
+        }
+        if file.is_condemned() {
+            return Err(Trouble::WrongHash);
+        }
         let mut left: Vec<Pages> = file.pages().split(STRETCH_PAGES).collect();
         for pass in 1..=PASSES_MAX {
             left = self.pass(file, left, pass == PASSES_MAX).await?;
@@ -247,7 +258,35 @@ impl Job {
         }
         drop(turn);
         let all = file.pages();
-        self.until(file, all, |disk| disk.durable(all)).await
+        self.until(file, all, |disk| disk.durable(all)).await?;
+        self.checked(file).await
+    }
+
+    /// Durable is not enough where the hash of the file is known: wait until it was checked.
+    async fn checked(&self, file: &Arc<OpenFile>) -> Result<(), Trouble> {
+        let mut begun = 0;
+        loop {
+            let changed = file.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            match file.standing() {
+                Standing::Unknown | Standing::Verified => return Ok(()),
+                Standing::Condemned => return Err(Trouble::WrongHash),
+                Standing::Unchecked(_) if !self.plane.checks.is_running(file.inode) => {
+                    begun += 1;
+                    let is_complete = hashes::is_complete(&self.plane, file);
+                    if !is_complete || begun > CHECKS_MAX {
+                        // Its bytes went, since no mirror's are right or the disk cannot keep them.
+                        return Err(file.take_hopeless(file.pages()).unwrap_or(Trouble::NotKept));
+                    }
+                    hashes::consider(&self.plane, file);
+                    continue;
+                }
+                Standing::Looking | Standing::Unchecked(_) => {}
+            }
+            let patience = self.plane.settings.read_deadline;
+            tokio::time::timeout(patience, changed).await.map_err(|_| Trouble::TimedOut)?;
+        }
     }
 
     /// Each of these stretches as the window allows. Returns those that failed and are worth another pass.

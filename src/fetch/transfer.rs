@@ -2,12 +2,13 @@
 
 use crate::cache::pool::{Filler, Reservation};
 use crate::chunk::{Class, FetchId, MirrorId, PAGE_BYTES, Pages};
+use crate::fetch::hashes;
 use crate::fetch::keeper::Keeper;
 use crate::fetch::opened::OpenFile;
 use crate::fetch::plane::{Doubt, Plane};
 use crate::fetch::room;
 use crate::scheduler::{self, Event};
-use crate::sources::{Answer, Failure, FailureKind, RangeAsk};
+use crate::sources::{Answer, Failure, FailureKind, Hasher, Part, RangeAsk};
 use std::sync::Arc;
 
 /// A whole body takes memory in stretches of this many pages (256 KiB): few reservations, and little is
@@ -83,24 +84,65 @@ impl Transfer {
         plane.answered();
         plane.inbox.tell(Event::FirstByte { fetch: self.fetch });
         self.file.confirmed(label, answer.validator.clone());
+        self.file.hash_said(label, &answer.whole);
         match memory {
-            Some(memory) => self.pour(plane, answer, &memory).await,
+            Some(memory) => self.pour(plane, &ask, answer, &memory).await,
             None => self.pour_whole(plane, answer).await,
         }
     }
 
-    /// The body of a range into the memory that is reserved for it.
-    async fn pour(&self, plane: &Arc<Plane>, mut answer: Answer, memory: &Reservation) -> Result<(), Failure> {
+    /// The body of a range into the memory that is reserved for it. Where the mirror says what it hashes to, nobody
+    /// sees any of it before that is found to be so.
+    async fn pour(
+        &self,
+        plane: &Arc<Plane>,
+        ask: &RangeAsk<'_>,
+        mut answer: Answer,
+        memory: &Reservation,
+    ) -> Result<(), Failure> {
         let mut keeper = Keeper::new(plane.clone(), self.file.clone(), self.class);
         let mut filler = memory.filler(self.pages, self.file.size_bytes);
+        let mut check = answer.part.take().map(|part| (Hasher::new(part.digest.algorithm()), part));
+        if check.is_some() {
+            filler.hold_back();
+        }
         let mut total_bytes = 0;
         while let Some(body) = answer.body.next().await? {
             total_bytes += body.len() as u64;
             plane.brought(self.mirror, body.len() as u64);
+            if let Some((hasher, _)) = &mut check {
+                hasher.update(&body);
+            }
             self.take_in(plane, &mut filler, &body, total_bytes, &mut keeper).await;
+        }
+        if let Some((hasher, part)) = check {
+            self.check(plane, ask, &answer, hasher, &part).await?;
+            let mut arrived = Vec::new();
+            filler.publish(|pages| arrived.push(pages));
+            self.tell(plane, arrived, self.pages.end, &mut keeper).await;
         }
         keeper.finish().await;
         Ok(())
+    }
+
+    /// Does the body hash to what its mirror said?
+    async fn check(
+        &self,
+        plane: &Plane,
+        ask: &RangeAsk<'_>,
+        answer: &Answer,
+        hasher: Hasher,
+        part: &Part,
+    ) -> Result<(), Failure> {
+        let found = hasher.finish();
+        if found == part.digest {
+            return Ok(());
+        }
+        let source = &plane.sources[self.mirror.0 as usize];
+        if part.unsure && source.sends_md5_of_whole(ask, &part.digest).await {
+            return Ok(());
+        }
+        Err(answer.body.contradicted(&part.digest, &found))
     }
 
     /// The body of a whole file: memory is reserved as it comes, and waited for where there is none,
@@ -162,10 +204,18 @@ impl Transfer {
             let none = Pages::new(reached, reached);
             plane.waiting.published(self.file.inode, none, reached, &plane.pool, &plane.metrics);
         }
+        self.tell(plane, arrived, reached, keeper).await;
+    }
+
+    /// These pages are held now.
+    async fn tell(&self, plane: &Arc<Plane>, arrived: Vec<Pages>, reached: u64, keeper: &mut Keeper) {
         for pages in arrived {
             plane.waiting.published(self.file.inode, pages, reached, &plane.pool, &plane.metrics);
             plane.inbox.tell(Event::Arrived { fetch: self.fetch, pages });
             keeper.add(pages).await;
+        }
+        if self.file.disk.is_none() {
+            hashes::consider(plane, &self.file);
         }
     }
 

@@ -3,11 +3,17 @@
 //! Validators belong to a mirror and are never compared across mirrors. They are keyed by a hash of
 //! the mirror's URL, so that adding or reordering mirrors between mounts loses nothing.
 
-use crate::sources::Validator;
+use crate::sources::{Digest, Validator};
 
-/// Validators of one version, one a mirror.
+/// Validators of one version, one a mirror, and the hashes of the whole file.
 #[derive(Default, Clone, Debug, PartialEq)]
-pub struct Validators(Vec<(u64, Validator)>);
+pub struct Validators {
+    each: Vec<(u64, Validator)>,
+    /// What mirrors said with their answers that the whole file hashes to.
+    pub said: Vec<(u64, Digest)>,
+    /// What the bytes on disk did hash to, as they were when the version was done.
+    pub verified: Option<Digest>,
+}
 
 /// More mirrors than this of one file keep none: the note on disk stays small.
 const KEPT_MAX: usize = 64;
@@ -15,31 +21,57 @@ const KEPT_MAX: usize = 64;
 impl Validators {
     /// Of one mirror.
     pub fn get(&self, label: u64) -> Option<&Validator> {
-        self.0.iter().find(|(known, _)| *known == label).map(|(_, validator)| validator)
+        self.each.iter().find(|(known, _)| *known == label).map(|(_, validator)| validator)
     }
 
     /// Replace that of one mirror.
     pub fn set(&mut self, label: u64, validator: Validator) {
-        self.0.retain(|(known, _)| *known != label);
-        if self.0.len() < KEPT_MAX {
-            self.0.push((label, validator));
+        self.each.retain(|(known, _)| *known != label);
+        if self.each.len() < KEPT_MAX {
+            self.each.push((label, validator));
         }
     }
 
-    /// The label in hex, a space, the validator as it encodes itself; NUL, which no header holds, ends each.
+    /// The mirror with this label says what the whole file hashes to. True where that is news.
+    pub fn say(&mut self, label: u64, whole: &[Digest]) -> bool {
+        let before = self.said.clone();
+        self.said.retain(|(known, said)| *known != label || !whole.iter().any(|it| it.algorithm() == said.algorithm()));
+        let room = KEPT_MAX.saturating_sub(self.said.len());
+        self.said.extend(whole.iter().take(room).map(|digest| (label, digest.clone())));
+        self.said.sort();
+        self.said != before
+    }
+
+    /// The label in hex, a space, the validator as it encodes itself; NUL, which no header holds, ends each. Before
+    /// hashes stands a word that is no hex: programs that know none pass over it.
     pub fn encode(&self) -> Vec<u8> {
         let one = |(label, validator): &(u64, Validator)| format!("{label:016x} {}\0", validator.encode());
-        self.0.iter().map(one).collect::<String>().into_bytes()
+        let said = |(label, digest): &(u64, Digest)| format!("said {label:016x} {digest}\0");
+        let verified = self.verified.iter().map(|digest| format!("verified {digest}\0"));
+        let parts = self.each.iter().map(one).chain(self.said.iter().map(said)).chain(verified);
+        parts.collect::<String>().into_bytes()
     }
 
     /// Those that cannot be read are left out.
     pub fn decode(note: &[u8]) -> Validators {
         let text = String::from_utf8_lossy(note);
-        let one = |one: &str| {
-            let (label, validator) = one.split_once(' ')?;
-            Some((u64::from_str_radix(label, 16).ok()?, Validator::decode(validator)?))
-        };
-        Validators(text.split('\0').filter_map(one).take(KEPT_MAX).collect())
+        let label = |hex: &str| u64::from_str_radix(hex, 16).ok();
+        let mut found = Validators::default();
+        for one in text.split('\0') {
+            match one.split_once(' ') {
+                Some(("verified", digest)) => found.verified = Digest::parse(digest).or(found.verified),
+                Some(("said", rest)) if found.said.len() < KEPT_MAX => {
+                    let said =
+                        rest.split_once(' ').and_then(|(hex, digest)| Some((label(hex)?, Digest::parse(digest)?)));
+                    found.said.extend(said);
+                }
+                Some((hex, validator)) if found.each.len() < KEPT_MAX => {
+                    found.each.extend(label(hex).zip(Validator::decode(validator)));
+                }
+                _ => {}
+            }
+        }
+        found
     }
 }
 
@@ -56,8 +88,25 @@ mod tests {
         validators.set(1, validator.clone());
         let note = validators.encode();
         assert_eq!(Validators::decode(&note).get(1), Some(&validator));
-        assert_eq!(Validators::decode(&note).0.len(), 2);
+        assert_eq!(Validators::decode(&note).each.len(), 2);
         let damaged = [b"zzz\0\xff\xff \0", &note[..]].concat();
-        assert_eq!(Validators::decode(&damaged).0.len(), 2);
+        assert_eq!(Validators::decode(&damaged).each.len(), 2);
+    }
+    #[test]
+    fn hashes_are_kept_beside_the_validators_and_say_nothing_to_older_programs() {
+        let hash = |text: &[u8]| Digest::of(crate::sources::Algorithm::Sha256, text);
+        let mut validators = Validators::default();
+        validators.set(1, Validator { etag: Some("\"v\"".into()), ..Validator::default() });
+        let before = validators.encode();
+        assert!(validators.say(1, &[hash(b"a")]) && !validators.say(1, &[hash(b"a")]));
+        assert!(validators.say(1, &[hash(b"b")]), "another one takes its place");
+        validators.verified = Some(hash(b"b"));
+        let note = validators.encode();
+        assert_eq!(Validators::decode(&note), validators);
+        assert_eq!(validators.said, [(1, hash(b"b"))]);
+        // An older program takes what begins with hex digits, and a note of an older one is one without hashes.
+        let is_known = |part: &&[u8]| part.iter().take_while(|byte| byte.is_ascii_hexdigit()).count() == 16;
+        assert_eq!(note.split(|&byte| byte == 0).filter(is_known).count(), 1);
+        assert!(note.starts_with(&before) && Validators::decode(&before).said.is_empty());
     }
 }

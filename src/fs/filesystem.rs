@@ -89,10 +89,15 @@ impl Filesystem for BraidFs {
         if flags.acc_mode() != fuser::OpenAccMode::O_RDONLY {
             return reply.error(Errno::EROFS);
         }
-        let files = self.files.clone();
+        let (files, engine) = (self.files.clone(), self.engine.clone());
         self.engine.open(Inode(inode.0), move |opened| match opened {
-            // The page cache belongs to the inode, and the inode is one version: it is never stale.
-            Ok(handle) => reply.opened(FileHandle(files.add(handle)), FopenFlags::FOPEN_KEEP_CACHE),
+            // The page cache belongs to the inode, and the inode is one version: it is stale only where that turned
+            // out to be somebody else's bytes.
+            Ok(handle) => {
+                let keeps = engine.keeps_cached(handle.file.inode);
+                let flags = if keeps { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
+                reply.opened(FileHandle(files.add(handle)), flags);
+            }
             Err(trouble) => reply.error(errno(trouble)),
         });
     }

@@ -127,6 +127,13 @@ pub enum Event {
         /// The time to its first byte, or why there was none.
         result: Result<Duration, Failure>,
     },
+    /// Bytes of this file that a mirror brought before turned out to be wrong.
+    Blamed {
+        /// Which mirror.
+        mirror: MirrorId,
+        /// Of which file.
+        file: Inode,
+    },
     /// Every mirror was asked for something at once, outside the data plane, and none answers.
     NobodyAnswers,
     /// So much memory is free, or can be freed at once, for what nobody waits for yet.

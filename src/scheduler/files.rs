@@ -55,6 +55,12 @@ impl File {
         self.excluded.insert(mirror, (why, until));
     }
 
+    /// Who sent wrong bytes of it, and until when they are left out.
+    pub(super) fn blamed(&self) -> Vec<(MirrorId, Time)> {
+        let corrupt = self.excluded.iter().filter(|(_, (why, _))| *why == Failure::Corrupt);
+        corrupt.map(|(&mirror, &(_, until))| (mirror, until)).collect()
+    }
+
     /// May this mirror be asked for it?
     pub(super) fn serves(&self, mirror: MirrorId, now: Time) -> bool {
         self.mirrors.contains(mirror) && self.excluded.get(&mirror).is_none_or(|&(_, until)| until <= now)

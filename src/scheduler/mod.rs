@@ -7,7 +7,7 @@
 //! | file | one idea |
 //! |---|---|
 //! | `event` `action` | the seam |
-//! | `table` `files` `opening` | each page's state; what is known of a file, and from when until when |
+//! | `table` `files` `opening` `blamed` | each page's state; what is known of a file, from when until when, and after that |
 //! | `wants` `streak` `readahead` | who wants what, who reads in order, and what readers will want soon |
 //! | `sampling` `window` `average` `meter` | how often progress is sampled, what came of late, and the rate that comes of it |
 //! | `probing` | a byte from those who have nothing to do |
@@ -31,6 +31,7 @@
 pub mod action;
 mod arrive;
 mod average;
+mod blamed;
 mod breaker;
 mod class_weight;
 mod configured;
@@ -90,6 +91,7 @@ pub use weight::Decay;
 
 use crate::chunk::{Class, FetchId, Inode, MIRRORS_MAX, MirrorId, Pages, ReaderId};
 use crate::clock::Time;
+use blamed::Blamed;
 use explain::{Decided, Ring};
 use fetches::{Fetches, Runs};
 use files::File;
@@ -131,6 +133,7 @@ pub struct Scheduler {
     mirrors: Mirrors,
     lanes: Lanes,
     files: BTreeMap<Inode, File>,
+    blamed: Blamed,
     wants: Wants,
     streams: BTreeMap<ReaderId, Stream>,
     fetches: Fetches,
@@ -203,6 +206,7 @@ impl Scheduler {
             mirrors: Mirrors::new(mirrors),
             lanes: Lanes::default(),
             files: BTreeMap::new(),
+            blamed: Blamed::default(),
             wants: Wants::default(),
             streams: BTreeMap::new(),
             fetches: Fetches::default(),
@@ -263,6 +267,7 @@ impl Scheduler {
             Event::Dropped { file, pages } => self.on_dropped(now, file, pages),
             Event::ProbeDone { mirror, result } => self.on_probe_done(now, mirror, result),
             Event::MirrorSeen { mirror, result } => self.on_mirror_seen(now, mirror, result),
+            Event::Blamed { mirror, file } => self.blame(now, mirror, Some(file), Failure::Corrupt),
             Event::NobodyAnswers => self.on_nobody_answers(now),
             Event::BudgetChanged { background_bytes } => {
                 self.dirty |= background_bytes > self.budget_bytes;
@@ -330,6 +335,11 @@ impl Scheduler {
     /// Who brought this page last, where that is still known.
     pub fn origin(&self, file: Inode, page: u64) -> Option<Origin> {
         self.origins.of(file, page)
+    }
+
+    /// Who brought which pages of a file, the newest first, as far as that is still known.
+    pub fn origins_of(&self, file: Inode) -> Vec<Origin> {
+        self.origins.of_file(file)
     }
 
     /// Is this fetch on its way still?

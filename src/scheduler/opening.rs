@@ -1,6 +1,7 @@
 //! From when until when a file is known: opened with what is held of it, served by more mirrors, forgotten.
 
 use super::Scheduler;
+use super::event::Failure;
 use super::files::File;
 use super::rule::FileRule;
 use super::table::State;
@@ -26,6 +27,9 @@ impl Scheduler {
         known.rule = rule;
         if !std::mem::take(&mut known.forgotten) {
             return;
+        }
+        for (mirror, until) in self.blamed.recall(file) {
+            known.exclude(mirror, Failure::Corrupt, until);
         }
         // What was held when it was forgotten may have gone untold since.
         known.table.turn(known.table.pages(), State::Held, State::Absent);
@@ -61,7 +65,9 @@ impl Scheduler {
     pub(super) fn forget_if_idle(&mut self, file: Inode) {
         let idle = self.files.get(&file).is_some_and(|known| known.forgotten);
         if idle && self.fetches.of_file(file).next().is_none() {
-            self.files.remove(&file);
+            if let Some(known) = self.files.remove(&file) {
+                self.blamed.remember(file, known.blamed());
+            }
             self.wants.take(|want| want.file == file);
             self.wants.forget_file(file);
         }

@@ -60,6 +60,11 @@ impl Origins {
         self.newest_first().map(|at| self.kept[at]).find(|run| run.file == file && run.pages.contains(page))
     }
 
+    /// All runs of a file, the newest first.
+    pub(super) fn of_file(&self, file: Inode) -> Vec<Origin> {
+        self.newest_first().map(|at| self.kept[at]).filter(|run| run.file == file).collect()
+    }
+
     /// Places in `kept`.
     fn newest_first(&self) -> impl Iterator<Item = usize> + use<> {
         let (length, next) = (self.kept.len(), self.next);
@@ -97,6 +102,8 @@ mod tests {
         let by = |page| origins.of(Inode(1), page).map(|origin| origin.fetch.0);
         assert_eq!([by(4), by(5), by(6), by(10)], [Some(1), Some(2), Some(1), None]);
         assert_eq!(origins.of(Inode(2), 4), None);
+        assert_eq!(origins.of_file(Inode(1)), [origin(2, 5, 6), origin(1, 0, 10)]);
+        assert_eq!(origins.of_file(Inode(2)), []);
     }
 
     #[test]

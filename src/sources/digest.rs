@@ -236,7 +236,9 @@ mod tests {
             assert_eq!(Digest::parse(&digest.to_string()), Some(digest));
         }
         let long = Digest::of(Algorithm::Sha512, b"");
-        assert!(long.to_string().starts_with("sha-512:cf83e1357eefb8bd") && Digest::parse(&long.to_string()) == Some(long));
+        assert!(
+            long.to_string().starts_with("sha-512:cf83e1357eefb8bd") && Digest::parse(&long.to_string()) == Some(long)
+        );
         assert_eq!((Digest::parse("md5:00"), Digest::of_hex(&[b'g'; 64])), (None, None));
         assert_eq!(Digest::parse(&format!("md5:{SHA256}")), None);
     }

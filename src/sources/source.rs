@@ -223,7 +223,8 @@ impl Source {
     /// `Corrupt` where it has more than `bytes_max` or an HTML page comes instead; the others as usual.
     pub async fn read_small(&self, path: &[u8], bytes_max: u64) -> Result<Vec<u8>, Failure> {
         let url = self.url_of(path)?;
-        let Reply { mut response, url, .. } = self.get(&Get { url, range: None, validator: None, accept: None }).await?;
+        let Reply { mut response, url, .. } =
+            self.get(&Get { url, range: None, validator: None, accept: None }).await?;
         let corrupt = |what: String| Failure::new(FailureKind::Corrupt, &url, what);
         identity_encoding(response.headers()).map_err(|(kind, what)| Failure::new(kind, &url, what))?;
         if response.status() != StatusCode::OK || is_html(response.headers()) {

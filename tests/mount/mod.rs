@@ -6,6 +6,7 @@ mod concurrency;
 mod disk_trouble;
 mod examples;
 mod explain;
+mod hashes;
 mod history;
 mod lies;
 mod listing;

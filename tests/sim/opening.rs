@@ -1,6 +1,6 @@
 //! What is told of a file when it is opened, in whatever order it comes.
 
-use braidfs::chunk::{Class, Inode, MirrorSet, PAGE_BYTES, Pages, ReaderId};
+use braidfs::chunk::{Class, Inode, MirrorId, MirrorSet, PAGE_BYTES, Pages, ReaderId};
 use braidfs::clock::Time;
 use braidfs::scheduler::{Action, Event, Failure, FileRule, Scheduler, Settings};
 use std::time::Duration;
@@ -60,6 +60,33 @@ fn what_is_wanted_of_a_closed_file_goes_with_it() {
     for fetch in started {
         scheduler.handle(now, Event::Failed { fetch, failure: Failure::Unreachable });
         assert_eq!(scheduler.broken_invariant(), None);
+    }
+}
+
+/// Wrong bytes are found when all of a file has come, and by then it may be closed.
+#[test]
+fn who_sent_wrong_bytes_of_a_file_is_not_asked_for_it_though_it_is_opened_again() {
+    let now = Time(1_000_000_000);
+    for closed in [false, true] {
+        let mut scheduler = Scheduler::new(Settings::default(), 2, 1, now);
+        let wanted = |start| {
+            let (pages, deadline) = (Pages::new(start, start + 16), now + Duration::from_secs(30));
+            Event::Wanted { file: FILE, pages, class: Class::Demand, reader: ReaderId(1), deadline }
+        };
+        scheduler.handle(now, opened(Vec::new()));
+        scheduler.handle(now, Event::Blamed { mirror: MirrorId(0), file: FILE });
+        if closed {
+            scheduler.handle(now, Event::Forgotten { file: FILE });
+            scheduler.handle(now, opened(Vec::new()));
+        }
+        let mut asked = Vec::new();
+        for at in 0..8 {
+            scheduler.handle(now, wanted(256 * at));
+            while let Some(action) = scheduler.poll_action(now) {
+                asked.extend(if let Action::Start { mirror, .. } = action { Some(mirror.0) } else { None });
+            }
+        }
+        assert!(!asked.is_empty() && asked.iter().all(|&mirror| mirror == 1), "closed: {closed}, asked: {asked:?}");
     }
 }
 

@@ -3,8 +3,8 @@
 //! Who checks is not of the disk's business; it closes the gate, reads the pages and says what it found. Until then the
 //! file stays COMMITTING, also over a restart. Pages that come after a check make it void.
 
-use super::record::{State, fill};
 use super::DiskFile;
+use super::record::{State, fill};
 use crate::chunk::Pages;
 use std::sync::Arc;
 
@@ -33,6 +33,12 @@ impl DiskFile {
         drop(content);
         self.end_if_complete();
         true
+    }
+
+    /// Has nothing come since it was checked, or became DONE?
+    pub fn is_checked(&self) -> bool {
+        let content = self.content.lock();
+        content.checked || content.record.as_ref().is_some_and(|record| record.state == State::Done)
     }
 
     /// These pages are wrong, whatever their checksums say: they are held no more. They can be written anew at once.
@@ -88,7 +94,7 @@ mod tests {
             assert_eq!(settled(&disk, &file), State::Committing);
             file.set_note(b"a note is no end".to_vec());
             assert_eq!(settled(&disk, &file), State::Committing);
-            assert!(file.checked(file.epoch()));
+            assert!(!file.is_checked() && file.checked(file.epoch()) && file.is_checked());
             assert_eq!(settled(&disk, &file), State::Done);
             // A page is found wrong after all, and comes anew.
             let epoch = file.epoch();

@@ -2,8 +2,9 @@
 
 use super::gzip;
 use super::log::Request;
-use super::script::{Fault, Plan};
+use super::script::{Fault, Hashed, Plan};
 use super::tree::{Content, Entry, Found, Tree, percent_encode};
+use sha2::Digest;
 use std::io;
 use std::ops::Range;
 use std::time::{Duration, UNIX_EPOCH};
@@ -21,8 +22,8 @@ pub struct Answer {
 pub enum Body {
     /// These bytes.
     Bytes(Vec<u8>),
-    /// This range of a file, each byte XOR `mask`.
-    File { content: Content, range: Range<u64>, mask: u8 },
+    /// This range of a file, each byte XOR `mask`, and the one at `flipped` another one.
+    File { content: Content, range: Range<u64>, mask: u8, flipped: Option<u64> },
 }
 
 impl Body {
@@ -36,9 +37,13 @@ impl Body {
     pub fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         match self {
             Body::Bytes(bytes) => out.copy_from_slice(&bytes[offset as usize..offset as usize + out.len()]),
-            Body::File { content, range, mask } => {
+            Body::File { content, range, mask, flipped } => {
                 content.read(range.start + offset, out)?;
                 out.iter_mut().for_each(|byte| *byte ^= mask);
+                let at = flipped.and_then(|at| at.checked_sub(range.start + offset));
+                if let Some(byte) = at.and_then(|at| out.get_mut(at as usize)) {
+                    *byte ^= 1;
+                }
             }
         }
         Ok(())
@@ -118,7 +123,7 @@ impl Answer {
             Some(known) => known == "*" || known.contains(&etag),
             None => request.header("if-modified-since").and_then(seconds).is_some_and(|since| entry.mtime <= since),
         };
-        let whole = Body::File { content: entry.content.clone(), range: 0..size, mask: 0 };
+        let whole = Body::File { content: entry.content.clone(), range: 0..size, mask: 0, flipped: None };
         if not_modified {
             return Answer { status: 304, headers, body: whole, closes: false };
         }
@@ -133,7 +138,7 @@ impl Answer {
         let end = last.map_or(size, |last| last.saturating_add(1).min(size));
         answer.status = 206;
         answer.set("Content-Range", format!("bytes {first}-{}/{size}", end - 1));
-        answer.body = Body::File { content: entry.content.clone(), range: first..end, mask: 0 };
+        answer.body = Body::File { content: entry.content.clone(), range: first..end, mask: 0, flipped: None };
         answer
     }
 
@@ -161,6 +166,12 @@ impl Answer {
                 self.set("Content-Range", format!("bytes {first}-{last}/{}", said(size, *total)));
             }
             (Fault::Corrupt, Body::File { mask, .. }) => *mask = 0x55,
+            (Fault::FlipByte(at), Body::File { flipped, .. }) => *flipped = Some(*at),
+            (Fault::Hashed(kind), Body::File { range, .. }) => {
+                let range = range.clone();
+                let (name, value) = hashed(*kind, &entry.content, range);
+                self.set(name, value);
+            }
             (Fault::FlipEtag, _) => self.set("ETag", format!("\"flip-{}\"", request.number)),
             (Fault::Multipart, Body::File { range, .. }) if self.status == 206 => {
                 let about = format!("Content-Range: bytes {}-{}/{size}\r\n\r\n", range.start, range.end - 1);
@@ -228,6 +239,26 @@ impl Answer {
 
     fn unset(&mut self, name: &str) {
         self.headers.retain(|(have, _)| *have != name);
+    }
+}
+
+/// The header, of the bytes as they should be.
+fn hashed(kind: Hashed, content: &Content, range: Range<u64>) -> (&'static str, String) {
+    use base64::Engine;
+    let of = |range: Range<u64>, algorithm| {
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        content.read(range.start, &mut bytes).expect("the files of a test can be read");
+        let bytes: Vec<u8> = match algorithm {
+            "md5" => md5::Md5::digest(&bytes).to_vec(),
+            _ => sha2::Sha256::digest(&bytes).to_vec(),
+        };
+        base64::engine::general_purpose::STANDARD.encode(bytes)
+    };
+    match kind {
+        Hashed::ContentMd5 => ("Content-MD5", of(range, "md5")),
+        Hashed::ObjectMd5 => ("Content-MD5", of(0..content.len(), "md5")),
+        Hashed::ContentDigest => ("Content-Digest", format!("sha-256=:{}:", of(range, "sha-256"))),
+        Hashed::ReprDigest => ("Repr-Digest", format!("sha-256=:{}:", of(0..content.len(), "sha-256"))),
     }
 }
 

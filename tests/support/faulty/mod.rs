@@ -17,7 +17,7 @@ mod tree;
 mod tests;
 
 pub use log::Request;
-pub use script::{Fault, Rule};
+pub use script::{Fault, Hashed, Rule};
 pub use tree::{Content, Tree, generate, percent_encode};
 
 use connection::Connection;

@@ -29,6 +29,10 @@ pub enum Fault {
     ContentRange { start: i64, end: i64, total: i64 },
     /// 206 with the right headers and the bytes from this far off: what only a second look finds.
     ShiftedBytes(i64),
+    /// The byte at this place of the file is another: what only a hash finds.
+    FlipByte(u64),
+    /// This header says what the honest bytes hash to: those of the answer, or of the whole file.
+    Hashed(Hashed),
     /// 200 with the whole file for a range.
     WholeForRange,
     /// No ranges at all: 200, the whole file, no Accept-Ranges, as `python -m http.server`.
@@ -53,6 +57,19 @@ pub enum Fault {
     Status { code: u16, retry_after_s: Option<u64> },
     /// 302 to the same path below `base`, with `?query` if not empty (a signed address, say).
     Redirect { base: String, query: String },
+}
+
+/// A header with a hash.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Hashed {
+    /// Content-MD5 of the bytes sent.
+    ContentMd5,
+    /// Content-MD5 of the whole file, also with a range of it, as some object stores send it.
+    ObjectMd5,
+    /// Content-Digest: SHA-256 of the bytes sent.
+    ContentDigest,
+    /// Repr-Digest: SHA-256 of the whole file.
+    ReprDigest,
 }
 
 type Condition = Arc<dyn Fn(&Request) -> bool + Send + Sync>;

@@ -129,6 +129,12 @@ fn each_lie_is_told() {
     assert!(page.body.starts_with(b"<html>") && page.header("content-type") == "text/html");
     assert_eq!(told(Fault::HtmlPage { status: 200 }).status, 200);
     assert_eq!(told(Fault::Corrupt).body[0], content()[1000] ^ 0x55);
+    let mut flipped = content()[1000..2000].to_vec();
+    flipped[5] ^= 1;
+    assert!(told(Fault::FlipByte(1005)).body == flipped && told(Fault::FlipByte(2000)).body == content()[1000..2000]);
+    // Of "a range of 1000 bytes" there is one MD5, 16 bytes in base64; of the file another.
+    let (part, whole) = (told(Fault::Hashed(Hashed::ContentMd5)), told(Fault::Hashed(Hashed::ObjectMd5)));
+    assert!(part.header("content-md5").len() == 24 && part.header("content-md5") != whole.header("content-md5"));
     let long = told(Fault::ContentLength(10));
     assert_eq!((long.header("content-length"), long.broken), ("1010", Some(ErrorKind::UnexpectedEof)));
     assert_eq!(told(Fault::ContentLength(-10)).body, content()[1000..1990]);

@@ -97,7 +97,10 @@ fn what_is_held_back_is_seen_all_at_once_or_never() {
         let mut arrived = Vec::new();
         if publish {
             filler.publish(|pages| arrived.push(pages));
-            assert_eq!(arrived.iter().flat_map(|pages| pages.iter()).collect::<Vec<_>>(), pages.iter().collect::<Vec<_>>());
+            assert_eq!(
+                arrived.iter().flat_map(|pages| pages.iter()).collect::<Vec<_>>(),
+                pages.iter().collect::<Vec<_>>()
+            );
         }
     }
     // What the first one gave up was free for the second.
