@@ -237,3 +237,54 @@ impl OpenFile {
 pub fn steps(file: &OpenFile) -> impl Iterator<Item = Pages> + use<> {
     file.pages().split(STEP_PAGES)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fetch::opened::{Opened, Opening};
+    use crate::scheduler::FileRule;
+    use crate::sources::Algorithm::{Md5, Sha256};
+    use std::sync::Arc;
+
+    fn file() -> Arc<OpenFile> {
+        let (path, rule) = (b"a".to_vec(), FileRule::default());
+        Opened::default().open(Opening { inode: Inode(7), path, size_bytes: 9, rule, disk: None }, |_| {})
+    }
+
+    fn hash(text: &[u8]) -> Digest {
+        Digest::of(Sha256, text)
+    }
+
+    #[test]
+    fn a_hash_is_believed_while_nobody_says_otherwise() {
+        let (file, checks) = (file(), Checks::default());
+        assert_eq!((file.wanted(), file.standing()), (None, Standing::Unknown));
+        file.hash_said(1, &[Digest::of(Md5, b"x")]);
+        assert_eq!(file.wanted(), Some(Digest::of(Md5, b"x")));
+        file.hash_said(2, &[hash(b"x")]);
+        assert_eq!((file.wanted(), file.said_by(&hash(b"x"))), (Some(hash(b"x")), vec![2]), "the better one");
+        file.hash_looked_up(&checks, Some((hash(b"x"), vec![2, 3])));
+        assert_eq!((file.standing(), file.said_by(&hash(b"x"))), (Standing::Unchecked(hash(b"x")), vec![2, 3]));
+        file.hash_said(1, &[hash(b"y")]);
+        assert_eq!((file.wanted(), file.standing()), (None, Standing::Unknown), "two that differ");
+        file.hash_said(1, &[hash(b"x")]);
+        assert_eq!(file.wanted(), Some(hash(b"x")), "it has thought better of it");
+    }
+
+    #[test]
+    fn what_is_condemned_stays_so_until_its_hash_is_another() {
+        let (first, checks) = (file(), Checks::default());
+        first.hashes_begin(&checks, true);
+        assert_eq!(first.standing(), Standing::Looking);
+        first.hash_looked_up(&checks, Some((hash(b"x"), vec![1])));
+        checks.condemn(&first, hash(b"x"));
+        assert_eq!((first.is_condemned(), first.standing()), (true, Standing::Condemned));
+        for (listed, condemned) in [(hash(b"x"), true), (hash(b"y"), false), (hash(b"x"), false)] {
+            let again = file();
+            again.hashes_begin(&checks, true);
+            again.hash_looked_up(&checks, Some((listed.clone(), vec![1])));
+            assert_eq!(again.is_condemned(), condemned, "{listed}");
+        }
+        assert_eq!((checks.count_undecided(Inode(1)), checks.count_undecided(Inode(1))), (1, 2));
+    }
+}

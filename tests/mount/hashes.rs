@@ -279,3 +279,29 @@ fn a_corrected_hash_gives_the_file_another_chance() {
     assert_eq!((counter(&mount, "hashes_right"), counter(&mount, "hashes_wrong")), (1, 1));
     mount.umount();
 }
+
+/// Who brought them is not remembered over a restart.
+#[test]
+fn wrong_bytes_of_an_earlier_mount_are_found_and_who_sends_them_by_asking() {
+    let mirrors = mirrors(3, &tree());
+    mirrors[0].add(Rule::new(Fault::FlipByte(FLIPPED)).under("data.bin"));
+    let late = late(&mirrors[1..]);
+    let place = Place::new();
+    let mount = place.mount(&faulty_urls(&mirrors), &[]);
+    std::fs::read(mount.path("data.bin")).unwrap();
+    late.store(false, Ordering::SeqCst);
+    // Nothing says what is right, so it is done as it is.
+    assert!(prefetch(&place, "data.bin").status.success());
+    mount.umount();
+    let right = sum(SEED, SIZE, "data.bin");
+    for mirror in &mirrors {
+        mirror.put("SHA256SUMS", crate::support::faulty::Content::Bytes(right.clone().into_bytes().into()));
+    }
+    let mount = place.mount(&faulty_urls(&mirrors), &[]);
+    assert!(prefetch(&place, "data.bin").status.success());
+    assert_eq!((counter(&mount, "hashes_right"), counter(&mount, "hashes_wrong")), (1, 1));
+    reading::generated(&mount.path("data.bin"), SEED, SIZE);
+    let lies: Vec<usize> = mirrors.iter().map(|mirror| lies(&mount, &mirror.url()).len()).collect();
+    assert_eq!(lies, [1, 0, 0]);
+    mount.umount();
+}
