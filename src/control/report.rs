@@ -345,6 +345,8 @@ pub struct FileReport {
     pub in_memory_bytes: u64,
     /// Durable on disk.
     pub on_disk_bytes: u64,
+    /// It is pinned, or a folder above it.
+    pub pinned: bool,
     /// What tells this version from others: date and validators, in words.
     pub version: String,
     /// The mirrors that have this version.

@@ -89,6 +89,8 @@ pub struct FileReport {
     pub memory_bytes: u64,
     /// Bytes of it in either, each counted once.
     pub held_bytes: u64,
+    /// Eviction leaves it alone.
+    pub pinned: bool,
     /// Its date and generation, in words.
     pub version: String,
     /// The mirrors that serve this version.
@@ -175,6 +177,7 @@ impl Engine {
             disk_bytes: held.disk_bytes,
             memory_bytes: held.memory_bytes,
             held_bytes: held.either_bytes,
+            pinned: self.plane.disk.as_ref().is_some_and(|disk| disk.pin_over(&file.path).is_some()),
             version: named(version.modified_unix_s, version.generation),
             mirrors: version.mirrors.iter().map(url).collect(),
             dissenters: version.dissenters.into_iter().map(|other| (url(other.mirror), other.why)).collect(),

@@ -95,6 +95,7 @@ pub fn file(path: &[u8], seen: report::FileReport) -> FileReport {
         cached_bytes: seen.held_bytes,
         in_memory_bytes: seen.memory_bytes,
         on_disk_bytes: seen.disk_bytes,
+        pinned: seen.pinned,
         version: seen.version,
         mirrors: seen.mirrors,
         dissenters: seen.dissenters.into_iter().map(|(url, why)| Dissenter { url, why }).collect(),

@@ -111,6 +111,10 @@ fn what_cannot_be_pinned_is_refused_with_the_way_out() {
     let text = said(&place, "unpin", &["keep/a.bin"], 1);
     assert!(text.contains("it is not pinned by itself: unpin ") && text.contains("/keep, in which it lies"), "{text}");
     assert_eq!(mount.status()["pins"].as_array().map(Vec::len), Some(2));
+    let text = said(&place, "status", &["keep/a.bin"], 0);
+    assert!(text.contains("on disk, pinned\n"), "{text}");
+    let text = said(&place, "status", &["go/1.bin"], 0);
+    assert!(text.contains("on disk\n"), "{text}");
     mount.umount();
 }
 

@@ -9,7 +9,7 @@ pub enum State {
     Preparing,
     /// Some pages are durable, or all of them were evicted: carried on from the bitmap.
     Transferring,
-    /// Every page is durable; the file still has to get its exact length.
+    /// Every page is durable; the file still has to get its exact length, or to be checked as a whole.
     Committing,
     /// Complete.
     Done,
@@ -40,15 +40,23 @@ const OWN: &[(State, State)] = &[
     (Done, Idle),
 ];
 
-/// The same for a small file in a pack: its length is in its record, so that nothing is left to do once it has every page.
+/// The same for a small file in a pack: its length is in its record, so that nothing is left to do once it has every page,
+/// but where its bytes are to be checked as a whole first.
 const PACKED: &[(State, State)] = &[
     (Idle, Transferring),
+    (Idle, Committing),
     (Idle, Done),
     (Transferring, Transferring),
+    (Transferring, Committing),
     (Transferring, Done),
     (Transferring, Idle),
+    (Committing, Committing),
+    (Committing, Transferring),
+    (Committing, Done),
+    (Committing, Idle),
     (Done, Done),
     (Done, Transferring),
+    (Done, Committing),
     (Done, Idle),
 ];
 

@@ -125,10 +125,11 @@ fn file_text(report: &FileReport) -> String {
         plain(&String::from_utf8_lossy(&report.path.0)),
         format!("size     {} ({} bytes)", bytes(report.size), report.size),
         format!(
-            "cached   {} ({part:.0} %): {} in memory, {} on disk",
+            "cached   {} ({part:.0} %): {} in memory, {} on disk{}",
             bytes(report.cached_bytes),
             bytes(report.in_memory_bytes),
-            bytes(report.on_disk_bytes)
+            bytes(report.on_disk_bytes),
+            if report.pinned { ", pinned" } else { "" }
         ),
         format!("version  {}", plain(&report.version)),
     ];
