@@ -50,6 +50,7 @@ fn finish_clearing(shared: &Shared) {
 }
 
 fn process(shared: &Arc<Shared>, mut work: Work) {
+    let era = shared.space.era();
     if std::mem::take(&mut work.state_damaged) {
         start_anew(shared, "altered bytes");
     }
@@ -64,6 +65,9 @@ fn process(shared: &Arc<Shared>, mut work: Work) {
             true => try_again(shared),
             false => return give_up(shared, work, &WriteError::Failing("it is off after an error".to_owned())),
         }
+    }
+    if shared.space.era() != era {
+        work.discarded.iter_mut().for_each(|gone| gone.charged_bytes = 0);
     }
     let (flush, room_bytes) = (work.flush, work.room_bytes);
     match commit(shared, &mut work) {

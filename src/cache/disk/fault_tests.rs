@@ -299,3 +299,27 @@ fn what_finds_no_room_says_why_until_there_is_some() {
     wait_until(|| disk.full().is_none());
     put(&disk, &file, Pages::of_file(size)).unwrap();
 }
+
+#[test]
+fn what_waits_to_be_deleted_is_not_given_back_once_everything_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("cache");
+    let tuning = Tuning { commit_every: PATIENCE, ..quick() };
+    let disk = Disk::open_with(settings(&cache, 64 * MIB), Arc::default(), tuning).unwrap();
+    let [first, second] = ["a", "b"].map(|name| disk.file(&key(name, 4 * MIB)));
+    for file in [&first, &second] {
+        put(&disk, file, Pages::new(0, 300)).unwrap();
+    }
+    // One waits when the folder is gone, one is in the very work that finds out.
+    first.discard();
+    std::fs::remove_dir_all(&cache).unwrap();
+    disk.shared().commits.put_state_damaged();
+    second.discard();
+    assert!(disk.sync(clock::now() + PATIENCE));
+    wait_until(|| cache.join("state.redb").exists() && disk.health() == Health::Ok);
+    put(&disk, &first, Pages::new(0, 300)).unwrap();
+    assert_eq!(disk.shared().space.data_bytes(), 300 * PAGE_BYTES + 4096);
+    first.discard();
+    assert!(disk.sync(clock::now() + PATIENCE));
+    assert_eq!(disk.shared().space.data_bytes(), 0);
+}

@@ -195,12 +195,11 @@ impl DiskFile {
         };
         match data.and_then(read) {
             Ok(Checked::Right) => {
-                if how != How::Verifying {
-                    self.shared.metrics.disk_read_bytes.add(size_bytes as u64);
-                }
+                self.count_read(how, size_bytes);
                 ReadNow::Done
             }
             Ok(Checked::Damaged(runs)) => {
+                self.count_read(how, size_bytes);
                 let back = |run: &Pages| Pages::new(run.start - place.base_page, run.end - place.base_page);
                 self.lose(runs.iter().map(back).collect(), epoch)
             }
@@ -213,6 +212,12 @@ impl DiskFile {
                 ReadNow::Failed
             }
         }
+    }
+
+    fn count_read(&self, how: How, bytes: usize) {
+        let metrics = &self.shared.metrics;
+        let counter = if how == How::Verifying { &metrics.disk_verified_bytes } else { &metrics.disk_read_bytes };
+        counter.add(bytes as u64);
     }
 
     fn place_of(&self, pages: Pages, how: How) -> Option<(Place, u64)> {

@@ -45,9 +45,12 @@ pub(super) fn start_anew(shared: &Shared, why: &str) {
 pub(super) fn begin_empty(shared: &Shared) {
     shared.clearing.store(true, Ordering::Relaxed);
     shared.store.shut();
+    // The ledger first: what is taken of it from now on is lost with the files at most, and never given back twice.
+    shared.space.forget();
     for file in shared.open_files() {
         file.content.lock().reset();
     }
+    shared.commits.charge_nothing();
     shared.descriptors.forget_all();
     shared.places.forget();
     if let Err(error) = shared.layout.set_aside() {
@@ -61,7 +64,6 @@ pub(super) fn begin_empty(shared: &Shared) {
     }
     match shared.layout.clear_damaged_data() {
         Ok(()) => {
-            shared.space.forget();
             shared.space.set_overhead(shared.layout.overhead_bytes());
             shared.clearing.store(false, Ordering::Relaxed);
         }

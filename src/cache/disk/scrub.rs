@@ -197,14 +197,9 @@ impl Pass<'_> {
 
     fn piece(&mut self, file: &DiskFile, pages: Pages) {
         let bytes = pages.len_bytes(file.key().size_bytes);
-        match file.verify(pages, &mut self.room[..bytes as usize]) {
-            ReadNow::Done => self.shared.metrics.disk_verified_bytes.add(bytes),
-            ReadNow::Damaged(runs) => {
-                self.shared.metrics.disk_verified_bytes.add(bytes);
-                self.damaged += runs.iter().map(|run| run.count()).sum::<u64>();
-            }
-            // Evicted meanwhile, or the disk fails: then `wait_for_turn` waits for it.
-            _ => {}
+        // What was evicted meanwhile is nobody's; where the disk fails, `wait_for_turn` waits for it.
+        if let ReadNow::Damaged(runs) = file.verify(pages, &mut self.room[..bytes as usize]) {
+            self.damaged += runs.iter().map(|run| run.count()).sum::<u64>();
         }
     }
 

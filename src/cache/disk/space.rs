@@ -29,6 +29,8 @@ struct Ledger {
     granted_bytes: u64,
     /// Raised whenever something was given back, so that a waiter can tell.
     frees: u64,
+    /// How often everything was forgotten.
+    era: u64,
 }
 
 impl Space {
@@ -109,8 +111,14 @@ impl Space {
 
     /// Everything is gone (a damaged cache was set aside).
     pub(super) fn forget(&self) {
-        *self.ledger.lock() = Ledger::default();
+        let mut ledger = self.ledger.lock();
+        *ledger = Ledger { era: ledger.era + 1, frees: ledger.frees + 1, ..Ledger::default() };
         self.freed.notify_all();
+    }
+
+    /// Changes when everything is forgotten: what was taken before is not to be given back.
+    pub(super) fn era(&self) -> u64 {
+        self.ledger.lock().era
     }
 
     pub(super) fn set_overhead(&self, bytes: u64) {

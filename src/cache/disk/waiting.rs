@@ -115,6 +115,11 @@ impl Commits {
         }
     }
 
+    /// What waits to be deleted is not in the ledger any more.
+    pub(super) fn charge_nothing(&self) {
+        self.state.lock().work.discarded.iter_mut().for_each(|gone| gone.charged_bytes = 0);
+    }
+
     pub(super) fn put_state_damaged(&self) {
         self.put(|work| work.state_damaged = true);
     }

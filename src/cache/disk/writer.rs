@@ -171,13 +171,14 @@ fn begin(shared: &Shared, file: &DiskFile, pages: Pages, deadline: Time) -> Resu
         (_, false) => content.own_need(pages),
     };
     drop(content);
+    let era = shared.space.era();
     if let Err(error) = reserve(shared, need, deadline) {
         file.content.lock().writing = None;
         return Err(error);
     }
     let mut content = file.content.lock();
     let given = match content.place {
-        _ if content.life != life => None,
+        _ if content.life != life || shared.space.era() != era => None,
         Some(place) => Some(GivenPlace { place, fresh: false }),
         None => shared.places.give(page_count),
     };
@@ -187,7 +188,9 @@ fn begin(shared: &Shared, file: &DiskFile, pages: Pages, deadline: Time) -> Resu
         let ids_ran_out = content.life == life;
         drop(content);
         shared.space.allocated(need);
-        shared.space.give_back(need);
+        if shared.space.era() == era {
+            shared.space.give_back(need);
+        }
         let in_time = clock::now() < deadline && (!ids_ran_out || shared.commits.flush(deadline));
         return if in_time { Ok(Begun::Again) } else { Err(WriteError::NoSpace) };
     };
