@@ -4,7 +4,8 @@
 //! file stays COMMITTING, also over a restart. Pages that come after a check make it void.
 
 use super::DiskFile;
-use super::record::{State, fill};
+use super::record::fill;
+use super::state::State;
 use crate::chunk::Pages;
 use std::sync::Arc;
 
@@ -42,7 +43,7 @@ impl DiskFile {
     }
 
     /// These pages are wrong, whatever their checksums say: they are held no more. They can be written anew at once.
-    pub fn drop_pages(&self, runs: &[Pages]) {
+    pub fn drop_pages(self: &Arc<DiskFile>, runs: &[Pages]) {
         let mut content = self.content.lock();
         runs.iter().for_each(|&run| fill(&mut content.written, run, false));
         content.epoch += 1;
@@ -50,7 +51,7 @@ impl DiskFile {
         let place = content.place;
         drop(content);
         if let Some(place) = place {
-            self.shared.commits.put_damaged(self.encoded().to_vec(), place, runs);
+            self.shared.commits.put_damaged(self.clone(), place, runs);
         }
     }
 
