@@ -135,8 +135,14 @@ fn written(plane: Arc<Plane>, file: Arc<OpenFile>, pages: Pages, prefetched: boo
             plane.pool.mark_consumed(file.inode, pages);
         }
         plane.disk_room.notify_waiters();
-        file.changed.notify_waiters();
+        now_open(&plane, file).changed.notify_waiters();
     })
+}
+
+/// The file as it is open now: it may have been closed and opened again since its pages were queued, and those who wait
+/// for them, a prefetch that follows a read, wait at that one.
+fn now_open(plane: &Plane, file: Arc<OpenFile>) -> Arc<OpenFile> {
+    plane.opened.get(file.inode).unwrap_or(file)
 }
 
 fn done(
@@ -149,6 +155,7 @@ fn done(
         plane.disk_room.notify_waiters();
         match result {
             Ok(()) => {
+                let file = now_open(&plane, file);
                 file.hash_voided();
                 hashes::consider(&plane, &file);
                 file.changed.notify_waiters();
