@@ -6,11 +6,10 @@
 //! a torn write falls back to what was there before. All other cells are written before anything
 //! refers to them, so a torn one is never read.
 
+use super::drive::DriveFile;
 use parking_lot::Mutex;
 use redb::StorageBackend;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What one checksum covers: redb's own page.
@@ -24,7 +23,7 @@ const CELLS_START_BYTES: u64 = 2 * HEAD_STRIDE_BYTES;
 /// redb's storage, checked on every read.
 #[derive(Debug)]
 pub(super) struct CheckedFile {
-    file: File,
+    file: DriveFile,
     head: Mutex<Head>,
     length_bytes: AtomicU64,
 }
@@ -40,8 +39,8 @@ struct Head {
 
 impl CheckedFile {
     /// Take over `file`. Fails with `InvalidData` where neither copy of the header is whole.
-    pub(super) fn new(file: File) -> io::Result<CheckedFile> {
-        let stored = file.metadata()?.len();
+    pub(super) fn new(file: DriveFile) -> io::Result<CheckedFile> {
+        let stored = file.length_bytes()?;
         let length = logical_length(stored);
         let empty = Head { bytes: vec![0; CELL_BYTES], number: 0, durable_copy: 1, written_since: false };
         let head = match (read_head(&file, 0), read_head(&file, 1)) {
@@ -142,7 +141,7 @@ impl StorageBackend for CheckedFile {
     fn sync_data(&self) -> io::Result<()> {
         // Held over the sync, so that no write of the header slips in unnoticed.
         let mut head = self.head.lock();
-        self.file.sync_data()?;
+        self.file.sync()?;
         if std::mem::take(&mut head.written_since) {
             head.durable_copy = 1 - head.durable_copy;
         }
@@ -204,7 +203,7 @@ fn sum_of(cell: u64, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(cell as u32, bytes).max(1)
 }
 
-fn read_head(file: &File, copy: u64) -> Option<Head> {
+fn read_head(file: &DriveFile, copy: u64) -> Option<Head> {
     let mut stored = vec![0; CELL_BYTES + 12];
     file.read_exact_at(&mut stored, copy * HEAD_STRIDE_BYTES).ok()?;
     let (covered, sum) = stored.split_at(CELL_BYTES + 8);
@@ -219,7 +218,7 @@ mod tests {
     use super::*;
 
     fn backend() -> CheckedFile {
-        CheckedFile::new(tempfile::tempfile().unwrap()).unwrap()
+        CheckedFile::new(DriveFile::Machine(tempfile::tempfile().unwrap())).unwrap()
     }
 
     #[test]
@@ -254,7 +253,7 @@ mod tests {
         backend.write(0, b"other").unwrap();
         let torn = (1 - backend.head.lock().durable_copy) * HEAD_STRIDE_BYTES;
         backend.file.write_all_at(&[0xff; 9], torn + 100).unwrap();
-        let again = CheckedFile::new(backend.file.try_clone().unwrap()).unwrap();
+        let again = CheckedFile::new(backend.file).unwrap();
         let mut read = [0; 5];
         again.read(0, &mut read).unwrap();
         assert_eq!(&read, b"first");

@@ -7,7 +7,6 @@ use super::content::Content;
 use super::finish::{finish, start_anew, try_again};
 use super::record::{Record, all_set, fill, runs};
 use super::shared::{Shared, Step};
-use super::space::free_bytes;
 use super::state::State;
 use super::store::StoreError;
 use super::transaction::{Batch, Change, Made, apply};
@@ -94,7 +93,7 @@ fn process(shared: &Arc<Shared>, mut work: Work) {
 
 fn make_room(shared: &Arc<Shared>, wanted_bytes: u64) {
     let _operation = shared.condition.operation();
-    let free = free_bytes(shared.layout.dir()).unwrap_or(u64::MAX);
+    let free = shared.layout.free_bytes().unwrap_or(u64::MAX);
     let result = evict::make_room(shared, wanted_bytes, free);
     shared.space.look(free);
     if let Err(error) = result {
@@ -106,12 +105,15 @@ fn make_room(shared: &Arc<Shared>, wanted_bytes: u64) {
 fn commit(shared: &Arc<Shared>, work: &mut Work) -> Result<(), StoreError> {
     let _operation = shared.condition.operation();
     sync_data(shared, &work.written)?;
+    sync_leavings(shared, work)?;
     fit_listings(shared, work)?;
     let marks = shared.places.marks();
     let mut batch = batch_of(shared, work);
     batch.marks = Some(marks);
     batch.tick = shared.uses.load(Ordering::Relaxed);
     if !batch.is_empty() || work.flush > 0 && !work.deleted.is_empty() {
+        let named = batch.changes.iter().map(|change| change.record.place.data_id);
+        shared.layout.sync_data_names(named.filter(|&data_id| shared.places.is_new(data_id)))?;
         shared.step(Step::Commit)?;
         let made = apply(&shared.store, &batch)?;
         shared.places.marked(marks);
@@ -147,9 +149,9 @@ fn fit_listings(shared: &Arc<Shared>, work: &mut Work) -> Result<(), StoreError>
     }
     // redb writes a page more than once in a transaction, and doubles what it grows by.
     let bytes = 3 * bytes as u64;
-    let free = free_bytes(shared.layout.dir())?;
+    let free = shared.layout.free_bytes()?;
     evict::make_room(shared, bytes, free)?;
-    if shared.space.excess_bytes(bytes, free_bytes(shared.layout.dir())?) > 0 {
+    if shared.space.excess_bytes(bytes, shared.layout.free_bytes()?) > 0 {
         work.listings.clear();
     }
     Ok(())
@@ -170,8 +172,21 @@ fn sync_data(shared: &Shared, written: &[Written]) -> io::Result<()> {
         data.sync_pages()?;
         shared.step(Step::SyncSums(data_id))?;
         data.sync_sums()?;
+        shared.descriptors.synced(data_id);
     }
     Ok(())
+}
+
+/// What was given back is to be gone for good before the tables forget that it ever was there.
+fn sync_leavings(shared: &Shared, work: &Work) -> io::Result<()> {
+    for place in work.closed.iter().map(|(place, _)| place).filter(|place| shared.descriptors.is_punched(place.data_id))
+    {
+        match shared.descriptors.get(place.data_id).and_then(|data| data.sync()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => shared.descriptors.synced(place.data_id),
+        }
+    }
+    shared.layout.sync_data_names(work.deleted.iter().copied())
 }
 
 /// A file and its newly written runs, each with the life in which it was written.

@@ -5,7 +5,6 @@ use super::commit::{change_of, settle};
 use super::content::{Content, pack_charge};
 use super::record::{DataRow, FileKey, Place, runs};
 use super::shared::{Shared, Step};
-use super::space::free_bytes;
 use super::store::{DATA, RECENCY, StoreError, from_redb, wrong};
 use super::transaction::{Batch, Discarded, apply, members};
 use crate::chunk::Pages;
@@ -37,7 +36,7 @@ pub(super) fn make_room(shared: &Arc<Shared>, wanted_bytes: u64, mut free: u64) 
         if excess == 0 || !round(shared, excess + slack)? {
             return Ok(());
         }
-        free = free_bytes(shared.layout.dir())?;
+        free = shared.layout.free_bytes()?;
     }
     Ok(())
 }
@@ -349,6 +348,7 @@ fn give_pages_back(shared: &Shared, leaving: &Leaving) {
     }
     let punched = shared.step(Step::Punch(place.data_id)).and_then(|()| {
         let data = shared.descriptors.get(place.data_id)?;
+        shared.descriptors.punched(place.data_id);
         pages.iter().try_for_each(|&pages| data.punch(pages))
     });
     match punched {

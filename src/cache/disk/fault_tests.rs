@@ -214,7 +214,7 @@ fn a_full_disk_is_read_through_and_used_again_when_there_is_room() {
 #[test]
 fn the_floor_of_free_space_is_kept_and_given_back_for() {
     let dir = tempfile::tempdir().unwrap();
-    let free = space::free_bytes(dir.path()).unwrap();
+    let free = Drive::default().free_bytes(dir.path()).unwrap();
     let disk = open(dir.path(), 64 * MIB);
     let file = disk.file(&key("a", MIB));
     put(&disk, &file, Pages::of_file(MIB)).unwrap();

@@ -1,13 +1,13 @@
 //! Ends: of a file that is complete, of a state file that is damaged, of a spell of failure.
 
+use super::drive::Opening;
 use super::record::Place;
 use super::shared::Shared;
 use super::store::{StoreError, read_meta, write_meta};
 use super::vanished::{self, Gone};
 use super::{DiskFile, ReadNow, evict};
 use crate::chunk::Pages;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -108,6 +108,8 @@ pub(super) fn try_again(shared: &Arc<Shared>) {
 
 /// From now on a crash leaves something to look after; ids go on where they were.
 pub(super) fn mark_open(shared: &Shared) -> Result<(), StoreError> {
+    // The folder's own names may be as new as the state.
+    shared.layout.sync_names()?;
     let marks = shared.places.marks();
     shared.store.write(|transaction| {
         let mut meta = read_meta(transaction)?;
@@ -137,9 +139,9 @@ fn verified(file: &DiskFile) -> bool {
 }
 
 fn probe(shared: &Shared) -> io::Result<()> {
-    let path = shared.layout.probe();
-    let mut file = File::create(&path)?;
-    let written = file.write_all(&[0; PROBE_BYTES]).and_then(|()| file.sync_data());
-    fs::remove_file(&path)?;
+    let (drive, path) = (shared.layout.drive(), shared.layout.probe());
+    let file = drive.open(&path, Opening::Anew)?;
+    let written = file.write_all_at(&[0; PROBE_BYTES], 0).and_then(|()| file.sync());
+    drive.remove_file(&path)?;
     written
 }

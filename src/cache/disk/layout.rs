@@ -1,9 +1,10 @@
 //! The cache folder: `lock`, `format`, `state.redb`, `data/xx/ID.pages` and `data/xx/ID.sums`.
 
 use super::OpenError;
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use super::drive::{Drive, DriveFile, Opening};
+use super::page_io::DataFile;
+use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The form of everything in the folder. A change that older programs cannot read raises it.
@@ -17,21 +18,29 @@ pub(super) const FOLDERS: u64 = 256;
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     dir: PathBuf,
+    drive: Drive,
 }
 
 impl Layout {
     /// Make the folder where it is missing.
-    pub(super) fn make_folder(dir: &Path) -> Result<(), OpenError> {
-        // What people read is their own business: 0700.
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| OpenError::from_io(dir, error))
+    pub(super) fn make_folder(drive: &Drive, dir: &Path) -> Result<(), OpenError> {
+        let missing: Vec<_> = dir.ancestors().take_while(|folder| !drive.exists(folder)).collect();
+        drive.make_folders(dir).map_err(|error| OpenError::from_io(dir, error))?;
+        for parent in missing.iter().filter_map(|folder| folder.parent()) {
+            // Best effort: a power cut soon after loses a cache with little in it, and never a byte's truth.
+            if let Err(error) = drive.sync_folder(parent) {
+                tracing::debug!(%error, folder = %parent.display(), "could not make the new cache folder's name durable");
+            }
+        }
+        Ok(())
     }
 
     /// Check the format of the locked folder. Says whether anything had to be set aside.
-    pub(super) fn open(dir: &Path) -> Result<(Layout, bool), OpenError> {
-        let layout = Layout { dir: dir.to_path_buf() };
+    pub(super) fn open(drive: &Drive, dir: &Path) -> Result<(Layout, bool), OpenError> {
+        let layout = Layout { dir: dir.to_path_buf(), drive: drive.clone() };
         let path = dir.join("format");
         let failed = |error| OpenError::from_io(&path, error);
-        let text = match fs::read(&path) {
+        let text = match drive.read(&path) {
             Ok(bytes) => Some(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed(error)),
@@ -47,19 +56,24 @@ impl Layout {
             }
             // Unreadable, or state without the file that says what it is.
             _ => {
-                set_aside = layout.state().exists();
+                set_aside = drive.exists(&layout.state());
                 if set_aside {
                     layout.set_aside()?;
                 }
                 layout.write_format().map_err(failed)?;
             }
         }
-        fs::create_dir_all(layout.data()).map_err(|error| OpenError::from_io(&layout.data(), error))?;
+        layout.make_data()?;
         Ok((layout, set_aside))
     }
 
-    pub(super) fn dir(&self) -> &Path {
-        &self.dir
+    pub(super) fn drive(&self) -> &Drive {
+        &self.drive
+    }
+
+    /// Bytes that the file system has left for us.
+    pub(super) fn free_bytes(&self) -> io::Result<u64> {
+        self.drive.free_bytes(&self.dir)
     }
 
     pub(super) fn state(&self) -> PathBuf {
@@ -76,17 +90,55 @@ impl Layout {
     }
 
     pub(super) fn pages(&self, data_id: u64) -> PathBuf {
-        self.data().join(format!("{:02x}", data_id % FOLDERS)).join(format!("{data_id:x}.pages"))
+        self.subfolder(data_id % FOLDERS).join(format!("{data_id:x}.pages"))
+    }
+
+    fn subfolder(&self, number: u64) -> PathBuf {
+        self.data().join(format!("{number:02x}"))
     }
 
     pub(super) fn sums(&self, data_id: u64) -> PathBuf {
         self.pages(data_id).with_extension("sums")
     }
 
+    /// The file of all small state, made where it is missing.
+    pub(super) fn open_state(&self) -> io::Result<DriveFile> {
+        self.drive.open(&self.state(), Opening::Made)
+    }
+
+    /// An existing data file.
+    pub(super) fn open_data(&self, data_id: u64) -> io::Result<DataFile> {
+        DataFile::open(&self.drive, &self.pages(data_id), &self.sums(data_id))
+    }
+
+    /// A new data file.
+    pub(super) fn create_data(&self, data_id: u64) -> io::Result<DataFile> {
+        DataFile::create(&self.drive, &self.pages(data_id), &self.sums(data_id))
+    }
+
+    /// Wait until the names of the folder itself are on the disk.
+    pub(super) fn sync_names(&self) -> io::Result<()> {
+        self.drive.sync_folder(&self.dir)
+    }
+
+    /// Wait until the names of these data files, or that they are gone, are on the disk.
+    pub(super) fn sync_data_names(&self, data_ids: impl IntoIterator<Item = u64>) -> io::Result<()> {
+        let folders: BTreeSet<u64> = data_ids.into_iter().map(|data_id| data_id % FOLDERS).collect();
+        for folder in &folders {
+            match self.drive.sync_folder(&self.subfolder(*folder)) {
+                // Nothing was ever made there.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        // The subfolders may be as new as the files.
+        if folders.is_empty() { Ok(()) } else { self.drive.sync_folder(&self.data()) }
+    }
+
     /// Delete a data file and its checksums. Missing ones are fine.
     pub(super) fn remove(&self, data_id: u64) -> io::Result<()> {
         for path in [self.pages(data_id), self.sums(data_id)] {
-            match fs::remove_file(path) {
+            match self.drive.remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -99,23 +151,26 @@ impl Layout {
         let numbers = self.damaged_numbers();
         let number = numbers.iter().max().map_or(1, |last| last + 1);
         for old in numbers.iter().filter(|&&old| old + DAMAGED_KEPT < number) {
-            let _ = fs::remove_file(self.dir.join(format!("state.redb.damaged-{old}")));
+            let _ = self.drive.remove_file(&self.dir.join(format!("state.redb.damaged-{old}")));
         }
-        for (from, to) in [(self.state(), "state.redb"), (self.data(), "data")] {
+        // The data first: a state without its data claims files that are missed at once and fetched again, but data
+        // without its state would be counted by nobody.
+        for (from, to) in [(self.data(), "data"), (self.state(), "state.redb")] {
             let to = self.dir.join(format!("{to}.damaged-{number}"));
-            match fs::rename(&from, &to) {
+            match self.drive.rename(&from, &to) {
                 Ok(()) => tracing::warn!(from = %from.display(), to = %to.display(), "set aside a damaged cache"),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(OpenError::from_io(&from, error)),
             }
+            self.sync_names().map_err(|error| OpenError::from_io(&self.dir, error))?;
         }
-        fs::create_dir_all(self.data()).map_err(|error| OpenError::from_io(&self.data(), error))
+        self.make_data()
     }
 
     /// Delete the data that was set aside. Takes time in proportion to it: not while opening.
     pub(super) fn clear_damaged_data(&self) -> io::Result<()> {
         for number in self.damaged_numbers() {
-            match fs::remove_dir_all(self.dir.join(format!("data.damaged-{number}"))) {
+            match self.drive.remove_folder(&self.dir.join(format!("data.damaged-{number}"))) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -125,12 +180,12 @@ impl Layout {
 
     /// Is there set-aside data left to delete?
     pub(super) fn has_damaged_data(&self) -> bool {
-        self.damaged_numbers().iter().any(|number| self.dir.join(format!("data.damaged-{number}")).exists())
+        self.damaged_numbers().iter().any(|number| self.drive.exists(&self.dir.join(format!("data.damaged-{number}"))))
     }
 
     /// What the folder holds besides data files: state, what was set aside of it, the folders themselves.
     pub(super) fn overhead_bytes(&self) -> u64 {
-        let allocated = |path: PathBuf| fs::metadata(path).map_or(0, |data| data.blocks() * 512);
+        let allocated = |path: PathBuf| self.drive.allocated_bytes(&path);
         let damaged = self.damaged_numbers().into_iter().map(|number| format!("state.redb.damaged-{number}"));
         // `data` itself, its parent, lock, format, probe, and every subfolder, made or not.
         let folders = (FOLDERS + 8) * 4096;
@@ -138,21 +193,23 @@ impl Layout {
     }
 
     fn damaged_numbers(&self) -> Vec<u64> {
-        let Ok(entries) = fs::read_dir(&self.dir) else { return Vec::new() };
-        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let mut numbers: Vec<_> =
-            names.filter_map(|name| name.split_once(".damaged-").and_then(|(_, number)| number.parse().ok())).collect();
+        let number = |name: &String| name.split_once(".damaged-").and_then(|(_, number)| number.parse().ok());
+        let mut numbers: Vec<_> = self.drive.names(&self.dir).iter().filter_map(number).collect();
         numbers.sort_unstable();
         numbers.dedup();
         numbers
     }
 
+    fn make_data(&self) -> Result<(), OpenError> {
+        self.drive.make_folders(&self.data()).map_err(|error| OpenError::from_io(&self.data(), error))
+    }
+
     fn write_format(&self) -> io::Result<()> {
         let (path, fresh) = (self.dir.join("format"), self.dir.join("format.new"));
-        let mut file = fs::File::create(&fresh)?;
-        writeln!(file, "braidfs cache {FORMAT}")?;
-        file.sync_all()?;
-        fs::rename(fresh, path)?;
-        fs::File::open(&self.dir)?.sync_all()
+        let file = self.drive.open(&fresh, Opening::Anew)?;
+        file.write_all_at(format!("braidfs cache {FORMAT}\n").as_bytes(), 0)?;
+        file.sync()?;
+        self.drive.rename(&fresh, &path)?;
+        self.drive.sync_folder(&self.dir)
     }
 }

@@ -13,6 +13,7 @@ mod by_hand;
 mod commit;
 mod content;
 mod descriptors;
+mod drive;
 mod evict;
 mod file;
 mod finish;
@@ -45,6 +46,9 @@ mod fault_tests;
 mod keeping_tests;
 #[cfg(test)]
 mod state_tests;
+mod power_tests;
+#[cfg(test)]
+mod simulated;
 #[cfg(test)]
 mod tests;
 
@@ -57,6 +61,7 @@ pub use state::State;
 use crate::chunk::{PAGE_BYTES, Pages};
 use crate::clock::{self, Time};
 use crate::metrics::Metrics;
+use drive::Drive;
 use parking_lot::Mutex;
 use shared::{Shared, Tuning};
 use std::io;
@@ -90,7 +95,7 @@ pub struct Settings {
 /// A tenth of the space that is free where `dir` is, or will be made. Fails where that cannot be asked.
 pub fn default_size_limit(dir: &Path) -> io::Result<u64> {
     let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
-    Ok(space::free_bytes(there)? / DEFAULT_SHARE)
+    Ok(Drive::default().free_bytes(there)? / DEFAULT_SHARE)
 }
 
 /// Why the cache folder cannot be used.

@@ -1,12 +1,9 @@
 //! One data file and the checksums beside it: pages at `page * 4096`, their checksums at `page * 4`.
 
+use super::drive::{Drive, DriveFile, Opening};
 use crate::chunk::{PAGE_BYTES, Pages};
-use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise, fallocate};
-use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev};
-use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice, IoSliceMut};
-use std::num::NonZeroU64;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use rustix::io::Errno;
+use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,13 +25,12 @@ pub(super) const GROUP_PAGES: u64 = PAGE_BYTES / 4;
 
 /// The open descriptors of one data file.
 pub(super) struct DataFile {
-    pages: File,
-    sums: File,
+    pages: DriveFile,
+    sums: DriveFile,
     /// Opened at the first write that can use it; `None` where the file system refuses.
-    direct: OnceLock<Option<File>>,
+    direct: OnceLock<Option<DriveFile>>,
     direct_refused: AtomicBool,
-    /// Its names may not be durable yet.
-    fresh: AtomicBool,
+    drive: Drive,
     path: std::path::PathBuf,
 }
 
@@ -49,32 +45,29 @@ pub(super) enum Checked {
 
 impl DataFile {
     /// Open an existing data file.
-    pub(super) fn open(pages: &Path, sums: &Path) -> io::Result<DataFile> {
-        DataFile::with(OpenOptions::new().read(true).write(true), pages, sums)
+    pub(super) fn open(drive: &Drive, pages: &Path, sums: &Path) -> io::Result<DataFile> {
+        DataFile::with(drive, Opening::Existing, pages, sums)
     }
 
     /// Make a new one, empty whatever was there.
-    pub(super) fn create(pages: &Path, sums: &Path) -> io::Result<DataFile> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true).mode(0o600);
-        let made = DataFile::with(&options, pages, sums).or_else(|error| match (error.kind(), pages.parent()) {
+    pub(super) fn create(drive: &Drive, pages: &Path, sums: &Path) -> io::Result<DataFile> {
+        let make = || DataFile::with(drive, Opening::Anew, pages, sums);
+        make().or_else(|error| match (error.kind(), pages.parent()) {
             (io::ErrorKind::NotFound, Some(folder)) => {
-                std::fs::create_dir_all(folder)?;
-                DataFile::with(&options, pages, sums)
+                drive.make_folders(folder)?;
+                make()
             }
             _ => Err(error),
-        })?;
-        made.fresh.store(true, Ordering::Relaxed);
-        Ok(made)
+        })
     }
 
-    fn with(options: &OpenOptions, pages: &Path, sums: &Path) -> io::Result<DataFile> {
+    fn with(drive: &Drive, opening: Opening, pages: &Path, sums: &Path) -> io::Result<DataFile> {
         Ok(DataFile {
-            pages: options.open(pages)?,
-            sums: options.open(sums)?,
+            pages: drive.open(pages, opening)?,
+            sums: drive.open(sums, opening)?,
             direct: OnceLock::new(),
             direct_refused: AtomicBool::new(false),
-            fresh: AtomicBool::new(false),
+            drive: drive.clone(),
             path: pages.to_path_buf(),
         })
     }
@@ -117,7 +110,7 @@ impl DataFile {
         for some in buffers.chunks(BUFFERS_MAX) {
             let length: usize = some.iter().map(|buffer| buffer.len()).sum();
             let slices: Vec<_> = some.iter().map(|buffer| IoSlice::new(buffer)).collect();
-            match pwritev(file, &slices, start * PAGE_BYTES + done as u64) {
+            match file.write_vectored_at(&slices, start * PAGE_BYTES + done as u64) {
                 Ok(written) if written == length => done += length,
                 // Part of it; whole pages of that count, the others are written again.
                 Ok(written) => return Ok(done + written / PAGE * PAGE),
@@ -141,15 +134,11 @@ impl DataFile {
         Ok(())
     }
 
-    fn direct(&self) -> Option<&File> {
+    fn direct(&self) -> Option<&DriveFile> {
         if self.direct_refused.load(Ordering::Relaxed) {
             return None;
         }
-        let open = || {
-            let flags = OFlags::DIRECT.bits() as i32;
-            OpenOptions::new().write(true).custom_flags(flags).open(&self.path).ok()
-        };
-        self.direct.get_or_init(open).as_ref()
+        self.direct.get_or_init(|| self.drive.open(&self.path, Opening::Direct).ok()).as_ref()
     }
 
     /// Read from page `start` on and check: `into` holds whole pages but for the file's last one, of
@@ -159,9 +148,7 @@ impl DataFile {
         let mut damaged: Vec<Pages> = Vec::new();
         let mut page = start;
         if !now && into.len() >= STREAM_BYTES_MIN {
-            let ahead = NonZeroU64::new((into.len() + AHEAD_BYTES) as u64);
-            // Advice only: without it the read is slower, not wrong.
-            let _ = fadvise(&self.pages, start * PAGE_BYTES, ahead, Advice::WillNeed);
+            self.pages.will_need(start * PAGE_BYTES, (into.len() + AHEAD_BYTES) as u64);
         }
         for bytes in into.chunks_mut(CHECKED_PAGES * PAGE) {
             let mut room = [0; CHECKED_PAGES * 4];
@@ -181,21 +168,20 @@ impl DataFile {
         Ok(if damaged.is_empty() { Checked::Right } else { Checked::Damaged(damaged) })
     }
 
-    /// Wait until the pages are on the disk, under their name.
+    /// Wait until the pages are on the disk.
     pub(super) fn sync_pages(&self) -> io::Result<()> {
-        self.pages.sync_data()?;
-        if self.fresh.swap(false, Ordering::Relaxed) {
-            // The subfolder may be as new as the file.
-            for folder in self.path.ancestors().skip(1).take(2) {
-                File::open(folder)?.sync_all()?;
-            }
-        }
-        Ok(())
+        self.pages.sync()
     }
 
     /// Wait until the checksums are on the disk.
     pub(super) fn sync_sums(&self) -> io::Result<()> {
-        self.sums.sync_data()
+        self.sums.sync()
+    }
+
+    /// Wait until all of it is on the disk, holes too.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.sync_pages()?;
+        self.sync_sums()
     }
 
     /// Give the room of `pages` back to the file system, and that of checksums that stand alone.
@@ -203,10 +189,8 @@ impl DataFile {
         if pages.is_empty() {
             return Ok(());
         }
-        let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        fallocate(&self.pages, mode, pages.start * PAGE_BYTES, pages.count() * PAGE_BYTES)?;
-        fallocate(&self.sums, mode, pages.start * 4, pages.count() * 4)?;
-        Ok(())
+        self.pages.punch(pages.start * PAGE_BYTES, pages.count() * PAGE_BYTES)?;
+        self.sums.punch(pages.start * 4, pages.count() * 4)
     }
 
     /// Cut to the exact size, and wait until it is so on the disk.
@@ -215,12 +199,12 @@ impl DataFile {
             return Ok(());
         }
         self.pages.set_len(size_bytes)?;
-        self.pages.sync_all()
+        self.pages.sync()
     }
 
     /// How long the file of pages is, holes included.
     pub(super) fn length_bytes(&self) -> io::Result<u64> {
-        Ok(self.pages.metadata()?.len())
+        self.pages.length_bytes()
     }
 
     /// Cut off everything from page `end` on, checksums too.
@@ -237,11 +221,10 @@ fn sum_of(bytes: &[u8]) -> u32 {
 }
 
 /// Fill `into`; what lies beyond the end of the file is zeros.
-fn read_at(file: &File, offset: u64, into: &mut [u8], now: bool) -> io::Result<()> {
-    let flags = if now { ReadWriteFlags::NOWAIT } else { ReadWriteFlags::empty() };
+fn read_at(file: &DriveFile, offset: u64, into: &mut [u8], now: bool) -> io::Result<()> {
     let mut done = 0;
     while done < into.len() {
-        match preadv2(file, &mut [IoSliceMut::new(&mut into[done..])], offset + done as u64, flags) {
+        match file.read_at(&mut into[done..], offset + done as u64, now) {
             Ok(0) => {
                 into[done..].fill(0);
                 break;
@@ -285,7 +268,7 @@ mod tests {
     use super::*;
 
     fn data_file(dir: &Path) -> DataFile {
-        DataFile::create(&dir.join("x/1.pages"), &dir.join("x/1.sums")).unwrap()
+        DataFile::create(&Drive::default(), &dir.join("x/1.pages"), &dir.join("x/1.sums")).unwrap()
     }
 
     #[test]

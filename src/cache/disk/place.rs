@@ -104,6 +104,11 @@ impl Places {
         state.creating.remove(&data_id);
     }
 
+    /// Is it in no committed record yet?
+    pub(super) fn is_new(&self, data_id: u64) -> bool {
+        self.state.lock().creating.contains(&data_id)
+    }
+
     /// A committed record names it now.
     pub(super) fn committed(&self, data_id: u64) {
         self.state.lock().creating.remove(&data_id);

@@ -5,7 +5,6 @@ use super::finish::mark_open;
 use super::health::Condition;
 use super::layout::Layout;
 use super::lock::Lock;
-use super::page_io::DataFile;
 use super::pins::Pins;
 use super::place::Places;
 use super::queue::Queue;
@@ -28,9 +27,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// Open everything but the threads.
 pub(super) fn open(settings: Settings, metrics: Arc<Metrics>, tuning: Tuning) -> Result<Arc<Shared>, OpenError> {
-    Layout::make_folder(&settings.dir)?;
-    let lock = Lock::take(&settings.dir, &settings.owner)?;
-    let (layout, _) = Layout::open(&settings.dir)?;
+    let drive = &tuning.drive;
+    Layout::make_folder(drive, &settings.dir)?;
+    let lock = Lock::take(drive, &settings.dir, &settings.owner)?;
+    let (layout, _) = Layout::open(drive, &settings.dir)?;
     let (store, meta) = match open_store(&layout) {
         Err(StoreError::Damaged(why)) => {
             tracing::warn!(%why, dir = %settings.dir.display(), "the disk cache's state is damaged; starting empty");
@@ -114,9 +114,12 @@ fn open_store(layout: &Layout) -> Result<(Store, Meta), StoreError> {
 fn delete_doomed(layout: &Layout, store: &Store) -> Result<(), StoreError> {
     store.write(|transaction| {
         let mut table = transaction.open_table(DOOMED).map_err(from_redb)?;
+        let mut doomed = Vec::new();
         for row in table.iter().map_err(from_redb)? {
-            layout.remove(row.map_err(from_redb)?.0.value())?;
+            doomed.push(row.map_err(from_redb)?.0.value());
         }
+        doomed.iter().try_for_each(|&data_id| layout.remove(data_id))?;
+        layout.sync_data_names(doomed)?;
         table.retain(|_, ()| false).map_err(from_redb)
     })
 }
@@ -137,22 +140,21 @@ fn look_after(layout: &Layout, store: &Store, meta: Meta) -> Result<(), StoreErr
         }
         Ok((strangers, touched))
     })?;
-    for data_id in strangers {
-        layout.remove(data_id)?;
-    }
+    let looked_at: Vec<u64> = strangers.iter().copied().chain(touched.iter().map(|(data_id, _)| *data_id)).collect();
+    strangers.iter().try_for_each(|&data_id| layout.remove(data_id))?;
     for (data_id, row) in touched {
         match trim(layout, store, data_id, row) {
             Err(StoreError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
             other => other?,
         }
     }
-    Ok(())
+    Ok(layout.sync_data_names(looked_at)?)
 }
 
 fn trim(layout: &Layout, store: &Store, data_id: u64, row: Option<DataRow>) -> Result<(), StoreError> {
     let Some(row) = row else { return Ok(layout.remove(data_id)?) };
-    let data = DataFile::open(&layout.pages(data_id), &layout.sums(data_id))?;
-    let Some(key) = row.key else { return Ok(data.cut(row.pack_pages)?) };
+    let data = layout.open_data(data_id)?;
+    let Some(key) = row.key else { return Ok(data.cut(row.pack_pages).and_then(|()| data.sync())?) };
     let Some(loaded) = store.load(&key)? else { return Ok(layout.remove(data_id)?) };
     if loaded.record.state == State::Preparing {
         // Nothing of it is durable: begin anew.
@@ -167,5 +169,6 @@ fn trim(layout: &Layout, store: &Store, data_id: u64, row: Option<DataRow>) -> R
         data.punch(Pages::new(at, run.start))?;
         at = run.end;
     }
-    Ok(data.punch(Pages::new(at, end.max(at)))?)
+    data.punch(Pages::new(at, end.max(at)))?;
+    Ok(data.sync()?)
 }

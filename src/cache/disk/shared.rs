@@ -4,6 +4,7 @@ use super::DiskFile;
 use super::content::Content;
 use super::descriptors::Descriptors;
 use super::evict::Evicting;
+use super::drive::Drive;
 use super::health::{Condition, Health};
 use super::layout::Layout;
 use super::lock::Lock;
@@ -50,7 +51,7 @@ pub(super) enum Step {
 /// Called before each step; its error is taken for the disk's.
 pub(super) type Seam = Arc<dyn Fn(Step) -> io::Result<()> + Send + Sync>;
 
-/// The times that matter, and the tests' seam.
+/// The times that matter, and the tests' seams.
 #[derive(Clone)]
 pub(super) struct Tuning {
     /// Bits follow their bytes at most this often: each commit costs some four syncs.
@@ -65,6 +66,7 @@ pub(super) struct Tuning {
     /// for a sync of half a second's worth of fetching.
     pub(super) hang_after: Duration,
     pub(super) seam: Option<Seam>,
+    pub(super) drive: Drive,
 }
 
 impl Default for Tuning {
@@ -78,6 +80,7 @@ impl Default for Tuning {
             scrub_quiet: Duration::from_secs(2),
             hang_after: Duration::from_secs(20),
             seam: None,
+            drive: Drive::default(),
         }
     }
 }

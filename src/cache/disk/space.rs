@@ -1,8 +1,6 @@
 //! How many bytes the cache takes: reserved before they are written, given back after they are gone.
 
 use parking_lot::{Condvar, Mutex};
-use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 /// What a commit may add to the state file before its size is looked at again.
@@ -149,10 +147,4 @@ impl Space {
             self.freed.wait_for(&mut ledger, patience);
         }
     }
-}
-
-/// Bytes that the file system has left for us.
-pub(super) fn free_bytes(dir: &Path) -> io::Result<u64> {
-    let stat = rustix::fs::statvfs(dir)?;
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

@@ -7,7 +7,6 @@ use super::record::{DataRow, FileKey, Record, decode_leaf, leaf_sum};
 use parking_lot::RwLock;
 use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 use roaring::RoaringBitmap;
-use std::fs::OpenOptions;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -96,9 +95,8 @@ impl Store {
     /// Let go of the file and open it again.
     pub(super) fn reopen(&self) -> Result<(), StoreError> {
         self.shut();
-        let path = self.layout.state();
         let database = fenced(|| {
-            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+            let file = self.layout.open_state()?;
             let backend = CheckedFile::new(file).map_err(from_io)?;
             let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend);
             let database = database.map_err(from_redb)?;

@@ -4,7 +4,6 @@ use super::place::{GivenPlace, Places};
 use super::queue::{Run, bytes_of};
 use super::record::fill;
 use super::shared::{Shared, Step};
-use super::space::free_bytes;
 use super::{DiskFile, WriteError, vanished};
 use crate::chunk::Pages;
 use crate::clock::{self, Time};
@@ -210,7 +209,7 @@ fn reserve(shared: &Shared, need: u64, deadline: Time) -> Result<(), WriteError>
         let frees = shared.space.frees();
         let free = {
             let _operation = shared.condition.operation();
-            free_bytes(shared.layout.dir()).map_err(|error| WriteError::Failing(error.to_string()))?
+            shared.layout.free_bytes().map_err(|error| WriteError::Failing(error.to_string()))?
         };
         if shared.space.reserve(need, free) {
             return Ok(());
