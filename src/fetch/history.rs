@@ -281,6 +281,19 @@ mod tests {
         assert_eq!(Record::decode(&[bytes, vec![0]].concat()), None);
     }
 
+    proptest::proptest! {
+        /// Also where the checksum fits: what made it may have been wrong.
+        #[test]
+        fn any_bytes_give_a_record_or_none(mut bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..120), now: i64) {
+            let _ = Record::decode(&bytes);
+            bytes.resize(record().encode().len() - 4, 0);
+            bytes[0] = FORM;
+            bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+            let decoded = Record::decode(&bytes).expect("its checksum fits");
+            let _ = (decoded.history(now), decoded.age_seconds(now), Record::decode(&decoded.encode()));
+        }
+    }
+
     #[test]
     fn what_is_learned_replaces_and_what_is_not_stays_with_its_age() {
         let aged = |value, seconds| Some(Aged { value, age: Duration::from_secs(seconds) });

@@ -109,4 +109,16 @@ mod tests {
         assert_eq!(note.split(|&byte| byte == 0).filter(is_known).count(), 1);
         assert!(note.starts_with(&before) && Validators::decode(&before).said.is_empty());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_note_gives_validators_or_none(note in proptest::collection::vec(proptest::num::u8::ANY, 0..300), label: u64) {
+            let labelled = [format!("{label:x} ").as_bytes(), &note[..]].concat();
+            for note in [&note, &labelled] {
+                let validators = Validators::decode(note);
+                proptest::prop_assert!(validators.0.len() <= KEPT_MAX);
+                proptest::prop_assert!(Validators::decode(&validators.encode()).0.len() <= validators.0.len());
+            }
+        }
+    }
 }

@@ -191,6 +191,18 @@ proptest! {
     }
 
     #[test]
+    fn any_saved_bytes_give_names_or_an_error(mut saved in prop::collection::vec(any::<u8>(), 0..200)) {
+        let mut tree = tree(4);
+        let _ = tree.restored(ROOT, &saved, at(0));
+        if let Some(form) = saved.first_mut() {
+            // The form that is ours, and a checksum that fits.
+            *form = 1;
+        }
+        saved.extend_from_slice(&blake3::hash(&saved).as_bytes()[..16].to_vec());
+        let _ = tree.restored(ROOT, &saved, at(0));
+    }
+
+    #[test]
     fn forgetting_everything_leaves_nothing(steps in prop::collection::vec(step(), 0..60), crowded in any::<bool>()) {
         let (mut tree, kernel) = run(steps, if crowded { 0x3f } else { u64::MAX });
         for mirror in 0..4 {

@@ -193,6 +193,11 @@ impl Mount<'_> {
         self.process.ends_within(wait::PATIENCE)
     }
 
+    /// Send it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
     /// Send a signal and give how it ended.
     pub fn end_by(mut self, signal: Signal) -> ExitStatus {
         self.process.signal(signal);

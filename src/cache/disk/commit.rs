@@ -4,6 +4,7 @@
 //! tell the owners.
 
 use super::content::Content;
+use super::fail_point::{FailPoint, reached};
 use super::finish::{finish, start_anew, try_again};
 use super::record::{Record, all_set, fill, runs};
 use super::shared::{Shared, Step};
@@ -114,8 +115,14 @@ fn commit(shared: &Arc<Shared>, work: &mut Work) -> Result<(), StoreError> {
     if !batch.is_empty() || work.flush > 0 && !work.deleted.is_empty() {
         let named = batch.changes.iter().map(|change| change.record.place.data_id);
         shared.layout.sync_data_names(named.filter(|&data_id| shared.places.is_new(data_id)))?;
+        if !work.written.is_empty() {
+            reached(FailPoint::Synced);
+        }
         shared.step(Step::Commit)?;
         let made = apply(&shared.store, &batch)?;
+        if !work.written.is_empty() {
+            reached(FailPoint::Committed);
+        }
         shared.places.marked(marks);
         settle(shared, &batch, &made);
         shared.commits.discarded(&work.discarded);
@@ -168,6 +175,7 @@ fn sync_data(shared: &Shared, written: &[Written]) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             other => other?,
         };
+        reached(FailPoint::Written);
         shared.step(Step::SyncPages(data_id))?;
         data.sync_pages()?;
         shared.step(Step::SyncSums(data_id))?;

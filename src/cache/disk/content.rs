@@ -90,8 +90,9 @@ impl Content {
         fresh * PAGE_BYTES + empty.count() as u64 * GROUP_SUM_BYTES
     }
 
-    /// What taking these runs away gives back: they are in `durable` and no longer in `written`.
-    pub(super) fn refund_of_all(&self, runs: &[Pages]) -> u64 {
+    /// What taking these runs away gives back, and the groups of which nothing is left, so that their checksums go too.
+    /// The runs are in `durable` and no longer in `written`.
+    pub(super) fn refund_of_all(&self, runs: &[Pages]) -> (u64, Vec<Pages>) {
         let mut gone: BTreeMap<u64, u64> = BTreeMap::new();
         for pages in runs.iter().flat_map(|run| run.split(GROUP_PAGES)) {
             *gone.entry(pages.start / GROUP_PAGES).or_default() += count(&self.durable, pages);
@@ -99,7 +100,8 @@ impl Content {
         let emptied = gone.iter().filter(|&(&number, &gone)| {
             gone > 0 && gone == count(&self.durable, group(number)) && count(&self.written, group(number)) == 0
         });
-        gone.values().sum::<u64>() * PAGE_BYTES + emptied.count() as u64 * GROUP_SUM_BYTES
+        let emptied: Vec<Pages> = emptied.map(|(&number, _)| group(number)).collect();
+        (gone.values().sum::<u64>() * PAGE_BYTES + emptied.len() as u64 * GROUP_SUM_BYTES, emptied)
     }
 
     /// The leaves that change when `durable` becomes `after` (which differs in `pages` only), the new

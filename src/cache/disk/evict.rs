@@ -3,6 +3,7 @@
 use super::DiskFile;
 use super::commit::{change_of, settle};
 use super::content::{Content, pack_charge};
+use super::fail_point::{FailPoint, reached};
 use super::record::{DataRow, FileKey, Place, runs};
 use super::shared::{Shared, Step};
 use super::store::{DATA, RECENCY, StoreError, from_redb, wrong};
@@ -44,14 +45,22 @@ pub(super) fn make_room(shared: &Arc<Shared>, wanted_bytes: u64, mut free: u64) 
 /// Pages that did not match their checksums: their bits go, and then their bytes.
 pub(super) fn drop_damaged(shared: &Arc<Shared>, damaged: Vec<(Arc<DiskFile>, Place, Vec<Pages>)>) {
     let mut plan = Plan::default();
+    // One change for each file, or the second would find the first one's revision and lose.
+    let mut by_file: BTreeMap<(u64, u64), (Arc<DiskFile>, Place, Vec<Pages>)> = BTreeMap::new();
     for (file, place, pages) in damaged {
+        by_file.entry((file.number, place.data_id)).or_insert((file, place, Vec::new())).2.extend(pages);
+    }
+    for (file, place, pages) in by_file.into_values() {
         let mut content = file.content.lock();
         if content.place != Some(place) || content.writing.is_some() {
             continue;
         }
         let bad = &content.durable - &content.written;
         // What was fetched again since is right again.
-        let pages: Vec<_> = pages.iter().flat_map(|&pages| runs(&bad, pages)).collect();
+        let mut pages: Vec<_> = pages.iter().flat_map(|&pages| runs(&bad, pages)).collect();
+        // Several readers may have found the same.
+        pages.sort_unstable_by_key(|pages| (pages.start, pages.end));
+        pages.dedup();
         if !pages.is_empty() {
             let leaving = Leaving::begin(&file, &mut content, place, pages);
             drop(content);
@@ -115,6 +124,8 @@ struct Leaving {
     file: Arc<DiskFile>,
     place: Place,
     pages: Vec<Pages>,
+    /// Groups of which nothing is left.
+    emptied: Vec<Pages>,
     refund: u64,
 }
 
@@ -123,8 +134,8 @@ impl Leaving {
     fn begin(file: &Arc<DiskFile>, content: &mut Content, place: Place, pages: Vec<Pages>) -> Leaving {
         pages.iter().for_each(|&pages| content.clear(pages));
         content.punching.extend_from_slice(&pages);
-        let refund = if place.packed { 0 } else { content.refund_of_all(&pages) };
-        Leaving { file: file.clone(), place, pages, refund }
+        let (refund, emptied) = if place.packed { (0, Vec::new()) } else { content.refund_of_all(&pages) };
+        Leaving { file: file.clone(), place, pages, emptied, refund }
     }
 }
 
@@ -325,8 +336,14 @@ fn leave(shared: &Arc<Shared>, plan: Plan) -> Result<(), StoreError> {
     }
     let result = shared.step(Step::Commit).map_err(StoreError::from).and_then(|()| apply(&shared.store, &batch));
     if let Ok(made) = &result {
+        reached(FailPoint::Evicting);
         settle(shared, &batch, made);
-        plan.leaving.iter().for_each(|leaving| give_pages_back(shared, leaving));
+        let stale = |leaving: &&Leaving| {
+            let mut changes = batch.changes.iter().zip(made);
+            !changes.any(|(change, &made)| made && change.file.number == leaving.file.number)
+        };
+        // Whose bits are still set keeps its bytes.
+        plan.leaving.iter().filter(|leaving| !stale(leaving)).for_each(|leaving| give_pages_back(shared, leaving));
         for gone in plan.whole {
             delete(shared, gone.place.data_id, gone.charged_bytes);
         }
@@ -342,14 +359,15 @@ fn leave(shared: &Arc<Shared>, plan: Plan) -> Result<(), StoreError> {
 }
 
 fn give_pages_back(shared: &Shared, leaving: &Leaving) {
-    let Leaving { file, place, pages, refund } = leaving;
+    let Leaving { file, place, pages, emptied, refund } = leaving;
     if place.packed {
         return;
     }
     let punched = shared.step(Step::Punch(place.data_id)).and_then(|()| {
         let data = shared.descriptors.get(place.data_id)?;
         shared.descriptors.punched(place.data_id);
-        pages.iter().try_for_each(|&pages| data.punch(pages))
+        pages.iter().try_for_each(|&pages| data.punch(pages))?;
+        emptied.iter().try_for_each(|&group| data.punch_sums(group))
     });
     match punched {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -46,7 +46,8 @@ fn a_newer_format_is_refused_and_a_damaged_one_set_aside() {
     let disk = open(dir.path(), 64 * MIB);
     put(&disk, &disk.file(&key("a", MIB)), Pages::new(0, 9)).unwrap();
     drop(disk);
-    std::fs::write(dir.path().join("format"), "braidfs cache 2\n").unwrap();
+    let newer = format!("braidfs cache 2\n{:08x}\n", crc32c::crc32c(b"braidfs cache 2"));
+    std::fs::write(dir.path().join("format"), newer).unwrap();
     let Err(error) = Disk::open(settings(dir.path(), 64 * MIB), Arc::default()) else { panic!("opened") };
     assert!(matches!(error, OpenError::NewerFormat { found: 2, known: 1, .. }), "{error}");
     std::fs::write(dir.path().join("format"), [0xff, 0xfe]).unwrap();
@@ -122,52 +123,6 @@ fn a_disk_that_hangs_is_noticed_and_closing_does_not_wait_for_it() {
     wait_until(|| disk.health() == Health::Ok);
     assert!(disk.sync(clock::now() + PATIENCE));
     assert_eq!(check(&file), 9);
-}
-
-#[test]
-fn altered_state_never_gives_wrong_bytes() {
-    let dir = tempfile::tempdir().unwrap();
-    let keys = [key("large", 2 * MIB), key("small", 30_000)];
-    let fill = || {
-        let disk = open(dir.path(), 64 * MIB);
-        for key in &keys {
-            let file = disk.file(key);
-            for pages in Pages::of_file(key.size_bytes).split(100) {
-                let _ = put(&disk, &file, pages);
-            }
-        }
-        disk.put_listing(b"folder", vec![9; 3000]);
-    };
-    fill();
-    let whole = dir.path().join("state.redb");
-    let mut right = std::fs::read(&whole).unwrap();
-    let mut lost = 0;
-    for flip in 0..200u64 {
-        let mut bytes = right.clone();
-        // Half of the flips where most of what is used lies: at the front.
-        let spread = crc32c::crc32c(&flip.to_le_bytes()) as usize;
-        let at = spread % if flip % 2 == 0 { bytes.len() } else { bytes.len().min(400_000) };
-        bytes[at] ^= 1 << (flip % 8);
-        std::fs::write(&whole, bytes).unwrap();
-        let disk = open(dir.path(), 64 * MIB);
-        let mut missing = 0;
-        for key in &keys {
-            missing += key.page_count() - check(&disk.file(key));
-        }
-        assert!(disk.listing(b"folder").is_none_or(|bytes| bytes == vec![9; 3000]));
-        wait_until(|| disk.health() == Health::Ok);
-        disk.close();
-        for old in 1..=flip + 1 {
-            let _ = std::fs::remove_file(dir.path().join(format!("state.redb.damaged-{old}")));
-        }
-        if missing > 0 {
-            lost += missing;
-            std::fs::remove_dir_all(dir.path()).unwrap();
-            fill();
-            right = std::fs::read(&whole).unwrap();
-        }
-    }
-    assert!(lost > 0, "no flip has hit anything: the test proves nothing");
 }
 
 #[test]

@@ -246,10 +246,9 @@ impl DiskFile {
         let place = content.place;
         drop(content);
         tracing::warn!(path = %String::from_utf8_lossy(&self.key.path), ?damaged, "cached pages are damaged, fetching them again");
-        if let Some(place) = place {
-            // Kept until that is committed: whoever loads it before would take the damaged pages for right ones.
-            let file = self.shared.opened(&self.encoded);
-            file.into_iter().for_each(|file| self.shared.commits.put_damaged(file, place, &damaged));
+        // Kept until it is committed: who opens the file meanwhile must not find the old bits again.
+        if let (Some(place), Some(file)) = (place, self.shared.opened(&self.encoded)) {
+            self.shared.commits.put_damaged(file, place, &damaged);
         }
         ReadNow::Damaged(damaged)
     }

@@ -1,6 +1,7 @@
 //! Ends: of a file that is complete, of a state file that is damaged, of a spell of failure.
 
 use super::drive::Opening;
+use super::fail_point::{FailPoint, reached};
 use super::record::Place;
 use super::shared::Shared;
 use super::store::{StoreError, read_meta, write_meta};
@@ -25,6 +26,7 @@ pub(super) fn finish(shared: &Shared, file: &Arc<DiskFile>, verify: bool) {
     }
     let _operation = shared.condition.operation();
     let cut = shared.descriptors.get(place.data_id).and_then(|data| data.truncate(file.key().size_bytes));
+    reached(FailPoint::Finishing);
     match cut {
         Ok(()) => shared.commits.put_finished(file.clone()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}

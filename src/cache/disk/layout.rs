@@ -2,6 +2,7 @@
 
 use super::OpenError;
 use super::drive::{Drive, DriveFile, Opening};
+use super::fail_point::{FailPoint, reached};
 use super::page_io::DataFile;
 use std::collections::BTreeSet;
 use std::io;
@@ -45,9 +46,7 @@ impl Layout {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed(error)),
         };
-        let known = text.as_ref().map(|bytes| {
-            std::str::from_utf8(bytes).ok().and_then(|text| text.trim().strip_prefix("braidfs cache ")?.parse().ok())
-        });
+        let known = text.as_deref().map(format_of);
         let mut set_aside = false;
         match known {
             Some(Some(FORMAT)) => {}
@@ -163,6 +162,7 @@ impl Layout {
                 Err(error) => return Err(OpenError::from_io(&from, error)),
             }
             self.sync_names().map_err(|error| OpenError::from_io(&self.dir, error))?;
+            reached(FailPoint::SettingAside);
         }
         self.make_data()
     }
@@ -207,9 +207,21 @@ impl Layout {
     fn write_format(&self) -> io::Result<()> {
         let (path, fresh) = (self.dir.join("format"), self.dir.join("format.new"));
         let file = self.drive.open(&fresh, Opening::Anew)?;
-        file.write_all_at(format!("braidfs cache {FORMAT}\n").as_bytes(), 0)?;
+        let form = format!("braidfs cache {FORMAT}");
+        file.write_all_at(format!("{form}\n{:08x}\n", crc32c::crc32c(form.as_bytes())).as_bytes(), 0)?;
         file.sync()?;
         self.drive.rename(&fresh, &path)?;
         self.drive.sync_folder(&self.dir)
     }
+}
+
+/// The format that is written down, by a line with its checksum below it: an altered one must not pass for a newer
+/// one, which is refused.
+fn format_of(bytes: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let (form, sum) = text.split_once('\n')?;
+    let right = u32::from_str_radix(sum.trim(), 16).is_ok_and(|sum| sum == crc32c::crc32c(form.as_bytes()));
+    // Folders made before there was a checksum have the first form.
+    let first = sum.is_empty() && form == "braidfs cache 1";
+    form.strip_prefix("braidfs cache ").filter(|_| right || first)?.parse().ok()
 }

@@ -15,6 +15,7 @@ mod content;
 mod descriptors;
 mod drive;
 mod evict;
+mod fail_point;
 mod file;
 mod finish;
 mod gate;
@@ -46,6 +47,8 @@ mod fault_tests;
 mod keeping_tests;
 #[cfg(test)]
 mod state_tests;
+mod flip_tests;
+#[cfg(test)]
 mod power_tests;
 #[cfg(test)]
 mod simulated;

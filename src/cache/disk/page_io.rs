@@ -184,7 +184,7 @@ impl DataFile {
         self.sync_sums()
     }
 
-    /// Give the room of `pages` back to the file system, and that of checksums that stand alone.
+    /// Give the room of `pages` back to the file system. That of their checksums goes where a group's go together.
     pub(super) fn punch(&self, pages: Pages) -> io::Result<()> {
         if pages.is_empty() {
             return Ok(());
@@ -193,18 +193,25 @@ impl DataFile {
         self.sums.punch(pages.start * 4, pages.count() * 4)
     }
 
+    /// Give back the room of the checksums of a group of which no page is left.
+    pub(super) fn punch_sums(&self, group: Pages) -> io::Result<()> {
+        self.sums.punch(group.start * 4, group.count() * 4)
+    }
+
     /// Cut to the exact size, and wait until it is so on the disk.
     pub(super) fn truncate(&self, size_bytes: u64) -> io::Result<()> {
-        if self.length_bytes()? == size_bytes {
+        if self.pages.length_bytes()? == size_bytes {
             return Ok(());
         }
         self.pages.set_len(size_bytes)?;
         self.pages.sync()
     }
 
-    /// How long the file of pages is, holes included.
-    pub(super) fn length_bytes(&self) -> io::Result<u64> {
-        self.pages.length_bytes()
+    /// No page at or after this one has any bytes, nor a checksum: the start of a group.
+    pub(super) fn end_page(&self) -> io::Result<u64> {
+        let pages = self.pages.length_bytes()?.div_ceil(PAGE_BYTES);
+        let sums = self.sums.length_bytes()?.div_ceil(4);
+        Ok(pages.max(sums).next_multiple_of(GROUP_PAGES))
     }
 
     /// Cut off everything from page `end` on, checksums too.

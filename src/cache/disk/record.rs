@@ -258,6 +258,42 @@ mod tests {
 
     proptest! {
         #[test]
+        fn any_bytes_decode_to_something_or_nothing(bytes in proptest::collection::vec(any::<u8>(), 0..200), leaf: u32) {
+            if let Some(key) = FileKey::decode(&bytes) {
+                prop_assert_eq!(FileKey::decode(&key.encode()), Some(key));
+            }
+            if let Some(record) = Record::decode(&bytes) {
+                prop_assert_eq!(Record::decode(&record.encode()), Some(record));
+            }
+            if let Some(row) = DataRow::decode(&bytes) {
+                prop_assert_eq!(DataRow::decode(&row.encode()), Some(row));
+            }
+            let mut bitmap = RoaringBitmap::new();
+            let form = [&[1], &bytes[..]].concat();
+            for bytes in [&bytes, &form] {
+                let _ = decode_leaf(bytes, leaf, &mut bitmap);
+            }
+            let most = u64::from(leaf).checked_mul(LEAF_PAGES).map_or(0, |start| start + LEAF_PAGES);
+            prop_assert!(bitmap.max().is_none_or(|page| u64::from(page) < most));
+        }
+
+        #[test]
+        fn altered_leaves_decode_within_their_leaf_or_not_at_all(
+            pages in proptest::collection::btree_set(0u32..32_768, 1..200),
+            at: proptest::sample::Index,
+            to: u8,
+            leaf in 0u32..131_072,
+        ) {
+            let mut bytes = encode_leaf(&pages.into_iter().collect(), 0);
+            let at = at.index(bytes.len());
+            bytes[at] = to;
+            let mut bitmap = RoaringBitmap::new();
+            let _ = decode_leaf(&bytes, leaf, &mut bitmap);
+            let own = u64::from(leaf) * LEAF_PAGES..(u64::from(leaf) + 1) * LEAF_PAGES;
+            prop_assert!(bitmap.iter().all(|page| own.contains(&u64::from(page))));
+        }
+
+        #[test]
         fn leaves_survive_their_encoding(pages in proptest::collection::btree_set(0u32..70_000, 0..3000), dense: bool) {
             let mut bitmap: RoaringBitmap = pages.into_iter().collect();
             if dense {

@@ -17,7 +17,7 @@ use super::store::{DOOMED, Meta, Store, StoreError, TOUCHED, data_row, from_redb
 use super::transaction::{Batch, Discarded, apply};
 use super::waiting::Commits;
 use super::{OpenError, Settings};
-use crate::chunk::{PAGE_BYTES, Pages};
+use crate::chunk::Pages;
 use crate::metrics::Metrics;
 use parking_lot::Mutex;
 use redb::ReadableTable;
@@ -163,7 +163,7 @@ fn trim(layout: &Layout, store: &Store, data_id: u64, row: Option<DataRow>) -> R
         apply(store, &Batch { discarded, listing_bytes_max: u64::MAX, ..Batch::default() })?;
         return Ok(());
     }
-    let end = data.length_bytes()?.div_ceil(PAGE_BYTES);
+    let end = data.end_page()?;
     let mut at = 0;
     for run in runs(&loaded.bitmap, Pages::new(0, end)) {
         data.punch(Pages::new(at, run.start))?;

@@ -12,6 +12,11 @@ pub(super) const MIB: u64 = 1 << 20;
 /// No machine is slower than this; only a test that fails waits for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often a proof is run: more than in the ordinary tests where somebody asks for it.
+pub(super) fn from_environment(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
+}
+
 pub(super) fn settings(dir: &Path, limit: u64) -> Settings {
     Settings {
         dir: dir.to_path_buf(),

@@ -42,6 +42,7 @@ pub(super) struct SimulatedFile {
     disk: Arc<SimulatedDisk>,
     number: u64,
     direct: bool,
+    name: String,
 }
 
 #[derive(Debug)]
@@ -53,6 +54,16 @@ struct World {
     /// The number of the operation in which the power goes.
     cut_at: Option<u64>,
     dead: bool,
+    lie: Option<Lie>,
+}
+
+/// Syncs that come back without having done anything: what a proof has to notice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Lie {
+    /// Of files whose name ends so.
+    Files(&'static str),
+    /// Of folders.
+    Folders,
 }
 
 #[derive(Debug)]
@@ -64,11 +75,11 @@ enum Thing {
 impl SimulatedDisk {
     pub(super) fn new() -> Arc<SimulatedDisk> {
         let things = BTreeMap::from([(ROOT, Thing::Folder(Names::default()))]);
-        SimulatedDisk::of(things, 1)
+        SimulatedDisk::of(things, 1, None)
     }
 
-    fn of(things: BTreeMap<u64, Thing>, next: u64) -> Arc<SimulatedDisk> {
-        let world = World { things, next, operations: 0, cut_at: None, dead: false };
+    fn of(things: BTreeMap<u64, Thing>, next: u64, lie: Option<Lie>) -> Arc<SimulatedDisk> {
+        let world = World { things, next, operations: 0, cut_at: None, dead: false, lie };
         Arc::new(SimulatedDisk { world: Mutex::new(world) })
     }
 
@@ -76,6 +87,11 @@ impl SimulatedDisk {
     pub(super) fn cut_after(&self, operations: u64) {
         let mut world = self.world.lock();
         world.cut_at = Some(world.operations + operations);
+    }
+
+    /// From now on some syncs do nothing.
+    pub(super) fn lie(&self, lie: Lie) {
+        self.world.lock().lie = Some(lie);
     }
 
     /// The power goes now.
@@ -105,7 +121,7 @@ impl SimulatedDisk {
             };
             things.insert(number, left);
         }
-        (SimulatedDisk::of(things, world.next), damage.lost)
+        (SimulatedDisk::of(things, world.next, world.lie), damage.lost)
     }
 
     /// What the files below a folder take.
@@ -127,7 +143,8 @@ impl SimulatedDisk {
             _ => self.look(|world| world.find(path)),
         }?;
         self.look(|world| world.bytes(number).map(|_| ()))?;
-        Ok(SimulatedFile { disk: self.clone(), number, direct: opening == Opening::Direct })
+        let name = name(path).to_owned();
+        Ok(SimulatedFile { disk: self.clone(), number, direct: opening == Opening::Direct, name })
     }
 
     pub(super) fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
@@ -151,7 +168,9 @@ impl SimulatedDisk {
     pub(super) fn sync_folder(&self, path: &Path) -> io::Result<()> {
         self.sync(|world| {
             let number = world.find(path)?;
-            world.names(number)?.sync();
+            if world.lie != Some(Lie::Folders) {
+                world.names(number)?.sync();
+            }
             Ok(())
         })
     }
@@ -260,7 +279,10 @@ impl SimulatedFile {
 
     pub(super) fn sync(&self) -> Result<(), Errno> {
         errno(self.disk.sync(|world| {
-            world.contents(self.number)?.sync();
+            match world.lie {
+                Some(Lie::Files(end)) if self.name.ends_with(end) => {}
+                _ => world.contents(self.number)?.sync(),
+            }
             Ok(())
         }))
     }
