@@ -198,7 +198,7 @@ proptest! {
             // The form that is ours, and a checksum that fits.
             *form = 1;
         }
-        saved.extend_from_slice(&blake3::hash(&saved).as_bytes()[..16].to_vec());
+        saved.extend_from_slice(&blake3::hash(&saved).as_bytes()[..16]);
         let _ = tree.restored(ROOT, &saved, at(0));
     }
 

@@ -8,6 +8,7 @@ use super::record::{DataRow, FileKey, Place, runs};
 use super::shared::{Shared, Step};
 use super::store::{DATA, RECENCY, StoreError, from_redb, wrong};
 use super::transaction::{Batch, Discarded, apply, members};
+use super::waiting::Damaged;
 use crate::chunk::Pages;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
@@ -43,10 +44,10 @@ pub(super) fn make_room(shared: &Arc<Shared>, wanted_bytes: u64, mut free: u64) 
 }
 
 /// Pages that did not match their checksums: their bits go, and then their bytes.
-pub(super) fn drop_damaged(shared: &Arc<Shared>, damaged: Vec<(Arc<DiskFile>, Place, Vec<Pages>)>) {
+pub(super) fn drop_damaged(shared: &Arc<Shared>, damaged: Vec<Damaged>) {
     let mut plan = Plan::default();
     // One change for each file, or the second would find the first one's revision and lose.
-    let mut by_file: BTreeMap<(u64, u64), (Arc<DiskFile>, Place, Vec<Pages>)> = BTreeMap::new();
+    let mut by_file: BTreeMap<(u64, u64), Damaged> = BTreeMap::new();
     for (file, place, pages) in damaged {
         by_file.entry((file.number, place.data_id)).or_insert((file, place, Vec::new())).2.extend(pages);
     }

@@ -47,7 +47,7 @@ struct Value {
 
 impl Value {
     fn last_is_durable(&mut self) {
-        if let Some(last) = self.since.drain(..).last() {
+        if let Some(last) = std::mem::take(&mut self.since).pop() {
             self.durable = last;
         }
     }

@@ -41,6 +41,9 @@ struct Waiting {
     stopped: bool,
 }
 
+/// Pages of a file that did not match their checksums, and where they lie.
+pub(super) type Damaged = (Arc<DiskFile>, Place, Vec<Pages>);
+
 /// What one commit takes.
 #[derive(Default)]
 pub(super) struct Work {
@@ -51,7 +54,7 @@ pub(super) struct Work {
     /// Complete files that want their exact length, and whether to verify them first.
     pub(super) complete: Vec<(Arc<DiskFile>, bool)>,
     pub(super) finished: Vec<Arc<DiskFile>>,
-    pub(super) damaged: Vec<(Arc<DiskFile>, Place, Vec<Pages>)>,
+    pub(super) damaged: Vec<Damaged>,
     pub(super) discarded: Vec<Discarded>,
     pub(super) closed: Vec<(Place, u64)>,
     pub(super) listings: BTreeMap<Vec<u8>, Vec<u8>>,
