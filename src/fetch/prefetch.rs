@@ -148,13 +148,7 @@ impl Job {
     }
 
     /// Set a file going once its turn has come.
-    async fn begin(
-        self: &Arc<Self>,
-        at_work: &mut JoinSet<Ended>,
-        outcome: &mut Outcome,
-        inode: Inode,
-        path: Vec<u8>,
-    ) {
+    async fn begin(self: &Arc<Self>, at_work: &mut JoinSet<Ended>, outcome: &mut Outcome, inode: Inode, path: Vec<u8>) {
         while at_work.len() >= FILES_OPEN_MAX {
             outcome.add(at_work.join_next().await);
         }

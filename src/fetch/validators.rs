@@ -116,8 +116,8 @@ mod tests {
             let labelled = [format!("{label:x} ").as_bytes(), &note[..]].concat();
             for note in [&note, &labelled] {
                 let validators = Validators::decode(note);
-                proptest::prop_assert!(validators.0.len() <= KEPT_MAX);
-                proptest::prop_assert!(Validators::decode(&validators.encode()).0.len() <= validators.0.len());
+                proptest::prop_assert!(validators.each.len() <= KEPT_MAX);
+                proptest::prop_assert!(Validators::decode(&validators.encode()).each.len() <= validators.each.len());
             }
         }
     }

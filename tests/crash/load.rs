@@ -143,6 +143,7 @@ pub fn held(cache_dir: &Path) -> Held {
         free_floor_bytes: 0,
         owner: "a test".to_owned(),
         queue_bytes_max: 1 << 20,
+        scrub_bytes_per_second: None,
     };
     let metrics = Arc::default();
     let disk = Disk::open(settings, Arc::clone(&metrics)).expect("a folder that nobody uses can be opened");

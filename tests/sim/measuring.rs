@@ -249,7 +249,13 @@ fn the_rate_of_a_slow_mirror_that_has_nothing_to_do_is_doubted_slowly() {
     let (file, slow) = (world.open(1, 1024 * MIB), world.open(2, MIB));
     let mut mirrors = MirrorSet::new();
     mirrors.insert(MirrorId(1));
-    world.give(vec![Event::Opened { file: slow, size_bytes: MIB, mirrors, held: Vec::new(), rule: Default::default() }]);
+    world.give(vec![Event::Opened {
+        file: slow,
+        size_bytes: MIB,
+        mirrors,
+        held: Vec::new(),
+        rule: Default::default(),
+    }]);
     world.want(slow, Pages::new(0, 64), Class::Demand, 9);
     world.run_until(10_000);
     let rates = |world: &World| world.scheduler.snapshot(world.now).mirrors[1].throughput_bytes_per_second.unwrap();

@@ -184,6 +184,16 @@ impl DriveFile {
         }
     }
 
+    /// The kernel is not to keep these bytes in memory, where the disk has them. Advice only: without it a read proves
+    /// less.
+    pub(super) fn forget_cached(&self, offset: u64, length: u64) {
+        match self {
+            DriveFile::Machine(file) => _ = fadvise(file, offset, NonZeroU64::new(length), Advice::DontNeed),
+            #[cfg(test)]
+            DriveFile::Simulated(_) => {}
+        }
+    }
+
     /// Give the room of these bytes back to the file system; they read as zeros from then on.
     pub(super) fn punch(&self, offset: u64, length: u64) -> io::Result<()> {
         match self {

@@ -7,7 +7,7 @@ use super::fail_point::{FailPoint, reached};
 use super::record::{DataRow, FileKey, Place, runs};
 use super::shared::{Shared, Step};
 use super::store::{DATA, RECENCY, StoreError, from_redb, wrong};
-use super::transaction::{Batch, Discarded, apply, members};
+use super::transaction::{Batch, Discarded, Made, apply, members};
 use super::waiting::Damaged;
 use crate::chunk::Pages;
 use std::cmp::Reverse;
@@ -341,7 +341,7 @@ fn leave(shared: &Arc<Shared>, plan: Plan) -> Result<(), StoreError> {
         settle(shared, &batch, made);
         let stale = |leaving: &&Leaving| {
             let mut changes = batch.changes.iter().zip(made);
-            !changes.any(|(change, &made)| made && change.file.number == leaving.file.number)
+            !changes.any(|(change, made)| matches!(made, Made::As(_)) && change.file.number == leaving.file.number)
         };
         // Whose bits are still set keeps its bytes.
         plan.leaving.iter().filter(|leaving| !stale(leaving)).for_each(|leaving| give_pages_back(shared, leaving));

@@ -66,6 +66,10 @@ impl Layout {
         Ok((layout, set_aside))
     }
 
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub(super) fn drive(&self) -> &Drive {
         &self.drive
     }

@@ -44,14 +44,15 @@ mod crash_tests;
 #[cfg(test)]
 mod fault_tests;
 #[cfg(test)]
-mod keeping_tests;
-#[cfg(test)]
-mod state_tests;
 mod flip_tests;
+#[cfg(test)]
+mod keeping_tests;
 #[cfg(test)]
 mod power_tests;
 #[cfg(test)]
 mod simulated;
+#[cfg(test)]
+mod state_tests;
 #[cfg(test)]
 mod tests;
 

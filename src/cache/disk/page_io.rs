@@ -86,10 +86,8 @@ impl DataFile {
 
     /// Let the kernel forget what it has of `pages` in memory, where the disk has it: the next read asks the disk.
     pub(super) fn forget_cached(&self, pages: Pages) {
-        let range = |bytes: u64| (pages.start * bytes, NonZeroU64::new(pages.count() * bytes));
-        for (file, (offset, length)) in [(&self.pages, range(PAGE_BYTES)), (&self.sums, range(4))] {
-            // Advice only: without it the read proves less.
-            let _ = fadvise(file, offset, length, Advice::DontNeed);
+        for (file, bytes) in [(&self.pages, PAGE_BYTES), (&self.sums, 4)] {
+            file.forget_cached(pages.start * bytes, pages.count() * bytes);
         }
     }
 

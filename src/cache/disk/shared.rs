@@ -3,8 +3,8 @@
 use super::DiskFile;
 use super::content::Content;
 use super::descriptors::Descriptors;
-use super::evict::Evicting;
 use super::drive::Drive;
+use super::evict::Evicting;
 use super::health::{Condition, Health};
 use super::layout::Layout;
 use super::lock::Lock;

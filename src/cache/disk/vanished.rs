@@ -76,13 +76,14 @@ pub(super) fn look(shared: &Shared) -> Option<Gone> {
 pub(super) fn make_again(shared: &Shared) -> Result<(), OpenError> {
     let dir = shared.layout.dir();
     tracing::warn!(dir = %dir.display(), "the cache folder was removed; it is made again, empty");
-    Layout::make_folder(dir)?;
+    let drive = shared.layout.drive();
+    Layout::make_folder(drive, dir)?;
     let mut lock = shared.lock.lock();
     // Or we would wait for ourselves, where the lock's file is still there.
     *lock = None;
-    *lock = Some(Lock::take(dir, &shared.owner)?);
+    *lock = Some(Lock::take(drive, dir, &shared.owner)?);
     drop(lock);
-    Layout::open(dir)?;
+    Layout::open(drive, dir)?;
     begin_empty(shared);
     Ok(())
 }
