@@ -311,6 +311,7 @@ pub(in crate::fetch) fn open_file(plane: &Plane, tree: &Arc<Tree>, inode: Inode)
         let namespace = tree.namespace.read();
         let version = namespace.version(inode).unwrap_or(version);
         let mirrors = version.mirrors.clone();
+        file.served_as(&version);
         plane.inbox.tell(Event::Opened { file: inode, size_bytes, mirrors, held, rule });
         if tree.awaited(&namespace, inode, &version) {
             plane.inbox.tell(Event::Served { file: inode, mirrors: version.mirrors, awaited: true });

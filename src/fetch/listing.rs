@@ -157,6 +157,7 @@ impl Tree {
         for file in self.plane.opened.all() {
             if let Some(version) = namespace.version(file.inode) {
                 let awaited = self.awaited(&namespace, file.inode, &version);
+                file.served_as(&version);
                 self.plane.inbox.tell(Event::Served { file: file.inode, mirrors: version.mirrors, awaited });
             }
         }

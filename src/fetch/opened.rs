@@ -1,10 +1,11 @@
 //! Open file versions: what a handle is pinned to.
 
 use crate::cache::disk::DiskFile;
-use crate::chunk::{Inode, MirrorId, Pages};
+use crate::chunk::{Inode, MirrorId, MirrorSet, Pages};
 use crate::fetch::error::Trouble;
 use crate::fetch::hashes::Hashes;
 use crate::fetch::validators::Validators;
+use crate::namespace::{Version, same_in_some_zone};
 use crate::scheduler::FileRule;
 use crate::sources::{Digest, Validator};
 use parking_lot::Mutex;
@@ -30,6 +31,8 @@ pub struct OpenFile {
     /// What it hashes to, as far as that is known.
     pub hashes: Hashes,
     validators: Mutex<Validators>,
+    /// The date of this version, and the mirrors that gave it.
+    dated: Mutex<(Option<i64>, MirrorSet)>,
     hopeless: Mutex<Vec<(Pages, Trouble)>>,
     users: AtomicUsize,
     jobs: AtomicUsize,
@@ -95,6 +98,23 @@ impl OpenFile {
     /// What its bytes on disk hashed to when it was done last.
     pub fn verified(&self) -> Option<Digest> {
         self.validators.lock().verified.clone()
+    }
+
+    /// Which mirrors have it, as far as is known by now. One that had it stays dated: what it is still being asked for may
+    /// be answered with what it has now.
+    pub fn served_as(&self, version: &Version) {
+        let mut dated = self.dated.lock();
+        dated.0 = version.modified_unix_s;
+        version.dated.iter().for_each(|mirror| dated.1.insert(mirror));
+    }
+
+    /// `mirror` has never served this version, and answers with `validator`: is that of another date than its own index
+    /// gave? It may have been replaced since by a file of the same size. What another host answered, whom the mirror
+    /// redirected us to, has dates of its own.
+    pub fn is_otherwise_dated(&self, mirror: MirrorId, validator: &Validator) -> bool {
+        let dated = self.dated.lock();
+        let (Some(listed), Some(exact)) = (dated.0, validator.last_modified) else { return false };
+        validator.host.is_none() && dated.1.contains(mirror) && !same_in_some_zone(listed, exact)
     }
 
     /// Nobody can bring `pages`. For prefetch jobs, which ask for it by [`OpenFile::take_hopeless`].
@@ -170,6 +190,7 @@ impl Opened {
             hashes: Hashes::default(),
             // A note that cannot be read costs a validator, which the next answer brings again.
             validators: Mutex::new(note.map(|note| Validators::decode(&note)).unwrap_or_default()),
+            dated: Mutex::default(),
             hopeless: Mutex::default(),
             users: AtomicUsize::new(1),
             jobs: AtomicUsize::new(0),
@@ -248,6 +269,34 @@ mod tests {
             opened.open(opening(), tell);
         });
         assert!(opened.reuse(Inode(7)).is_some());
+    }
+
+    #[test]
+    fn an_answer_of_another_date_than_its_mirror_listed_is_of_another_version() {
+        const LISTED: i64 = 1_709_294_400;
+        let file = Opened::default().open(opening(), |_| {});
+        let answer = |date: i64| Validator { last_modified: Some(date), ..Validator::default() };
+        let mut version = Version {
+            path: b"a".to_vec(),
+            size_bytes: 1,
+            modified_unix_s: Some(LISTED),
+            generation: 0,
+            mirrors: MirrorSet::first(2),
+            dated: [MirrorId(0)].into_iter().collect(),
+            silent: MirrorSet::new(),
+            dissenters: Vec::new(),
+        };
+        assert!(!file.is_otherwise_dated(MirrorId(0), &answer(LISTED + 61)), "nothing is known of its date");
+        file.served_as(&version);
+        assert!(file.is_otherwise_dated(MirrorId(0), &answer(LISTED + 61)));
+        assert!(!file.is_otherwise_dated(MirrorId(0), &answer(LISTED + 7200)), "its index may be in another zone");
+        assert!(!file.is_otherwise_dated(MirrorId(0), &Validator::default()));
+        assert!(!file.is_otherwise_dated(MirrorId(1), &answer(LISTED + 61)), "it lists no date");
+        let elsewhere = Validator { host: Some("cdn".to_owned()), ..answer(LISTED + 61) };
+        assert!(!file.is_otherwise_dated(MirrorId(0), &elsewhere));
+        version.dated = MirrorSet::new();
+        file.served_as(&version);
+        assert!(file.is_otherwise_dated(MirrorId(0), &answer(LISTED + 61)), "it may still be asked for it");
     }
 
     #[test]

@@ -82,6 +82,10 @@ impl Transfer {
         plane.inbox.tell(Event::Connected { fetch: self.fetch });
         let answer = source.open(&ask).await?;
         plane.answered();
+        if validator.is_none() && self.file.is_otherwise_dated(self.mirror, &answer.validator) {
+            let why = format!("{} has a file of another date than it listed", source.redacted_url());
+            return Err(Failure { kind: FailureKind::Changed, why });
+        }
         plane.inbox.tell(Event::FirstByte { fetch: self.fetch });
         self.file.confirmed(label, answer.validator.clone());
         self.file.hash_said(label, &answer.whole);

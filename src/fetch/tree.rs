@@ -21,6 +21,9 @@ use tokio::sync::{Semaphore, watch};
 const LISTINGS_AT_ONCE: usize = 16;
 /// After waiting for a listing in vain, what is known is served without waiting for so long.
 const VAIN_PERIOD: Duration = Duration::from_secs(2);
+/// While some mirror lists nothing, new folders wait for all mirrors for so long at most, and longer once in a while.
+const SILENT_PATIENCE: Duration = Duration::from_millis(50);
+const SILENT_PERIOD: Duration = Duration::from_secs(30);
 /// How often a wait for a first listing looks whether it is offline by now.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Listing, asking and looking again ends after so many rounds: mirrors that change faster than we
@@ -37,6 +40,7 @@ pub struct Tree {
     pub(super) permits: Semaphore,
     pub(super) doubts: Mutex<Doubted>,
     waited_in_vain: AtomicU64,
+    not_all_heard: AtomicU64,
 }
 
 impl Tree {
@@ -51,6 +55,7 @@ impl Tree {
             permits,
             doubts,
             waited_in_vain: AtomicU64::new(0),
+            not_all_heard: AtomicU64::new(0),
         })
     }
 
@@ -159,7 +164,10 @@ impl Tree {
         }
         match self.is_listed(folder)? {
             true => self.relist(folder).await,
-            false => self.list(folder).await?,
+            false => {
+                self.list(folder).await?;
+                self.most_heard(folder).await;
+            }
         }
         match self.namespace.write().entries(folder, now())? {
             Entries::Known { entries, .. } => Ok(entries),
@@ -223,11 +231,24 @@ impl Tree {
 
     /// Until every mirror has listed a folder or failed to, but no longer than is decent.
     async fn all_heard(self: &Arc<Self>, folder: Inode) {
-        let Some(mut flight) = self.flights.lock().get(&folder).cloned() else { return };
-        let over = flight.wait_for(|flight| flight.over);
-        #[allow(clippy::disallowed_methods, reason = "fetch waits for time")]
-        let patience = tokio::time::sleep(self.plane.settings.relist_patience);
-        tokio::select! { _ = over => {}, () = patience => {} }
+        self.heard_within(folder, self.plane.settings.relist_patience).await;
+    }
+
+    /// False where it took longer.
+    async fn heard_within(self: &Arc<Self>, folder: Inode, patience: Duration) -> bool {
+        let Some(mut flight) = self.flights.lock().get(&folder).cloned() else { return true };
+        tokio::time::timeout(patience, flight.wait_for(|flight| flight.over)).await.is_ok()
+    }
+
+    /// Who copies a folder that is listed for the first time is not to miss what the quickest mirror lacks. A mirror
+    /// that says nothing is waited for once in a while only, or a walk through a tree would wait for it in each folder.
+    async fn most_heard(self: &Arc<Self>, folder: Inode) {
+        let vain = Time(self.not_all_heard.load(Ordering::Relaxed));
+        let lately = vain > Time(0) && now().since(vain) < SILENT_PERIOD;
+        let patience = if lately { SILENT_PATIENCE } else { self.plane.settings.relist_patience };
+        if !self.heard_within(folder, patience).await {
+            self.not_all_heard.store(now().0, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn relist_behind(self: &Arc<Self>, folder: Inode) {
@@ -251,9 +272,13 @@ impl Tree {
             let path = path.clone();
             asked.spawn(async move { (MirrorId(at as u16), source.stat(&path).await) });
         }
-        let mut any = false;
-        while let Some(Ok((mirror, result))) = asked.join_next().await {
-            any |= self.told(folder, name, mirror, result);
+        let (mut any, mut until) = (false, Time::NEVER);
+        // Once somebody has said what it is, mirrors that say nothing are not waited for longer than is decent.
+        while let Ok(Some(Ok((mirror, result)))) = tokio::time::timeout(until.since(now()), asked.join_next()).await {
+            if self.told(folder, name, mirror, result) {
+                any = true;
+                until = until.min(now() + self.plane.settings.relist_patience);
+            }
         }
         self.namespace.write().asked(folder, name, now());
         match any {

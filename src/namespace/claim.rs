@@ -292,9 +292,9 @@ fn date_shown(date: Modified) -> i64 {
     if date.precise { date.unix_s } else { date.unix_s.div_euclid(60) * 60 }
 }
 
-/// Index pages give local time without saying which; zones differ by quarters of an hour, at most 14 hours
-/// from UTC. Only a date without seconds can come from such a page.
-fn same_in_some_zone(listed_unix_s: i64, exact_unix_s: i64) -> bool {
+/// Can a listed date and an exact one be of the same version? Index pages give local time without saying which; zones
+/// differ by quarters of an hour, at most 14 hours from UTC. Only a date without seconds can come from such a page.
+pub fn same_in_some_zone(listed_unix_s: i64, exact_unix_s: i64) -> bool {
     let minutes = listed_unix_s.div_euclid(60) - exact_unix_s.div_euclid(60);
     minutes == 0 || listed_unix_s.rem_euclid(60) == 0 && minutes % 15 == 0 && minutes.abs() <= 14 * 60
 }

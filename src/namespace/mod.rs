@@ -38,7 +38,7 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
-pub use claim::{Claim, Found, Kind, Modified};
+pub use claim::{Claim, Found, Kind, Modified, same_in_some_zone};
 pub use folder::{Entry, Snapshot};
 pub use inode::ROOT;
 pub use merge::{Changes, Learned, NotListed};

@@ -134,6 +134,8 @@ pub struct Version {
     pub generation: u32,
     /// The mirrors that have it. Empty: none has it any more, what is not cached is stale.
     pub mirrors: MirrorSet,
+    /// Those of them that gave a date themselves: an answer of theirs with another one is of another version.
+    pub dated: MirrorSet,
     /// Mirrors that have said neither that they have the file nor that they don't.
     pub silent: MirrorSet,
     /// Mirrors that have something else under this name.
@@ -315,10 +317,12 @@ impl Namespace {
         let state = self.folders.get(&folder);
         let entry = state.and_then(|state| state.find(&name).ok().map(|slot| state.entry(slot)));
         let claims = entry.into_iter().flat_map(|entry| entry.groups());
-        let (mut mirrors, mut dissenters) = (MirrorSet::new(), Vec::new());
+        let (mut mirrors, mut dated, mut dissenters) = (MirrorSet::new(), MirrorSet::new(), Vec::new());
         for group in claims {
             if group.body.agrees(body) {
                 group.mirrors.iter().for_each(|mirror| mirrors.insert(mirror));
+                let says_when = group.body.minute().is_some();
+                group.mirrors.iter().filter(|_| says_when).for_each(|mirror| dated.insert(mirror));
             } else {
                 let why = difference(group.body, body);
                 dissenters.extend(group.mirrors.iter().map(|mirror| Dissenter { mirror, why: why.clone() }));
@@ -331,7 +335,8 @@ impl Namespace {
         };
         let silent = self.mirrors.iter().filter(|mirror| !spoke.contains(*mirror) && !answered(*mirror)).collect();
         let modified_unix_s = body.modified_unix_s().map(|_| shown_unix_s);
-        Some(Version { path, size_bytes, modified_unix_s, generation: body.generation, mirrors, silent, dissenters })
+        let generation = body.generation;
+        Some(Version { path, size_bytes, modified_unix_s, generation, mirrors, dated, silent, dissenters })
     }
 
     fn entry(&self, place: Place) -> Option<(&Folder, &Listed)> {

@@ -137,3 +137,29 @@ fn what_is_not_there_is_asked_for_once() {
     assert!(asked <= 2, "as a file and as a folder, and then never again: {asked}");
     mount.umount();
 }
+
+#[test]
+fn a_silent_mirror_does_not_hold_up_who_looks_for_what_is_not_there() {
+    let mirrors = super::mirrors(2, &Tree::new().with("there", *b"there"));
+    let place = Place::new();
+    let mount = place.mount(&super::faulty_urls(&mirrors), &["--read-timeout", "5s"]);
+    assert_eq!(std::fs::read(mount.path("there")).unwrap(), b"there");
+    mirrors[1].always(Fault::Silent);
+    // It is told by the other one, and not failed at the deadline of a read.
+    let error = std::fs::metadata(mount.path("not there")).expect_err("nobody has it");
+    assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+    mirrors[1].honest();
+    mount.umount();
+}
+
+#[test]
+fn the_first_look_into_a_folder_shows_what_a_slower_mirror_has() {
+    let both = Tree::new().with("folder/on both", *b"1");
+    let mirrors = [FaultyMirror::start(both.clone()), FaultyMirror::start(both.with("folder/on one", *b"2"))];
+    mirrors[1].add(Rule::everywhere(Fault::Delay(std::time::Duration::from_millis(200))));
+    let place = Place::new();
+    let mount = place.mount(&super::faulty_urls(&mirrors), &[]);
+    let names: BTreeSet<_> = fs::read_dir(mount.path("folder")).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    mount.umount();
+}

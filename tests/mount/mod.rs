@@ -4,6 +4,7 @@ mod amplification;
 mod changed;
 mod concurrency;
 mod disk_trouble;
+mod errors;
 mod examples;
 mod explain;
 mod hashes;
