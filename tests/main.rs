@@ -3,6 +3,7 @@
 mod architecture;
 mod cli;
 mod crash;
+mod model;
 mod mount;
 mod sim;
 mod support;

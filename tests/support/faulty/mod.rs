@@ -195,6 +195,11 @@ impl FaultyMirror {
         self.shared.change(|state| state.tree.put(path.as_ref(), content));
     }
 
+    /// Put or replace a file of this date (seconds since 1970).
+    pub fn put_dated(&self, path: impl AsRef<[u8]>, content: Content, mtime: i64) {
+        self.shared.change(|state| state.tree.put_dated(path.as_ref(), content, mtime));
+    }
+
     /// Take a file away: 404 from now on.
     pub fn remove(&self, path: impl AsRef<[u8]>) {
         self.shared.change(|state| state.tree.remove(path.as_ref()));

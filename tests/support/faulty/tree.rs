@@ -128,6 +128,12 @@ impl Tree {
         self.files.insert(path.to_vec(), Entry { content, mtime, generation });
     }
 
+    /// Put or replace, dated `mtime` (seconds since 1970): for mirrors that get the same version at different times.
+    pub fn put_dated(&mut self, path: &[u8], content: Content, mtime: i64) {
+        let generation = self.files.get(path).map_or(0, |old| old.generation + 1);
+        self.files.insert(path.to_vec(), Entry { content, mtime, generation });
+    }
+
     /// Take a file away.
     pub fn remove(&mut self, path: &[u8]) {
         self.files.remove(path);

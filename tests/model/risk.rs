@@ -1,0 +1,52 @@
+//! What was at risk in a run. One in which little could go wrong has proved little, and does not pass.
+
+use std::collections::BTreeMap;
+
+/// How often something happened that could go wrong.
+#[derive(Default)]
+pub struct Risk(BTreeMap<&'static str, u64>);
+
+/// What must have happened in 5,000 steps: a half to a tenth of what does.
+const LEAST: &[(&str, u64)] = &[
+    ("reads", 1_500),
+    ("changes seen by an open", 10),
+    ("reads of a version that was replaced", 40),
+    ("reads that ended with ESTALE", 2),
+    ("replaced while reads were under way", 3),
+    ("requests struck by a fault", 60),
+    ("clean restarts", 1),
+    ("kills", 1),
+    ("offline spells", 1),
+    ("reads of cached pages while offline", 5),
+    ("reads through a memory map", 10),
+    ("bytes evicted from memory", 20 << 20),
+    ("bytes evicted from disk", 5 << 20),
+];
+const STEPS: u64 = 5_000;
+
+impl Risk {
+    /// It happened so often more.
+    pub fn add(&mut self, what: &'static str, count: u64) {
+        *self.0.entry(what).or_default() += count;
+    }
+
+    /// A line for each thing.
+    pub fn table(&self) -> String {
+        self.0.iter().map(|(what, count)| format!("{count:>14} {what}\n")).collect()
+    }
+
+    /// Panics where too little was at risk in so many steps. `without_disk`: there was no cache to evict from.
+    pub fn enough(&self, steps: u64, without_disk: bool) {
+        if steps < STEPS {
+            return;
+        }
+        for &(what, least) in LEAST.iter().filter(|(what, _)| !(without_disk && what.contains("disk"))) {
+            let (least, have) = (least * steps / STEPS, self.0.get(what).copied().unwrap_or(0));
+            assert!(
+                have >= least,
+                "too little was at risk: {have} {what} in {steps} steps, wanted {least}\n{}",
+                self.table()
+            );
+        }
+    }
+}
