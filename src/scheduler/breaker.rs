@@ -76,6 +76,9 @@ pub(super) struct Breaker {
     failures_in_row: u32,
     /// How often the wait was doubled.
     level: u32,
+    /// The same for waits that it asked for without saying how long: a mirror that was away for long and asks for a moment
+    /// when it comes back is not left alone for as long as it was away.
+    throttles: u32,
     trouble_at: Time,
 }
 
@@ -89,6 +92,7 @@ impl Breaker {
             tries: 0,
             failures_in_row: 0,
             level: 0,
+            throttles: 0,
             trouble_at: Time(0),
         }
     }
@@ -198,11 +202,12 @@ impl Breaker {
             self.next_try = self.next_try.max(now + retry_after.unwrap_or_default().min(THROTTLED_MAX));
             return false;
         }
-        let grown = THROTTLED * 2u32.saturating_pow(self.level.min(5));
+        let grown = THROTTLED * 2u32.saturating_pow(self.throttles.min(5));
         let wait = retry_after.unwrap_or(grown).clamp(Duration::from_millis(100), THROTTLED_MAX);
         (self.state, self.reason) = (BreakerState::Open, Reason::Throttled);
         self.next_try = now + wait;
         self.level += 1;
+        self.throttles += 1;
         self.trouble_at = now;
         self.tries = 0;
         true
@@ -240,7 +245,7 @@ impl Breaker {
         self.failures_in_row = 0;
         self.tries = 0;
         if now >= self.trouble_at + FORGIVEN_AFTER {
-            self.level = 0;
+            (self.level, self.throttles) = (0, 0);
         }
     }
 
@@ -324,6 +329,25 @@ mod tests {
         assert!(!breaker.usable(Time(4_900_000_000)));
         breaker.hurry(Time(2_000_000_000));
         assert_eq!(breaker.next_try, Time(5_000_000_000));
+    }
+
+    #[test]
+    fn a_mirror_that_was_away_for_long_is_left_alone_for_a_moment_when_it_asks_for_less() {
+        let (mut breaker, settings, mut rng) = parts();
+        let mut now = Time(1);
+        for _ in 0..10 {
+            breaker.open(now, Reason::Unreachable, &settings, &mut rng, settings.backoff_max);
+            now = breaker.next_try;
+        }
+        breaker.answered(now);
+        let mut wait = || {
+            breaker.throttle(now, None);
+            let wait = breaker.next_try.since(now);
+            now = breaker.next_try;
+            breaker.answered(now);
+            wait
+        };
+        assert_eq!([wait(), wait(), wait()], [THROTTLED, THROTTLED * 2, THROTTLED * 4]);
     }
 
     #[test]
