@@ -278,3 +278,18 @@ fn what_waits_to_be_deleted_is_not_given_back_once_everything_is_forgotten() {
     assert!(disk.sync(clock::now() + PATIENCE));
     assert_eq!(disk.shared().space.data_bytes(), 0);
 }
+
+#[test]
+fn what_was_discarded_just_before_everything_is_forgotten_is_not_given_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let tuning = Tuning { commit_every: PATIENCE, ..quick() };
+    let disk = Disk::open_with(settings(dir.path(), 64 * MIB), Arc::default(), tuning).unwrap();
+    let file = disk.file(&key("a", 4 * MIB));
+    put(&disk, &file, Pages::new(0, 300)).unwrap();
+    file.discard();
+    super::finish::begin_empty(disk.shared());
+    assert!(disk.sync(clock::now() + PATIENCE));
+    assert_eq!(disk.shared().space.data_bytes(), 0);
+    put(&disk, &file, Pages::new(0, 300)).unwrap();
+    assert_eq!(disk.shared().space.data_bytes(), 300 * PAGE_BYTES + 4096);
+}
