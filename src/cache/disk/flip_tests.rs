@@ -19,7 +19,7 @@ const MIRRORS: u64 = 10;
 
 fn keys() -> Vec<FileKey> {
     let small = (0..8u64).map(|at| key(&format!("small{at}"), 1 + at * 8_900));
-    small.chain([key("whole", 400_001), key("part", MIB), key("scattered", 160 * MIB)]).collect()
+    small.chain([key("whole", 400_001), key("part", MIB), key("scattered", 4 * MIB)]).collect()
 }
 
 fn listing(folder: u8) -> Vec<u8> {
@@ -30,7 +30,7 @@ fn mirror(label: u64) -> Vec<u8> {
     vec![label as u8; 70]
 }
 
-/// A cache with files of every kind: packed, complete, begun, one of which the bitmap has several rows.
+/// A cache with files of every kind: packed, complete, begun, full of holes.
 fn fill(dir: &Path) {
     let disk = open(dir, LIMIT);
     for key in keys() {
@@ -38,7 +38,7 @@ fn fill(dir: &Path) {
         file.set_note(vec![5; 40]);
         let pages = match key.path.as_slice() {
             b"part" => vec![Pages::new(20, 90), Pages::new(100, 101)],
-            b"scattered" => (0..40).map(|at| Pages::new(at * 1009, at * 1009 + 1)).collect(),
+            b"scattered" => (0..40).map(|at| Pages::new(at * 25, at * 25 + 1)).collect(),
             _ => vec![Pages::of_file(key.size_bytes)],
         };
         pages.into_iter().for_each(|pages| disk.write(job(&file, pages)).ok().unwrap());
