@@ -71,7 +71,8 @@ fn of_a_newer_version_it_is_refused_and_left_as_it_was() {
     place.mount(&[mirror.url()], &[]).umount();
     let format = contents(&place.cache()).into_keys().find(|path| path.ends_with("format"));
     let format = place.cache().join(format.expect("the folder says which version wrote it"));
-    fs::write(&format, "braidfs cache 4000000\n").unwrap();
+    let form = "braidfs cache 4000000";
+    fs::write(&format, format!("{form}\n{:08x}\n", crc32c::crc32c(form.as_bytes()))).unwrap();
     let before = contents(&place.cache());
     let output = mount_with(&place, &mirror, &place.cache());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
