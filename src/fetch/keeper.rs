@@ -106,6 +106,8 @@ fn let_go(plane: &Plane, refused: Option<Result<(), WriteJob>>) {
 fn jobs(plane: &Arc<Plane>, file: &Arc<OpenFile>, pages: Pages, must: bool) -> Vec<WriteJob> {
     let Some(disk) = &file.disk else { return Vec::new() };
     let mut jobs = Vec::new();
+    // Before any bytes are taken: what is discarded from here on is not kept.
+    let discards = disk.discards();
     for missing in disk.missing(pages) {
         let mut at = missing.start;
         while at < missing.end {
@@ -119,6 +121,7 @@ fn jobs(plane: &Arc<Plane>, file: &Arc<OpenFile>, pages: Pages, must: bool) -> V
                 file: disk.clone(),
                 pages,
                 bytes: Box::new(pinned),
+                discards,
                 may_let_go: !must,
                 written: Some(written(plane.clone(), file.clone(), pages, must)),
                 done: Some(done(plane.clone(), file.clone(), pages, must)),

@@ -22,6 +22,8 @@ pub(super) struct Content {
     pub(super) record: Option<Record>,
     /// Raised whenever pages are taken away: a read that failed its check over it proves nothing.
     pub(super) epoch: u64,
+    /// How often its bytes turned out to be wrong.
+    pub(super) discards: u64,
     /// Raised whenever the place is taken away: what was being written there is lost.
     pub(super) life: u64,
     /// What the writer is at.
@@ -61,8 +63,8 @@ impl Content {
     pub(super) fn reset(&mut self) {
         let note = self.note.take();
         let (epoch, life, writing, used_tick) = (self.epoch + 1, self.life + 1, self.writing, self.used_tick);
-        let gated = self.gated;
-        *self = Content { epoch, life, writing, used_tick, note, gated, ..Content::default() };
+        let (gated, discards) = (self.gated, self.discards);
+        *self = Content { epoch, life, discards, writing, used_tick, note, gated, ..Content::default() };
     }
 
     /// May it become DONE?
@@ -72,8 +74,8 @@ impl Content {
 
     /// What is in the tables, after [`Content::reset`].
     pub(super) fn take_over(&mut self, loaded: Option<Loaded>) {
-        let Content { epoch, life, writing, used_tick, .. } = *self;
-        *self = Content { epoch, life, writing, used_tick, ..Content::of(loaded) };
+        let Content { epoch, life, discards, writing, used_tick, gated, .. } = *self;
+        *self = Content { epoch, life, discards, writing, used_tick, gated, ..Content::of(loaded) };
     }
 
     /// Take pages away from readers.

@@ -148,10 +148,16 @@ impl DiskFile {
         let (place, charged) = (content.place, content.charged_bytes);
         content.note = None;
         content.reset();
+        content.discards += 1;
         // Under the lock: no commit may see the new content before it knows of this.
         if let Some(place) = place {
             self.shared.commits.put_discarded(self.encoded.clone(), place, charged);
         }
+    }
+
+    /// How often it was discarded: for [`super::WriteJob::discards`].
+    pub fn discards(&self) -> u64 {
+        self.content.lock().discards
     }
 
     pub(super) fn encoded(&self) -> &[u8] {

@@ -191,6 +191,8 @@ pub struct WriteJob {
     /// Their bytes: whole pages, the file's last one filled up with zeros. At a page's boundary in
     /// memory they are written without a copy.
     pub bytes: Box<dyn AsRef<[u8]> + Send>,
+    /// [`DiskFile::discards`] before `bytes` were taken: they are not kept where the file was discarded since.
+    pub discards: u64,
     /// May be dropped while it waits (demand, readahead); prefetch promises durability and may not.
     pub may_let_go: bool,
     /// Called once: when durable, or with the reason why it will not be. On a thread of the disk, or

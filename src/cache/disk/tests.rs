@@ -54,7 +54,8 @@ pub(super) fn bytes_of(key: &FileKey, pages: Pages) -> Vec<u8> {
 
 pub(super) fn job(file: &Arc<DiskFile>, pages: Pages) -> WriteJob {
     let bytes = Box::new(bytes_of(file.key(), pages));
-    WriteJob { file: file.clone(), pages, bytes, may_let_go: false, done: None, written: None }
+    let discards = file.discards();
+    WriteJob { file: file.clone(), pages, bytes, discards, may_let_go: false, done: None, written: None }
 }
 
 pub(super) fn put(disk: &Disk, file: &Arc<DiskFile>, pages: Pages) -> Result<(), WriteError> {
@@ -276,6 +277,24 @@ fn a_damaged_page_is_missing_and_can_be_written_again() {
     drop(disk);
     let disk = open(dir.path(), 64 * MIB);
     assert_eq!(disk.shared().space.data_bytes(), used, "nothing leaks from the ledger");
+}
+
+#[test]
+fn bytes_that_were_taken_before_a_discard_are_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = open(dir.path(), 64 * MIB);
+    for key in [key("large", 4 * MIB), key("small", 40_000)] {
+        let file = disk.file(&key);
+        let (sender, receiver) = mpsc::channel();
+        let done: Done = Box::new(move |result| sender.send(result).unwrap());
+        let before = WriteJob { done: Some(done), ..job(&file, Pages::new(0, 2)) };
+        file.discard();
+        assert!(disk.write(before).is_ok() && disk.sync(clock::now() + PATIENCE));
+        assert_eq!(receiver.recv_timeout(PATIENCE).unwrap(), Err(WriteError::Discarded));
+        assert!(file.held_runs().is_empty());
+        put(&disk, &file, Pages::new(0, 2)).unwrap();
+        assert_eq!(check(&file), 2, "what comes after is kept");
+    }
 }
 
 #[test]

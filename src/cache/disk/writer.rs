@@ -70,7 +70,7 @@ fn write(shared: &Shared, file: &Arc<DiskFile>, run: &Run, pages: Pages) -> Resu
         };
     announce(shared, file)?;
     let begun = loop {
-        match begin(shared, file, pages, deadline)? {
+        match begin(shared, file, run, pages, deadline)? {
             Begun::Held(life) => return Ok(life),
             Begun::At(begun) => break begun,
             Begun::Again => {}
@@ -151,9 +151,12 @@ struct Placed {
 }
 
 /// Reserve room and a place. The file's `writing` is set when this returns [`Begun::At`], else not.
-fn begin(shared: &Shared, file: &DiskFile, pages: Pages, deadline: Time) -> Result<Begun, WriteError> {
+fn begin(shared: &Shared, file: &DiskFile, run: &Run, pages: Pages, deadline: Time) -> Result<Begun, WriteError> {
     let page_count = file.key().page_count();
     let mut content = file.content.lock();
+    if run.jobs.iter().any(|(_, job)| job.discards != content.discards) {
+        return Err(WriteError::Discarded);
+    }
     while content.is_punching(pages) {
         if file.punched.wait_for(&mut content, deadline.since(clock::now())).timed_out() {
             return Err(WriteError::NoSpace);
