@@ -84,6 +84,8 @@ metrics! {
         read_copies,
         /// Body bytes of file data accepted from mirrors.
         fetched_bytes,
+        /// Body bytes that were asked for only to be compared with what is held, in bytes. Not among those fetched.
+        compared_bytes,
         /// Body bytes that arrived and were thrown away (late, or already held).
         wasted_bytes,
         /// Fetches started.

@@ -179,7 +179,7 @@ mod tests {
     fn options_of_the_mount_are_read_with_either_dash() {
         let options = read(
             "allow_other,uid=1000,gid=100,umask=027,fsname=data,cache_dir=/var/c,cache-size=1G,read-timeout=5s,\
-              strategy=round-robin",
+              strategy=round-robin,verify=quorum",
         )
         .unwrap();
         let given = options.given;
@@ -188,6 +188,7 @@ mod tests {
         assert_eq!(given.cache_dir, Some(CacheDirGiven::At("/var/c".into())));
         assert_eq!(given.cache_size, Some(Size(1 << 30)));
         assert_eq!(given.strategy, Some(crate::scheduler::Strategy::RoundRobin));
+        assert_eq!(given.verify, Some(crate::scheduler::Verify::Quorum));
         assert_eq!(given.fsname.as_deref(), Some("data"));
         assert_eq!(read("config=/etc/b.toml,noexec").unwrap().config, Some("/etc/b.toml".into()));
         assert_eq!(read("allow_other=false").unwrap().given.allow_other, Some(false));
@@ -217,6 +218,7 @@ mod tests {
             ("memory=lots", "-o memory=lots: \"lots\" is not a size: it does not start with a number"),
             ("memory", "-o memory: give a value: memory=…"),
             ("strategy=fastest", "-o strategy=fastest: \"fastest\" is not a strategy: give round-robin"),
+            ("verify=most", "-o verify=most: \"most\" is not a way to verify: give first or quorum"),
             ("umask=9", "-o umask=9: \"9\" is not a umask"),
             ("uid=joe", "-o uid=joe: invalid digit"),
             ("allow_other=perhaps", "-o allow_other=perhaps: "),

@@ -6,7 +6,7 @@ use super::file::MirrorTable;
 use super::rate::{BadRate, Rate};
 use super::rule::RuleTable;
 use super::size::Size;
-use crate::scheduler::Strategy;
+use crate::scheduler::{Strategy, Verify};
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 use std::convert::Infallible;
@@ -43,8 +43,12 @@ pub struct Given {
     pub entry_lifetime: Option<Length>,
     /// How mirrors are chosen: adaptive, round-robin, weighted-random or response-time-first [default: adaptive]
     #[arg(long, value_name = "NAME")]
-    #[serde(deserialize_with = "strategy")]
+    #[serde(deserialize_with = "named")]
     pub strategy: Option<Strategy>,
+    /// When bytes are believed: first (the first mirror of a file, until another contradicts it) or quorum (nothing of a file before two mirrors agree on a page of it) [default: first]
+    #[arg(long, value_name = "NAME")]
+    #[serde(deserialize_with = "named")]
+    pub verify: Option<Verify>,
     /// Ask a second mirror too where a read waits longer than it should, for a twentieth of all bytes at most [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     pub hedging: Option<bool>,
@@ -100,6 +104,7 @@ impl Given {
             read_deadline: self.read_deadline.or(below.read_deadline),
             entry_lifetime: self.entry_lifetime.or(below.entry_lifetime),
             strategy: self.strategy.or(below.strategy),
+            verify: self.verify.or(below.verify),
             hedging: self.hedging.or(below.hedging),
             rate_limit: self.rate_limit.or(below.rate_limit),
             allow_other: self.allow_other.or(below.allow_other),
@@ -118,7 +123,11 @@ impl Given {
 }
 
 /// The scheduler knows its strategies by name and nothing of files.
-fn strategy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Strategy>, D::Error> {
+fn named<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr<Err: std::fmt::Display>,
+{
     let name = String::deserialize(deserializer)?;
     name.parse().map(Some).map_err(de::Error::custom)
 }

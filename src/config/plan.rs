@@ -12,7 +12,7 @@ use super::size::Size;
 use super::source::{BadSource, MirrorUrl, Source, read_source};
 use crate::chunk::MIRRORS_MAX;
 use crate::fetch::rules::Rules;
-use crate::scheduler::Strategy;
+use crate::scheduler::{Strategy, Verify};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -42,6 +42,8 @@ pub struct MountPlan {
     pub entry_lifetime: Duration,
     /// How mirrors are chosen.
     pub strategy: Strategy,
+    /// When bytes are believed; [`Verify::Quorum`] only with two mirrors or more.
+    pub verify: Verify,
     /// Late demand is asked of a second mirror too.
     pub hedging: bool,
     /// What all mirrors together are asked for at most, in bytes per second; `None`: no limit.
@@ -333,6 +335,16 @@ fn folder_of(file: &Path) -> &Path {
     file.parent().unwrap_or(Path::new("/"))
 }
 
+/// Nobody can confirm what the only mirror serves.
+fn verify(given: Option<Verify>, mirrors: usize) -> Result<Verify, PlanError> {
+    match given.unwrap_or_default() {
+        Verify::Quorum if mirrors < 2 => Err(PlanError::Value(
+            "--verify quorum delivers nothing before two mirrors agree, and there is one mirror; give another SOURCE, or --verify first".into(),
+        )),
+        verify => Ok(verify),
+    }
+}
+
 fn lay_out(
     given: Given,
     mirrors: Vec<MirrorPlan>,
@@ -358,6 +370,7 @@ fn lay_out(
         read_deadline,
         entry_lifetime: entry_lifetime(given.entry_lifetime)?,
         strategy: given.strategy.unwrap_or_default(),
+        verify: verify(given.verify, mirrors.len())?,
         hedging: given.hedging.unwrap_or(true),
         rate_limit: given.rate_limit.map(rate_limit).transpose().map_err(PlanError::Value)?,
         rules: Rules::default(),

@@ -53,7 +53,19 @@ fn what_is_built_in() {
     assert_eq!((plan.fsname.as_str(), plan.entry_lifetime), ("braidfs", Duration::from_secs(60)));
     assert_eq!((plan.strategy, plan.mirrors[1].weight), (Strategy::Adaptive, 1.0));
     assert!(plan.hedging);
+    assert_eq!(plan.verify, Verify::First);
     assert!(plan.warnings.is_empty());
+}
+
+#[test]
+fn a_quorum_takes_two_mirrors() {
+    let desk = Desk::new();
+    let two = "braidfs mount https://a.example/data https://b.example/data mnt --verify quorum";
+    assert_eq!(desk.plan(two).unwrap().verify, Verify::Quorum);
+    let said = desk.refusal("braidfs mount https://a.example/data mnt --verify quorum");
+    assert!(said.contains("there is one mirror; give another SOURCE, or --verify first"), "{said}");
+    desk.write("b.toml", "verify = \"quorum\"\n[[mirror]]\nurl = \"https://a.example/\"\n");
+    assert!(desk.refusal("braidfs mount b.toml mnt").contains("--verify quorum"), "as in a file");
 }
 
 const FILE: &str = r#"

@@ -92,6 +92,7 @@ struct MirrorTable {
     health: Option<HealthName>,
     retry_after: Option<Length>,
     ranges: Option<bool>,
+    other_content: Option<bool>,
     #[serde(default)]
     change: Vec<Spanned<ChangeTable>>,
 }
@@ -230,6 +231,7 @@ fn mirror_plan(table: &MirrorTable) -> Result<MirrorPlan, Wrong> {
     plan.stall_request = table.stall_request.unwrap_or(0);
     plan.health = table.health.unwrap_or(HealthName::Up).with(table.retry_after);
     plan.ranges = table.ranges.unwrap_or(true);
+    plan.other_content = table.other_content.unwrap_or(false);
     for change in &table.change {
         plan.changes.extend(changes(change)?);
     }

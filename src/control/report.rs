@@ -257,6 +257,20 @@ pub struct AboutReport {
     pub came_from: Option<String>,
     /// How long ago, in milliseconds.
     pub came_ago_ms: Option<f64>,
+    /// Mirrors that have the file and are not asked for it, since they do not serve the same, or nobody knows yet.
+    pub left_out: Vec<LeftOutReport>,
+}
+
+/// A mirror that is not asked for a file.
+#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[serde(default)]
+pub struct LeftOutReport {
+    /// Which.
+    pub url: String,
+    /// `differs`, `being-compared` or `not-compared`.
+    pub standing: String,
+    /// The same in words.
+    pub why: String,
 }
 
 /// One decision: which mirror gets these pages.

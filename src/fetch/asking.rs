@@ -11,7 +11,7 @@ use crate::fetch::report::{HeldBytes, MirrorReport};
 use crate::namespace::{Kind, Lookup, Resolved};
 use crate::scheduler::explain::Decided;
 use crate::scheduler::origins::Origin;
-use crate::scheduler::{Event, MirrorSnapshot, Scheduler, Settings, Snapshot, Strategy};
+use crate::scheduler::{Event, MirrorSnapshot, Scheduler, Settings, Snapshot, Standing, Strategy};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -77,6 +77,8 @@ pub struct About {
     pub held: HeldBytes,
     /// A page that is held: who brought it, where that is still known.
     pub origin: Option<Origin>,
+    /// How each mirror that has the file stands to what is held of it.
+    pub standings: Vec<(MirrorId, Standing)>,
 }
 
 /// One decision.
@@ -225,7 +227,9 @@ impl Engine {
         let held = HeldBytes::of(&self.plane, file, pages);
         // Of a page that is gone again nobody asks where it came from.
         let origin = kept.origin.take().filter(|_| held.either_bytes == held.asked_bytes);
-        let about = About { path, offset_bytes, size_bytes, held, origin };
+        let inode = file.inode;
+        let standings = self.ask(move |_, scheduler| scheduler.standings(inode)).await?;
+        let about = About { path, offset_bytes, size_bytes, held, origin, standings };
         Ok(self.explanation(Some(about), kept))
     }
 

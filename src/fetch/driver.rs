@@ -12,8 +12,9 @@ use crate::fetch::opened::OpenFile;
 use crate::fetch::plane::{Doubt, Plane};
 use crate::fetch::publisher::Publisher;
 use crate::fetch::waiting::Waiter;
-use crate::fetch::{from_disk, keeper, transfer::Transfer};
-use crate::scheduler::{Action, Event, Failure, Scheduler};
+use crate::fetch::{from_disk, keeper, probe, transfer::Transfer};
+use crate::scheduler::{Action, ComparisonId, Event, Failure, Scheduler};
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -51,11 +52,12 @@ struct Expired {
 
 /// The driver of one mount.
 pub struct Driver {
-    plane: Arc<Plane>,
-    scheduler: Scheduler,
+    pub(super) plane: Arc<Plane>,
+    pub(super) scheduler: Scheduler,
     publisher: Publisher,
     marks: Marks,
     running: HashMap<FetchId, AbortHandle>,
+    pub(super) comparing: HashMap<ComparisonId, AbortHandle>,
     /// Reads that found no memory, oldest first.
     parked: VecDeque<Arc<Waiter>>,
     /// Reads that the disk's threads were asked for, and when we stop to wait for them.
@@ -84,6 +86,7 @@ impl Driver {
             marks: Marks::default(),
             scheduler,
             running: HashMap::new(),
+            comparing: HashMap::new(),
             parked: VecDeque::new(),
             disk_reads: VecDeque::new(),
             draining: VecDeque::new(),
@@ -133,6 +136,9 @@ impl Driver {
             Command::Tell(event) => {
                 if let Event::Finished { fetch } | Event::Failed { fetch, .. } = event {
                     self.running.remove(&fetch);
+                }
+                if let Event::Compared { comparison, .. } = event {
+                    self.comparing.remove(&comparison);
                 }
                 self.marks.heard(&event);
                 if !matches!(event, Event::Progress { .. } | Event::Arrived { .. }) {
@@ -194,10 +200,11 @@ impl Driver {
         true
     }
 
-    fn want_missing(&mut self, time: Time, waiter: &Arc<Waiter>) {
+    pub(super) fn want_missing(&mut self, time: Time, waiter: &Arc<Waiter>) {
         for missing in self.plane.pool.missing(waiter.file.inode, waiter.pages) {
             self.want(time, &waiter.file, missing, Class::Demand, waiter);
         }
+        self.want_sealed(time, waiter);
     }
 
     /// What of `pages` is on disk is read from there, the rest wanted from the mirrors.
@@ -293,8 +300,10 @@ impl Driver {
         tracing::trace!(?action, "decided");
         match action {
             Action::Start { fetch, mirror, file, pages, class, whole } => {
-                let transfer =
-                    self.plane.opened.get(file).map(|file| Transfer { fetch, mirror, file, pages, class, whole });
+                let transfer = self.plane.opened.get(file).map(|file| {
+                    let admitted = Cell::default();
+                    Transfer { fetch, mirror, file, pages, class, whole, admitted }
+                });
                 self.start(time, fetch, transfer);
             }
             Action::Cancel { fetch, drain } => {
@@ -305,7 +314,7 @@ impl Driver {
                     false => self.abort(fetch),
                 }
             }
-            Action::Probe { mirror } => self.probe(mirror),
+            Action::Probe { mirror } => probe::spawn(&self.plane, mirror),
             Action::Fail { file, pages, why } => {
                 let plane = &self.plane;
                 plane.waiting.hopeless(file, pages, why.into(), &plane.pool, &plane.metrics);
@@ -321,6 +330,7 @@ impl Driver {
                 self.plane.metrics.alerts.add(1);
                 tracing::warn!(mirror, path, "{what}");
             }
+            other => self.act_on_sameness(time, other),
         }
     }
 
@@ -368,20 +378,6 @@ impl Driver {
         self.budget_bytes = 0;
         self.scheduler.handle(time, Event::BudgetChanged { background_bytes: 0 });
         self.scheduler.handle(time, Event::Failed { fetch, failure: Failure::Cancelled });
-    }
-
-    fn probe(&self, mirror: crate::chunk::MirrorId) {
-        let plane = self.plane.clone();
-        let served = plane.words(mirror).served;
-        tokio::task::spawn_local(async move {
-            let path = served.as_ref().map(|file| file.path.as_slice());
-            let result = plane.sources[mirror.0 as usize].probe(path).await;
-            let result = result.map_err(|failure| plane.failed(mirror, &failure));
-            if result.is_ok() {
-                plane.answered();
-            }
-            plane.inbox.tell(Event::ProbeDone { mirror, result });
-        });
     }
 
     fn housekeeping(&mut self, time: Time) {
@@ -459,7 +455,7 @@ impl Driver {
         for waiter in left {
             waiter.fail(Trouble::Ending, &self.plane.metrics);
         }
-        for (_, task) in self.running.drain() {
+        for task in self.running.drain().map(|(_, task)| task).chain(self.comparing.drain().map(|(_, task)| task)) {
             task.abort();
         }
     }

@@ -16,6 +16,7 @@ use crate::fetch::listing::FirstLook;
 use crate::fetch::opened::{OpenFile, Opening};
 use crate::fetch::plane::{Doubt, Plane};
 use crate::fetch::sums;
+use crate::fetch::transfer::believed_mirrors;
 use crate::fetch::tree::Tree;
 use crate::fetch::waiting::{Waiter, wanted};
 use crate::namespace::{Attributes, Kind, Namespace, Snapshot};
@@ -185,14 +186,16 @@ impl Engine {
         }
         let place = handle.reads(pages, &plane.readers, &plane.inbox);
         let bytes = offset_bytes..(offset_bytes + length_bytes).min(file.size_bytes);
-        if let Some(pinned) = plane.pool.pinned(file.inode, pages) {
+        let sealed = file.is_sealed();
+        if !sealed && let Some(pinned) = plane.pool.pinned(file.inode, pages) {
             plane.metrics.read_memory_hits.add(1);
             plane.metrics.read_bytes.add(bytes.end - bytes.start);
             answer(Ok(wanted(&pinned, pages, &bytes)));
             drop(pinned);
             return self.consumed(file, pages, place.in_order);
         }
-        if plane.pool.missing(file.inode, pages).is_empty()
+        if !sealed
+            && plane.pool.missing(file.inode, pages).is_empty()
             && let Some(scratch) = copied(plane, file, pages)
         {
             // Its pages are not neighbours in memory (a read across two extents): copied once.
@@ -312,7 +315,14 @@ pub(in crate::fetch) fn open_file(plane: &Plane, tree: &Arc<Tree>, inode: Inode)
         let version = namespace.version(inode).unwrap_or(version);
         let mirrors = version.mirrors.clone();
         file.served_as(&version);
+        let believed = file.believed();
+        let confirmed = believed.len() >= 2;
+        file.seal(plane.settings.quorum && !confirmed);
         plane.inbox.tell(Event::Opened { file: inode, size_bytes, mirrors, held, rule });
+        if !believed.is_empty() {
+            let mirrors = believed_mirrors(plane, file);
+            plane.inbox.tell(Event::Agreed { file: inode, mirrors, confirmed });
+        }
         if tree.awaited(&namespace, inode, &version) {
             plane.inbox.tell(Event::Served { file: inode, mirrors: version.mirrors, awaited: true });
         }

@@ -35,6 +35,9 @@ pub enum Trouble {
         "its bytes do not match the hash that the mirrors give for it (SHA256SUMS, Repr-Digest), whoever sends them"
     )]
     WrongHash,
+    /// No second mirror confirms what the first serves.
+    #[error("no second mirror confirms its bytes, as --verify quorum asks for (`braidfs mirrors` shows who differs)")]
+    Unconfirmed,
     /// The disk cache cannot keep what prefetch brought.
     #[error("the disk cache cannot keep it (is --cache-size too small, or the disk full?)")]
     NotKept,
@@ -54,6 +57,7 @@ impl From<Hopeless> for Trouble {
             Hopeless::Missing | Hopeless::Changed => Trouble::Stale,
             Hopeless::Refused => Trouble::Refused,
             Hopeless::Corrupt => Trouble::Corrupt,
+            Hopeless::Unconfirmed => Trouble::Unconfirmed,
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! In the order of a read: [`engine`] is what `fs` and `control` call · [`handle`] which version, which
 //! streak · [`waiting`] reads that wait · [`inbox`] to the driver · [`driver`] owns the scheduler ·
-//! [`transfer`] one fetch · [`keeper`] pool to disk · [`from_disk`] disk to pool · [`tree`] what exists · [`listing`] asking the mirrors for it ·
+//! [`transfer`] one fetch · `probe` a byte, `compare` one comparison, `sameness` what comes of them · [`keeper`] pool to disk · [`from_disk`] disk to pool · [`tree`] what exists · [`listing`] asking the mirrors for it ·
 //! `hashes` what a file must hash to · `sums` SHA256SUMS and its kin · `checking` `repair` whether it does, and who sent what does not ·
 //! [`prefetch`] jobs · [`keeping`] pins, eviction and verification by hand · [`rules`] what parts of the tree are given · [`published`] what everybody may read, and
 //! `publisher` that writes it · [`handoff`] how long answers take · [`report`] what `status` shows · [`asking`] what
@@ -25,6 +25,7 @@ pub mod tree;
 pub mod waiting;
 
 mod checking;
+mod compare;
 mod driver;
 mod from_disk;
 mod hashes;
@@ -33,9 +34,11 @@ mod inbox;
 mod keeper;
 mod listing;
 mod plane;
+mod probe;
 mod publisher;
 mod repair;
 mod room;
+mod sameness;
 mod sums;
 mod transfer;
 mod translate;

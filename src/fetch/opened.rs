@@ -2,6 +2,7 @@
 
 use crate::cache::disk::DiskFile;
 use crate::chunk::{Inode, MirrorId, MirrorSet, Pages};
+use crate::fetch::compare::Watched;
 use crate::fetch::error::Trouble;
 use crate::fetch::hashes::Hashes;
 use crate::fetch::validators::Validators;
@@ -10,7 +11,7 @@ use crate::scheduler::FileRule;
 use crate::sources::{Digest, Validator};
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 
@@ -30,6 +31,10 @@ pub struct OpenFile {
     pub changed: Notify,
     /// What it hashes to, as far as that is known.
     pub hashes: Hashes,
+    /// Pages that are wanted to compare mirrors with.
+    pub watched: Watched,
+    /// Nothing of it is given to readers for now.
+    sealed: AtomicBool,
     validators: Mutex<Validators>,
     /// The date of this version, and the mirrors that gave it.
     dated: Mutex<(Option<i64>, MirrorSet)>,
@@ -77,6 +82,43 @@ impl OpenFile {
                 validators.set(label, validator);
             }
             is_news
+        });
+    }
+
+    /// Is nothing of it given to readers, though it may be held?
+    pub fn is_sealed(&self) -> bool {
+        self.sealed.load(Ordering::Acquire)
+    }
+
+    /// Give nothing of it to readers from now on, or all again.
+    pub fn seal(&self, sealed: bool) {
+        self.sealed.store(sealed, Ordering::Release);
+    }
+
+    /// May bytes of the mirror known by `label` be in it? Where nobody's are, this one's are the first.
+    pub fn admits(&self, label: u64) -> bool {
+        self.note(|validators| validators.believed().is_empty() && validators.believe(label));
+        self.validators.lock().believed().contains(&label)
+    }
+
+    /// The mirror known by `label` serves the same bytes as those that are held. Kept on disk with the version.
+    pub fn believe(&self, label: u64) {
+        self.note(|validators| validators.believe(label));
+    }
+
+    /// Those whose bytes may be in it.
+    pub fn believed(&self) -> Vec<u64> {
+        self.validators.lock().believed().to_vec()
+    }
+
+    /// What is held of it is not to be trusted, or is nobody's: nothing of it is on disk any more.
+    pub fn disbelieve(&self) {
+        self.note(|validators| {
+            validators.disbelieve();
+            if let Some(disk) = &self.disk {
+                disk.discard();
+            }
+            true
         });
     }
 
@@ -188,6 +230,8 @@ impl Opened {
             disk: opening.disk,
             changed: Notify::new(),
             hashes: Hashes::default(),
+            watched: Watched::default(),
+            sealed: AtomicBool::new(false),
             // A note that cannot be read costs a validator, which the next answer brings again.
             validators: Mutex::new(note.map(|note| Validators::decode(&note)).unwrap_or_default()),
             dated: Mutex::default(),

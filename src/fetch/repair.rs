@@ -281,6 +281,7 @@ impl Case<'_> {
             file: file.clone(),
             pages,
             bytes: Box::new(bytes),
+            discards: file.discards(),
             may_let_go: false,
             done: Some(done),
             written: None,

@@ -5,6 +5,8 @@ use std::time::Duration;
 /// Limits of waiting. Plain data; `config` fills it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
+    /// Nothing of a file is delivered before two mirrors agree on a page of it.
+    pub quorum: bool,
     /// A read that has received no byte for so long fails. Each byte that arrives for it, from any
     /// mirror, starts it anew.
     pub read_timeout: Duration,
@@ -21,6 +23,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
+            quorum: false,
             read_timeout: Duration::from_secs(30),
             read_deadline: Duration::from_secs(600),
             relist_patience: Duration::from_secs(1),

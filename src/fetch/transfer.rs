@@ -1,7 +1,7 @@
 //! One fetch: a request to one mirror, its body into the pool, its pages to whoever waits.
 
 use crate::cache::pool::{Filler, Reservation};
-use crate::chunk::{Class, FetchId, MirrorId, PAGE_BYTES, Pages};
+use crate::chunk::{Class, FetchId, MirrorId, MirrorSet, PAGE_BYTES, Pages};
 use crate::fetch::hashes;
 use crate::fetch::keeper::Keeper;
 use crate::fetch::opened::OpenFile;
@@ -9,6 +9,7 @@ use crate::fetch::plane::{Doubt, Plane};
 use crate::fetch::room;
 use crate::scheduler::{self, Event};
 use crate::sources::{Answer, Failure, FailureKind, Hasher, Part, RangeAsk};
+use std::cell::Cell;
 use std::sync::Arc;
 
 /// A whole body takes memory in stretches of this many pages (256 KiB): few reservations, and little is
@@ -29,6 +30,15 @@ pub struct Transfer {
     pub class: Class,
     /// Without a range.
     pub whole: bool,
+    /// Whether its bytes may be used: not known before the first page, and then for good.
+    pub admitted: Cell<Option<bool>>,
+}
+
+/// The mirrors of this mount whose bytes may be in a file.
+pub fn believed_mirrors(plane: &Plane, file: &OpenFile) -> MirrorSet {
+    let believed = file.believed();
+    let labels = plane.labels.0.iter().enumerate();
+    labels.filter(|(_, label)| believed.contains(label)).map(|(at, _)| MirrorId(at as u16)).collect()
 }
 
 /// Says how the fetch ended, exactly once, even when its task is dropped in the middle.
@@ -58,9 +68,16 @@ impl Transfer {
                 plane.served(self.mirror, &self.file);
                 Event::Finished { fetch: self.fetch }
             }
+            Err(_) if self.admitted.get() == Some(false) => {
+                // Others were first, and it was not compared with them. Who they are is news to who sent it.
+                let mirrors = believed_mirrors(&plane, &self.file);
+                let confirmed = mirrors.len() >= 2;
+                plane.inbox.tell(Event::Agreed { file: self.file.inode, mirrors, confirmed });
+                Event::Failed { fetch: self.fetch, failure: scheduler::Failure::Cancelled }
+            }
             Err(failure) => {
                 plane.metrics.fetch_failures.add(1);
-                self.doubt(&plane, &failure);
+                doubt(&plane, &self.file, self.mirror, &failure);
                 tracing::debug!(mirror = self.mirror.0, pages = ?self.pages, why = failure.why, "a fetch failed");
                 Event::Failed { fetch: self.fetch, failure: plane.failed(self.mirror, &failure) }
             }
@@ -117,6 +134,7 @@ impl Transfer {
             if let Some((hasher, _)) = &mut check {
                 hasher.update(&body);
             }
+            self.admit(plane, &filler, body.len())?;
             self.take_in(plane, &mut filler, &body, total_bytes, &mut keeper).await;
         }
         if let Some((hasher, part)) = check {
@@ -173,6 +191,7 @@ impl Transfer {
                     plane.metrics.wasted_bytes.add(part.len() as u64);
                     continue;
                 };
+                self.admit(plane, filler, part.len())?;
                 self.take_in(plane, filler, &part, total_bytes, &mut keeper).await;
             }
         }
@@ -180,6 +199,22 @@ impl Transfer {
         answer.body.next().await?;
         keeper.finish().await;
         Ok(())
+    }
+
+    /// Before the first page is whole: may it be used? Whoever is first may; others only if they serve the same.
+    fn admit(&self, plane: &Plane, filler: &Filler, length: usize) -> Result<(), Failure> {
+        let end = filler.position() + length as u64;
+        let completes = end / PAGE_BYTES > filler.position() / PAGE_BYTES || end >= self.file.size_bytes;
+        if self.admitted.get().is_none() && completes {
+            self.admitted.set(Some(self.file.admits(plane.labels.of(self.mirror))));
+        }
+        match self.admitted.get() {
+            Some(false) => {
+                let why = "another mirror was first, and this one was not compared with it".into();
+                Err(Failure { kind: FailureKind::Unreachable, why })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Body bytes into memory, and word of them to whom it concerns.
@@ -215,6 +250,7 @@ impl Transfer {
     async fn tell(&self, plane: &Arc<Plane>, arrived: Vec<Pages>, reached: u64, keeper: &mut Keeper) {
         for pages in arrived {
             plane.waiting.published(self.file.inode, pages, reached, &plane.pool, &plane.metrics);
+            self.file.watched.came(self.file.inode, self.file.size_bytes, pages, &plane.pool);
             plane.inbox.tell(Event::Arrived { fetch: self.fetch, pages });
             keeper.add(pages).await;
         }
@@ -222,21 +258,21 @@ impl Transfer {
             hashes::consider(plane, &self.file);
         }
     }
+}
 
-    /// The mirror has another version, or none: the listing is to be asked for again.
-    fn doubt(&self, plane: &Plane, failure: &Failure) {
-        let (file, mirror) = (self.file.inode, self.mirror);
-        let unknown = self.file.validator(plane.labels.of(mirror)).is_none();
-        if unknown && matches!(failure.kind, FailureKind::Changed) {
-            // Its own index says otherwise, and it has never served this version.
-            plane.lied(mirror, &failure.why);
-        }
-        let doubt = match failure.kind {
-            FailureKind::Missing => Doubt::Missing { file, mirror },
-            FailureKind::Changed => Doubt::Changed { file, mirror },
-            _ => return,
-        };
-        // The receiver lives as long as the mount; at its end nobody needs to know.
-        let _ = plane.doubts.send(doubt);
+/// The mirror has another version, or none: the listing is to be asked for again.
+pub fn doubt(plane: &Plane, file: &OpenFile, mirror: MirrorId, failure: &Failure) {
+    let unknown = file.validator(plane.labels.of(mirror)).is_none();
+    if unknown && matches!(failure.kind, FailureKind::Changed) {
+        // Its own index says otherwise, and it has never served this version.
+        plane.lied(mirror, &failure.why);
     }
+    let file = file.inode;
+    let doubt = match failure.kind {
+        FailureKind::Missing => Doubt::Missing { file, mirror },
+        FailureKind::Changed => Doubt::Changed { file, mirror },
+        _ => return,
+    };
+    // The receiver lives as long as the mount; at its end nobody needs to know.
+    let _ = plane.doubts.send(doubt);
 }

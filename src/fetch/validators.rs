@@ -1,14 +1,16 @@
-//! What each mirror said of one file version, kept beside its bytes on disk.
+//! What each mirror said of one file version, and whose bytes may be in it, kept beside its bytes on disk.
 //!
 //! Validators belong to a mirror and are never compared across mirrors. They are keyed by a hash of
 //! the mirror's URL, so that adding or reordering mirrors between mounts loses nothing.
 
 use crate::sources::{Digest, Validator};
 
-/// Validators of one version, one a mirror, and the hashes of the whole file.
+/// Validators of one version, one a mirror, those mirrors that were found to serve the same bytes, and the hashes of the
+/// whole file.
 #[derive(Default, Clone, Debug, PartialEq)]
 pub struct Validators {
     each: Vec<(u64, Validator)>,
+    believed: Vec<u64>,
     /// What mirrors said with their answers that the whole file hashes to.
     pub said: Vec<(u64, Digest)>,
     /// What the bytes on disk did hash to, as they were when the version was done.
@@ -17,6 +19,9 @@ pub struct Validators {
 
 /// More mirrors than this of one file keep none: the note on disk stays small.
 const KEPT_MAX: usize = 64;
+/// Begins an entry of a mirror whose bytes may be in the file. No label in hex, so that who knows nothing of this
+/// leaves it out.
+const AGREES: &str = "agrees";
 
 impl Validators {
     /// Of one mirror.
@@ -42,13 +47,34 @@ impl Validators {
         self.said != before
     }
 
+    /// The mirrors whose bytes may be in the file.
+    pub fn believed(&self) -> &[u64] {
+        &self.believed
+    }
+
+    /// This mirror's bytes may be in the file. Returns whether that is news.
+    pub fn believe(&mut self, label: u64) -> bool {
+        let news = !self.believed.contains(&label);
+        if news {
+            self.believed.push(label);
+        }
+        news
+    }
+
+    /// Nobody's bytes are in the file.
+    pub fn disbelieve(&mut self) {
+        self.believed.clear();
+    }
+
     /// The label in hex, a space, the validator as it encodes itself; NUL, which no header holds, ends each. Before
-    /// hashes stands a word that is no hex: programs that know none pass over it.
+    /// what else is known stands a word that is no hex: programs that do not know it pass over it.
     pub fn encode(&self) -> Vec<u8> {
         let one = |(label, validator): &(u64, Validator)| format!("{label:016x} {}\0", validator.encode());
         let said = |(label, digest): &(u64, Digest)| format!("said {label:016x} {digest}\0");
+        let agrees = |label: &u64| format!("{AGREES} {label:016x}\0");
+        let believed = self.believed.iter().take(KEPT_MAX).map(agrees);
         let verified = self.verified.iter().map(|digest| format!("verified {digest}\0"));
-        let parts = self.each.iter().map(one).chain(self.said.iter().map(said)).chain(verified);
+        let parts = self.each.iter().map(one).chain(believed).chain(self.said.iter().map(said)).chain(verified);
         parts.collect::<String>().into_bytes()
     }
 
@@ -64,6 +90,9 @@ impl Validators {
                     let said =
                         rest.split_once(' ').and_then(|(hex, digest)| Some((label(hex)?, Digest::parse(digest)?)));
                     found.said.extend(said);
+                }
+                Some((AGREES, hex)) if found.believed.len() < KEPT_MAX => {
+                    found.believed.extend(label(hex.trim_start()))
                 }
                 Some((hex, validator)) if found.each.len() < KEPT_MAX => {
                     found.each.extend(label(hex).zip(Validator::decode(validator)));
@@ -86,12 +115,30 @@ mod tests {
         validators.set(1, validator.clone());
         validators.set(u64::MAX, validator.clone());
         validators.set(1, validator.clone());
+        assert!(validators.believe(7) && validators.believe(u64::MAX) && !validators.believe(7));
         let note = validators.encode();
         assert_eq!(Validators::decode(&note).get(1), Some(&validator));
+        assert_eq!(Validators::decode(&note), Validators { believed: vec![7, u64::MAX], ..validators.clone() });
         assert_eq!(Validators::decode(&note).each.len(), 2);
-        let damaged = [b"zzz\0\xff\xff \0", &note[..]].concat();
+        let damaged = [b"zzz\0\xff\xff \0agrees zzz\0", &note[..]].concat();
         assert_eq!(Validators::decode(&damaged).each.len(), 2);
+        assert_eq!(Validators::decode(&damaged).believed(), [7, u64::MAX]);
     }
+
+    #[test]
+    fn a_note_of_before_names_nobody_and_a_new_one_is_read_by_the_code_of_before() {
+        let validator = Validator { etag: Some("\"a\"".into()), ..Validator::default() };
+        let mut validators = Validators::default();
+        validators.set(5, validator.clone());
+        let before = format!("{:016x} {}\0", 5, validator.encode());
+        assert_eq!(Validators::decode(before.as_bytes()), validators);
+        validators.believe(5);
+        // The code of before took whatever stands before the first space for a label in hex.
+        let text = String::from_utf8(validators.encode()).unwrap();
+        let labels = text.split('\0').filter_map(|one| u64::from_str_radix(one.split_once(' ')?.0, 16).ok());
+        assert_eq!(labels.collect::<Vec<_>>(), [5]);
+    }
+
     #[test]
     fn hashes_are_kept_beside_the_validators_and_say_nothing_to_older_programs() {
         let hash = |text: &[u8]| Digest::of(crate::sources::Algorithm::Sha256, text);

@@ -71,8 +71,11 @@ impl Waiter {
         true
     }
 
-    /// Answer it where all its pages are held. False where some are missing.
+    /// Answer it where all its pages are held. False where some are missing, or may not be given to anybody yet.
     pub fn try_answer(&self, pool: &Pool, metrics: &Metrics) -> bool {
+        if self.file.is_sealed() {
+            return false;
+        }
         if let Some(pinned) = pool.pinned(self.file.inode, self.pages) {
             self.finish(self.wanted(&pinned), metrics);
             return true;
@@ -150,7 +153,7 @@ impl Waiting {
     pub fn hopeless(&self, file: Inode, pages: Pages, why: Trouble, pool: &Pool, metrics: &Metrics) {
         for waiter in self.concerned(file, pages) {
             let missing = pool.missing(file, waiter.pages);
-            if missing.iter().any(|missing| !missing.intersect(pages).is_empty()) {
+            if waiter.file.is_sealed() || missing.iter().any(|missing| !missing.intersect(pages).is_empty()) {
                 self.remove(&waiter, metrics);
                 waiter.fail(why, metrics);
             }

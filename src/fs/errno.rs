@@ -14,6 +14,11 @@ pub fn errno(trouble: Trouble) -> Errno {
         Trouble::Stale => Errno::ESTALE,
         Trouble::Refused => Errno::EACCES,
         Trouble::Limit => Errno::EMFILE,
-        Trouble::Stalled | Trouble::Corrupt | Trouble::WrongHash | Trouble::NotKept | Trouble::Ending => Errno::EIO,
+        Trouble::Stalled
+        | Trouble::Corrupt
+        | Trouble::WrongHash
+        | Trouble::Unconfirmed
+        | Trouble::NotKept
+        | Trouble::Ending => Errno::EIO,
     }
 }

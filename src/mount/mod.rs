@@ -218,6 +218,7 @@ fn open_disk(plan: &MountPlan, mountpoint: &Path, metrics: &Arc<Metrics>) -> any
 
 fn start_engine(plan: &MountPlan, disk: Option<Disk>, metrics: Arc<Metrics>) -> anyhow::Result<Arc<Engine>> {
     let settings = fetch::Settings {
+        quorum: plan.verify == scheduler::Verify::Quorum,
         read_timeout: plan.read_timeout,
         read_deadline: plan.read_deadline,
         ..fetch::Settings::default()
@@ -254,6 +255,7 @@ fn decisions(pool_bytes: u64, plan: &MountPlan) -> scheduler::Settings {
     let mebibytes = (pool_bytes >> 20) as usize;
     scheduler::Settings {
         strategy: plan.strategy,
+        verify: plan.verify,
         hedging: plan.hedging,
         rate_limit: plan.rate_limit,
         pool_bytes,

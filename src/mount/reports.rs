@@ -3,7 +3,7 @@
 use crate::chunk::{Class, MirrorId, PAGE_BYTES};
 use crate::clock::{self, Time};
 use crate::control::protocol::PathText;
-use crate::control::report::{AboutReport, DecisionReport, Dissenter, ExplainReport, FileReport};
+use crate::control::report::{AboutReport, DecisionReport, Dissenter, ExplainReport, FileReport, LeftOutReport};
 use crate::control::report::{
     HandoffReport, MirrorDetail, MirrorReport, MirrorsReport, PinnedPath, RatedReport, StatusReport, SupposedReport,
 };
@@ -11,7 +11,7 @@ use crate::fetch::asking::{About, Explained, Explanation, Mirrors};
 use crate::fetch::{self, report};
 use crate::scheduler::explain::{Cause, Rated};
 use crate::scheduler::strategy::Term;
-use crate::scheduler::{ConnectionStability, Failures, MirrorSnapshot, Strategy, Supposition};
+use crate::scheduler::{ConnectionStability, Failures, MirrorSnapshot, Standing, Strategy, Supposition};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -195,7 +195,10 @@ pub fn explanation(seen: Explanation) -> (impl Iterator<Item = DecisionReport> +
 
 fn about_report(about: About, at: Time, urls: &[String]) -> AboutReport {
     let origin = about.origin.as_ref();
+    let begun = about.standings.iter().any(|(_, standing)| *standing == Standing::Agrees);
+    let standings = about.standings.iter().filter(|_| begun);
     AboutReport {
+        left_out: standings.filter_map(|&(mirror, standing)| left_out(url(mirror, urls), standing)).collect(),
         path: PathText(about.path),
         size: about.size_bytes,
         offset_bytes: about.offset_bytes,
@@ -206,6 +209,17 @@ fn about_report(about: About, at: Time, urls: &[String]) -> AboutReport {
         came_from: origin.map(|origin| url(origin.mirror, urls)),
         came_ago_ms: origin.map(|origin| millis(at.since(origin.at))),
     }
+}
+
+/// Why a mirror is not asked for a file of which others brought bytes.
+fn left_out(url: String, standing: Standing) -> Option<LeftOutReport> {
+    let (standing, why) = match standing {
+        Standing::Agrees => return None,
+        Standing::Compared => ("being-compared", "is being compared with what is held of it just now".to_owned()),
+        Standing::Unknown => ("not-compared", "was not compared with what is held of it yet".to_owned()),
+        Standing::Differs { page } => ("differs", format!("serves other bytes than others, as seen on page {page}")),
+    };
+    Some(LeftOutReport { url, standing: standing.into(), why })
 }
 
 fn decision(seen: Explained, at: Time, at_unix_ms: i64, urls: &[String]) -> DecisionReport {

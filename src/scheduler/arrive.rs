@@ -53,9 +53,16 @@ impl Scheduler {
             hedged: false,
             is_hedge: false,
             twin: None,
+            void: false,
             cancelled: false,
         };
         self.fetches.all.insert(fetch_id, fetch);
+        if let Some(known) = self.files.get_mut(&file) {
+            known.agreement.ask_first(id);
+            if !known.agreement.settled {
+                self.comparing.unsettled.insert(file);
+            }
+        }
         self.note_hedge_due(fetch_id);
         fetch_id
     }
@@ -155,6 +162,7 @@ impl Scheduler {
         mirror.silent_files.clear();
         mirror.arrived_bytes += bytes;
         self.hedges.earn(bytes);
+        self.comparing.earn(bytes);
         mirror.remaining_bytes -= bytes;
         mirror.breaker.sign_of_life();
         let room = mirror.room_bytes(now, mirror.rate(now), self.tail.share, &self.settings) > 0;
@@ -181,14 +189,18 @@ impl Scheduler {
     }
 
     pub(super) fn on_arrived(&mut self, now: Time, id: FetchId, pages: Pages) {
+        let Some(fetch) = self.fetches.all.get(&id).filter(|fetch| !fetch.void) else { return };
+        let (file, mirror) = (fetch.file, fetch.mirror);
+        let first = self.begin_class(file, mirror);
         let Some(fetch) = self.fetches.all.get_mut(&id) else { return };
-        let file = fetch.file;
         let pages = pages.intersect(fetch.pages);
         self.origins.add(Origin { file, pages, mirror: fetch.mirror, fetch: id, at: now });
         let Some(known) = self.files.get_mut(&file) else { return };
         let pages = pages.intersect(known.table.pages());
         let own: u64 = fetch.disown(pages).iter().map(|run| run.count()).sum();
-        fetch.arrived_bytes += pages.len_bytes(known.size_bytes);
+        let bytes = pages.len_bytes(known.size_bytes);
+        fetch.arrived_bytes += bytes;
+        let recheck = known.agreement.came(bytes);
         let arrived_bytes = fetch.arrived_bytes;
         let others = known.table.count(pages, State::InFlight) > own;
         known.table.turn_all(pages, State::Held);
@@ -201,6 +213,12 @@ impl Scheduler {
         self.settle_hedge(now, id);
         // One that has brought nothing yet is worth no waiting.
         idle.into_iter().for_each(|(other, drain)| self.cancel(now, other, drain));
+        if first {
+            self.end_void(now, file);
+        }
+        if recheck {
+            self.recheck(now, file, mirror);
+        }
     }
 
     /// A hedge, or a fetch that was told to end, brought pages that another has been given. Returns those that have
@@ -260,6 +278,9 @@ impl Scheduler {
         if let Some(known) = self.files.get_mut(&fetch.file) {
             for &run in &owned {
                 known.table.turn(run, State::InFlight, State::Absent);
+            }
+            if known.agreement.candidate == Some(fetch.mirror) {
+                known.agreement.candidate = None;
             }
         }
         let mirror = &mut self.mirrors[usize::from(fetch.mirror.0)];

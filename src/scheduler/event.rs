@@ -1,5 +1,6 @@
 //! What the scheduler is told.
 
+use super::action::ComparisonId;
 use super::rule::FileRule;
 use super::settings::Settings;
 use crate::chunk::{Class, FetchId, Inode, MirrorId, MirrorSet, Pages, ReaderId};
@@ -23,6 +24,22 @@ pub enum Event {
         held: Vec<Pages>,
         /// What its path is given in configuration.
         rule: FileRule,
+    },
+    /// Whose bytes may be in what is held of it, because an earlier mount compared them. Comes after `Opened`.
+    Agreed {
+        /// Which file.
+        file: Inode,
+        /// Who, of those that there are now.
+        mirrors: MirrorSet,
+        /// They were two or more, whether they are there now or not.
+        confirmed: bool,
+    },
+    /// The answer to [`crate::scheduler::Action::Compare`].
+    Compared {
+        /// Which.
+        comparison: ComparisonId,
+        /// What it showed; [`Failure::Cancelled`]: the page that was held is gone.
+        result: Result<Verdict, Failure>,
     },
     /// Who serves a file is known anew: a listing has come. Says nothing of what is held, so it opens nothing; where it
     /// overtakes `Opened`, that knows it too.
@@ -150,6 +167,18 @@ pub enum Event {
     Tick,
 }
 
+/// What a comparison showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The page is the one that is held.
+    Same,
+    /// It is not.
+    Other {
+        /// A hash of it: two mirrors whose pages have the same serve the same.
+        digest: u64,
+    },
+}
+
 /// Why a fetch or a probe failed, as far as decisions differ by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -170,6 +199,8 @@ pub enum Failure {
     Refused,
     /// It serves whole files only. Not a fault.
     NoRanges,
+    /// It serves other bytes than others under the same name, size and date.
+    Unlike,
     /// We cancelled it, or had no memory for it. Not the mirror's fault.
     Cancelled,
 }

@@ -136,7 +136,7 @@ impl Scheduler {
             }
             Failure::Corrupt => self.blame_corrupt(now, id, file),
             Failure::NoRanges => mirror.ranges = false,
-            Failure::Cancelled => {}
+            Failure::Unlike | Failure::Cancelled => {}
         }
     }
 
@@ -225,7 +225,7 @@ impl Scheduler {
                 self.dirty = true;
                 self.on_life(now);
             }
-            Err(Failure::Cancelled) => {}
+            Err(Failure::Unlike | Failure::Cancelled) => {}
             Err(failure) => self.blame(now, id, None, failure),
         }
         self.check_offline(now);
@@ -287,6 +287,7 @@ impl Scheduler {
             self.dirty = true;
         }
         self.look_at_tail(now);
+        self.expire_comparisons(now);
         if self.offline_due.is_some_and(|due| due <= now) {
             self.offline_due = None;
         }
@@ -391,9 +392,11 @@ impl Scheduler {
         }
     }
 
-    /// No mirror can bring anything of this file: tell all who want some of it.
-    pub(super) fn give_up(&mut self, file: Inode, why: Hopeless) {
-        for want in self.wants.take(|want| want.file == file) {
+    /// No mirror can bring anything of this file: tell all who want some of it. Returns whether there was anybody.
+    pub(super) fn give_up(&mut self, file: Inode, why: Hopeless) -> bool {
+        let wants = self.wants.take(|want| want.file == file);
+        let any = !wants.is_empty();
+        for want in wants {
             self.out.push_back(Action::Fail { file, pages: want.pages, why });
         }
         for stream in self.streams.values_mut().filter(|stream| stream.file == file) {
@@ -402,5 +405,6 @@ impl Scheduler {
         if let Some(known) = self.files.get_mut(&file) {
             known.table.turn(known.table.pages(), State::Queued, State::Absent);
         }
+        any
     }
 }

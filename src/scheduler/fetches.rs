@@ -53,6 +53,8 @@ pub(super) struct Fetch {
     pub(super) is_hedge: bool,
     /// The other one for its pages.
     pub(super) twin: Option<FetchId>,
+    /// What it brought is held no more, and what it brings is not used.
+    pub(super) void: bool,
     /// Told to end: it owns nothing and counts nowhere; only its last event is awaited.
     pub(super) cancelled: bool,
 }
@@ -212,6 +214,7 @@ mod tests {
             hedged: false,
             is_hedge: false,
             twin: None,
+            void: false,
             cancelled: false,
         }
     }

@@ -1,6 +1,7 @@
 //! What is known of one open file: who serves it, who turned out not to, and its pages.
 
 use super::action::Hopeless;
+use super::agreement::Agreement;
 use super::event::Failure;
 use super::marks::Marks;
 use super::rule::FileRule;
@@ -30,6 +31,8 @@ pub(super) struct File {
     pub(super) rule: FileRule,
     /// Nobody has it open; it is kept only until its fetches have ended.
     pub(super) forgotten: bool,
+    /// Which of its mirrors serve the same.
+    pub(super) agreement: Agreement,
     excluded: BTreeMap<MirrorId, (Failure, Time)>,
     stretch_failures: BTreeMap<u64, u8>,
     moves: BTreeMap<u64, (u32, Time)>,
@@ -39,13 +42,15 @@ impl File {
     pub(super) fn new(size_bytes: u64, mirrors: MirrorSet) -> File {
         let table = Table::new(Pages::of_file(size_bytes).end);
         let (excluded, stretch_failures, moves) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let rule = FileRule::default();
-        File { size_bytes, mirrors, awaited: false, table, rule, forgotten: false, excluded, stretch_failures, moves }
+        let (rule, agreement) = (FileRule::default(), Agreement::default());
+        let (awaited, forgotten) = (false, false);
+        File { size_bytes, mirrors, awaited, table, rule, forgotten, agreement, excluded, stretch_failures, moves }
     }
 
     /// Who serves it is known anew. A mirror that was not in the last list gets another chance.
     pub(super) fn served_by(&mut self, mirrors: MirrorSet, awaited: bool) {
         self.awaited = awaited;
+        self.agreement.settled = false;
         let old = std::mem::replace(&mut self.mirrors, mirrors);
         self.excluded.retain(|&mirror, _| old.contains(mirror));
     }
@@ -59,6 +64,46 @@ impl File {
     pub(super) fn blamed(&self) -> Vec<(MirrorId, Time)> {
         let corrupt = self.excluded.iter().filter(|(_, (why, _))| *why == Failure::Corrupt);
         corrupt.map(|(&mirror, &(_, until))| (mirror, until)).collect()
+    }
+
+    /// More mirrors may yet be heard of.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited
+    }
+
+    /// Is it known to serve something else than what is held?
+    pub(super) fn is_unlike(&self, mirror: MirrorId) -> bool {
+        self.excluded.get(&mirror).is_some_and(|&(why, _)| why == Failure::Unlike)
+    }
+
+    /// Those that serve something else than what is held are not asked, and nobody else is left out for that.
+    pub(super) fn exclude_odd(&mut self) {
+        self.excluded.retain(|_, (why, _)| *why != Failure::Unlike);
+        for at in 0..self.agreement.odd.len() {
+            self.exclude(self.agreement.odd[at].mirror, Failure::Unlike, Time::NEVER);
+        }
+    }
+
+    /// Nobody has it any more but those that serve something else than what is held.
+    pub(super) fn is_lost(&self, now: Time) -> bool {
+        let gone = |mirror| {
+            let why = self.excluded.get(&mirror).filter(|&&(_, until)| until > now).map(|&(why, _)| why);
+            matches!(why, Some(Failure::Missing | Failure::Changed))
+        };
+        let mut mirrors = self.mirrors.iter();
+        !self.awaited
+            && !self.agreement.odd.is_empty()
+            && mirrors.all(|mirror| self.agreement.is_odd(mirror) || gone(mirror))
+    }
+
+    /// May this mirror's bytes be used?
+    pub(super) fn may(&self, mirror: MirrorId, now: Time) -> bool {
+        self.serves(mirror, now) && self.agreement.may(mirror)
+    }
+
+    /// Could they, beside those of who was asked first?
+    pub(super) fn could(&self, mirror: MirrorId, now: Time) -> bool {
+        self.serves(mirror, now) && self.agreement.could(mirror)
     }
 
     /// May this mirror be asked for it?
@@ -98,6 +143,9 @@ impl File {
             Hopeless::Corrupt
         } else if any(Failure::Refused) {
             Hopeless::Refused
+        } else if any(Failure::Unlike) {
+            // Who is left has another version, whatever it says.
+            Hopeless::Changed
         } else {
             Hopeless::Missing
         })

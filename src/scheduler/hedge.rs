@@ -141,7 +141,16 @@ impl Scheduler {
         // Off when all mirrors are slow: one that would not be in time itself only adds to the load.
         let budget = self.settings.first_byte.as_secs_f64();
         let ranking = self.lanes.rank_others(now, known, bytes, mirror, budget);
-        let Some(at) = ranking.winner() else { return };
+        let Some(at) = ranking.winner() else {
+            self.want_other(file, false);
+            let compared = self.files.get(&file).is_some_and(|known| !known.agreement.asked.is_empty());
+            if let Some(fetch) = self.fetches.all.get_mut(&id).filter(|_| compared) {
+                // There may be somebody in a moment.
+                fetch.hedged = false;
+                self.hedge_due = Some(self.hedge_due.map_or(now + TICK, |at| at.min(now + TICK)));
+            }
+            return;
+        };
         let second = MirrorId(at as u16);
         if !self.hedges.spend(bytes) {
             return;

@@ -73,7 +73,7 @@ impl Failures {
             Failure::Changed => self.changed += 1,
             Failure::Corrupt => self.corrupt += 1,
             Failure::Refused => self.refused += 1,
-            Failure::NoRanges | Failure::Cancelled => {}
+            Failure::NoRanges | Failure::Unlike | Failure::Cancelled => {}
         }
     }
 }

@@ -19,6 +19,7 @@
 //! | `class_weight` `rule` | what a class counts on a mirror; what a path rule says of a file |
 //! | `tier` `rate_cap` | who is asked last; how much is asked for in a second |
 //! | `distribution` `tail` | latencies of late; when the background yields to demand |
+//! | `agreement` `comparing` `dispute` | whose bytes may be in one file together; how that is found out; what comes of it |
 //! | `headroom` `hedge` | what prefetch leaves free; a second fetch for a late one |
 //! | `explain` `origins` | why it was decided so; who brought which pages |
 //! | `fetches` `arrive` | what is in flight, and what comes of it |
@@ -29,13 +30,16 @@
 //! live fetch owns it.
 
 pub mod action;
+mod agreement;
 mod arrive;
 mod average;
 mod blamed;
 mod breaker;
 mod class_weight;
+mod comparing;
 mod configured;
 mod connections;
+mod dispute;
 mod distribution;
 mod drift;
 pub mod event;
@@ -76,9 +80,10 @@ mod wants;
 mod weight;
 mod window;
 
-pub use action::{Action, Hopeless};
+pub use action::{Action, ComparisonId, Hopeless};
+pub use agreement::{BadVerify, Standing, Verify};
 pub use breaker::{BreakerState, Reason};
-pub use event::{Event, Failure};
+pub use event::{Event, Failure, Verdict};
 pub use history::{Aged, FirstByte, History, Supposition};
 pub use mirror::Failures;
 pub use rule::FileRule;
@@ -92,6 +97,7 @@ pub use weight::Decay;
 use crate::chunk::{Class, FetchId, Inode, MIRRORS_MAX, MirrorId, Pages, ReaderId};
 use crate::clock::Time;
 use blamed::Blamed;
+use comparing::Comparing;
 use explain::{Decided, Ring};
 use fetches::{Fetches, Runs};
 use files::File;
@@ -156,6 +162,7 @@ pub struct Scheduler {
     hedges: Hedges,
     headroom: Headroom,
     probing: Probing,
+    comparing: Comparing,
     /// When the first fetch is late enough for a hedge.
     hedge_due: Option<Time>,
     /// The largest weight that configuration gives a mirror.
@@ -198,6 +205,7 @@ impl Scheduler {
         let rotation = rng.random_range(0..mirrors.len().max(1));
         let mut bucket = Bucket::default();
         bucket.set(now, settings.rate_limit.map(|limit| limit as f64));
+        let comparing = Comparing::new(mirrors.len());
         Scheduler {
             budget_bytes: settings.pool_bytes / 2,
             tail: Tail::new(settings.tail),
@@ -220,6 +228,7 @@ impl Scheduler {
             hedges: Hedges::new(),
             headroom: Headroom::default(),
             probing: Probing::new(now),
+            comparing,
             hedge_due: None,
             base_weight_max: 1.0,
             rotation,
@@ -249,6 +258,8 @@ impl Scheduler {
             Event::Opened { file, size_bytes, mirrors, held, rule } => {
                 self.on_opened(file, size_bytes, mirrors, &held, rule);
             }
+            Event::Agreed { file, mirrors, confirmed } => self.on_agreed(file, &mirrors, confirmed),
+            Event::Compared { comparison, result } => self.on_compared(now, comparison, result),
             Event::Served { file, mirrors, awaited } => self.on_served(file, mirrors, awaited),
             Event::Forgotten { file } => self.on_forgotten(now, file),
             Event::Wanted { file, pages, class, reader, deadline } => {
@@ -305,6 +316,7 @@ impl Scheduler {
         at(self.headroom.due);
         at(self.cap_due);
         at(self.probing.due);
+        at(self.comparing.due);
         if self.fetches.live > 0 {
             at(Some(self.next_tick));
         }
@@ -330,6 +342,17 @@ impl Scheduler {
     /// How many decisions there were, those too that are not kept any more.
     pub fn decisions_made(&self) -> u64 {
         self.ring.made
+    }
+
+    /// How each mirror of an open file stands to what is held of it.
+    pub fn standings(&self, file: Inode) -> Vec<(MirrorId, Standing)> {
+        let Some(known) = self.files.get(&file) else { return Vec::new() };
+        known.mirrors.iter().map(|mirror| (mirror, known.agreement.standing(mirror))).collect()
+    }
+
+    /// Bytes that were asked for only to be compared, so far.
+    pub fn compared_bytes(&self) -> u64 {
+        self.comparing.bytes
     }
 
     /// Who brought this page last, where that is still known.
@@ -386,6 +409,12 @@ impl Scheduler {
         }
         self.wants.add(want, expires);
         self.dirty |= !held;
+        if !known.agreement.confirmed && self.settings.verify == Verify::Quorum {
+            // It may be held and not be given to anybody yet.
+            known.agreement.settled = false;
+            self.comparing.unsettled.insert(file);
+            self.dirty = true;
+        }
         if class == Class::Demand {
             self.moved(now, reader, file, pages.start);
         }

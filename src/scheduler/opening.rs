@@ -1,6 +1,8 @@
 //! From when until when a file is known: opened with what is held of it, served by more mirrors, forgotten.
 
 use super::Scheduler;
+use super::action::Action;
+use super::agreement::Verify;
 use super::event::Failure;
 use super::files::File;
 use super::rule::FileRule;
@@ -18,9 +20,11 @@ impl Scheduler {
         rule: FileRule,
     ) {
         self.dirty = true;
+        let comparing = &mut self.comparing;
         let known = self.files.entry(file).or_insert_with(|| {
             let mut known = File::new(size_bytes, MirrorSet::new());
             known.forgotten = true;
+            known.agreement = comparing.recall(file).unwrap_or_default();
             known
         });
         known.served_by(mirrors, false);
@@ -36,9 +40,35 @@ impl Scheduler {
         for &pages in held {
             known.table.turn(pages, State::Absent, State::Held);
         }
+        let any_held = known.table.next_run(known.table.pages(), State::Held, 1).is_some();
+        known.agreement.anonymous = any_held && known.agreement.class.is_empty();
         // Somebody may have wanted some of it while it was forgotten.
         let pages = known.table.pages();
+        self.tell_believed(file);
         self.requeue(file, pages, false);
+    }
+
+    /// Whoever opens it anew knows nothing of what is known here.
+    fn tell_believed(&mut self, file: Inode) {
+        let Some(known) = self.files.get(&file) else { return };
+        let agreement = &known.agreement;
+        self.out.extend(agreement.class.iter().map(|mirror| Action::Believe { file, mirror }));
+        if agreement.confirmed && self.settings.verify == Verify::Quorum && !agreement.disputed {
+            self.out.push_back(Action::Seal { file, sealed: false });
+        }
+    }
+
+    pub(super) fn on_agreed(&mut self, file: Inode, mirrors: &MirrorSet, confirmed: bool) {
+        let Some(known) = self.files.get_mut(&file) else { return };
+        let agreement = &mut known.agreement;
+        // What this mount has found out since counts for more.
+        if agreement.class.is_empty() && agreement.odd.is_empty() {
+            mirrors.iter().for_each(|mirror| agreement.class.insert(mirror));
+            agreement.anonymous &= agreement.class.is_empty();
+            agreement.confirmed |= confirmed;
+            (agreement.candidate, agreement.settled) = (None, false);
+        }
+        self.dirty = true;
     }
 
     pub(super) fn on_served(&mut self, file: Inode, mirrors: MirrorSet, awaited: bool) {
@@ -55,6 +85,7 @@ impl Scheduler {
         for want in self.wants.take(|want| want.file == file) {
             self.unwant(file, want.pages);
         }
+        self.end_comparisons(file);
         if let Some(known) = self.files.get_mut(&file) {
             known.forgotten = true;
         }
@@ -67,6 +98,7 @@ impl Scheduler {
         if idle && self.fetches.of_file(file).next().is_none() {
             if let Some(known) = self.files.remove(&file) {
                 self.blamed.remember(file, known.blamed());
+                self.comparing.remember(file, known.agreement);
             }
             self.wants.take(|want| want.file == file);
             self.wants.forget_file(file);

@@ -130,7 +130,10 @@ impl Lanes {
         within_seconds: f64,
     ) -> Ranking {
         let tier = self.tier(now, file);
-        let mut others = self.serving(now, file);
+        let mut others = file.serving(now);
+        others.keep(&self.usable);
+        file.agreement.filter_others(&mut others);
+        self.keep_ranged(&mut others, file);
         self.keep_tier(&mut others, tier);
         self.keep_ready(&mut others, bytes);
         others.remove(usize::from(first.0));
@@ -146,6 +149,7 @@ impl Lanes {
         }
         let mut serving = file.serving(now);
         serving.keep(&self.usable);
+        file.agreement.filter(&mut serving);
         serving.meets(&self.ranges)
     }
 
@@ -153,10 +157,24 @@ impl Lanes {
     fn serving(&self, now: Time, file: &File) -> Marks {
         let mut serving = file.serving(now);
         serving.keep(&self.usable);
+        file.agreement.filter(&mut serving);
+        self.keep_ranged(&mut serving, file);
+        serving
+    }
+
+    /// May anybody be asked whose bytes may be used?
+    pub(super) fn any_able(&self, file: &File) -> bool {
+        let mut able = Marks::of(&file.mirrors);
+        able.keep(&self.usable);
+        file.agreement.filter(&mut able);
+        able.any()
+    }
+
+    /// Of a large file only those with ranges, if there are any.
+    fn keep_ranged(&self, serving: &mut Marks, file: &File) {
         if file.size_bytes > self.whole_bytes_max && serving.meets(&self.ranges) {
             serving.keep(&self.ranges);
         }
-        serving
     }
 
     /// `tier` is the highest that is asked. Those above it are scored for who wants to know why they were not.

@@ -12,7 +12,6 @@ use super::explain::Cause;
 use super::fetches::Runs;
 use super::headroom::Kept;
 use super::lanes::UNIT_BYTES_MAX;
-use super::marks::Marks;
 use super::pick::Ranking;
 use super::strategy::Strategy;
 use super::table::State;
@@ -98,6 +97,7 @@ impl Scheduler {
         let mut decided = std::mem::take(&mut self.decided);
         decided.drain(..).for_each(|decision| self.start(now, decision));
         self.decided = decided;
+        self.compare(now);
         self.cap_due = self.cap_due(now);
         self.note_room(now);
     }
@@ -115,9 +115,12 @@ impl Scheduler {
                 let by = self.wants.get(&key).map_or(now, |want| want.expires());
                 let ranking = self.lanes.rank_demand(now, known, bytes, by);
                 let Some(at) = ranking.winner() else {
+                    if !known.agreement.settled {
+                        self.comparing.unsettled.insert(file);
+                    }
                     if let Some(why) = known.hopeless(now) {
                         self.give_up(file, why);
-                    } else if !Marks::of(&known.mirrors).meets(&self.lanes.usable) {
+                    } else if !self.lanes.any_able(known) {
                         // Nobody who has it may be asked: try them now rather than at their time.
                         self.hurried = true;
                     }
@@ -210,7 +213,7 @@ impl Scheduler {
         let (whole, large) = (!lanes.ranges.contains(at), known.size_bytes > self.settings.whole_bytes_max);
         let Some(run) = known.table.next_run(window, State::Queued, pages) else { return };
         let bytes = run.len_bytes(known.size_bytes);
-        if !known.serves(MirrorId(at as u16), now)
+        if !known.may(MirrorId(at as u16), now)
             || (large && whole)
             || bytes > self.budget_bytes
             || !lanes.all[at].allowance.allows(bytes)
@@ -279,6 +282,9 @@ impl Scheduler {
         let wanted = [Class::Readahead, Class::Prefetch][class];
         let ranking = self.lanes.rank(now, known, bytes, wanted);
         let Some(at) = ranking.winner() else {
+            if !known.agreement.settled {
+                self.comparing.unsettled.insert(file);
+            }
             if let Some(why) = known.hopeless(now) {
                 self.give_up(file, why);
             }
@@ -347,6 +353,7 @@ impl Scheduler {
         let Chosen { at, file, pages, class, whole } = chosen;
         let (mirror, decided) = (MirrorId(at as u16), &mut self.decided);
         let Some(known) = self.files.get_mut(&file) else { return FetchId(0) };
+        known.agreement.ask_first(mirror);
         if whole {
             let pages = known.table.pages();
             let mut owned: Runs = known.table.runs(pages, State::Queued).collect();

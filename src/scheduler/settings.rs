@@ -1,5 +1,6 @@
 //! What may be set of the scheduler, with the reason for each default.
 
+use super::agreement::Verify;
 use super::strategy::Strategy;
 use super::tail::TailSettings;
 use std::time::Duration;
@@ -9,6 +10,8 @@ use std::time::Duration;
 pub struct Settings {
     /// How mirrors are chosen.
     pub strategy: Strategy,
+    /// When bytes of a file are believed.
+    pub verify: Verify,
     /// Late demand fetches are sent to a second mirror, inside a budget.
     pub hedging: bool,
     /// What all mirrors together are asked for at most, in bytes per second.
@@ -72,6 +75,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             strategy: Strategy::default(),
+            verify: Verify::default(),
             hedging: true,
             rate_limit: None,
             tail: TailSettings::default(),

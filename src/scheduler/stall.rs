@@ -6,6 +6,7 @@ use super::fetches::{Fetch, Phase};
 use super::tier::TIER_MAX;
 use crate::chunk::{Class, FetchId, Inode, MirrorId, PAGE_BYTES};
 use crate::clock::Time;
+use smallvec::SmallVec;
 
 /// A fetch that a reader waits for gets less than this part of an even share: the background stands back.
 const CROWDED_OUT: f64 = 0.5;
@@ -35,7 +36,7 @@ const MOVES_MAX: usize = 4;
 impl Scheduler {
     /// Fetches whose bytes stopped go to other mirrors; where there is no other, patience.
     pub(super) fn redispatch_stalled(&mut self, now: Time) {
-        let mut stalled = Vec::new();
+        let (mut stalled, mut helpless) = (Vec::new(), SmallVec::<[(Inode, bool); 4]>::new());
         for (&id, fetch) in self.fetches.all.iter().filter(|(_, fetch)| !fetch.cancelled) {
             let silence = now.seconds_since(fetch.sign_at);
             let alive = now.since(self.mirrors[usize::from(fetch.mirror.0)].sign_at) < self.settings.stall;
@@ -49,6 +50,9 @@ impl Scheduler {
                 continue;
             }
             let alone = !self.another(now, fetch.file, fetch.mirror, alive);
+            if alone {
+                helpless.push((fetch.file, !alive));
+            }
             let level = self.mirrors[usize::from(fetch.mirror.0)].breaker.tries.min(2);
             let patience = self.settings.patience * 2u32.pow(level);
             // A connection whose first packet was lost takes a second to try again; the mirror itself talks, so
@@ -59,6 +63,7 @@ impl Scheduler {
                 stalled.push((id, fetch.mirror, fetch.waited, alive, alone));
             }
         }
+        helpless.into_iter().for_each(|(file, any_tier)| self.want_other(file, any_tier));
         for (id, mirror, waited, alive, alone) in stalled {
             self.on_stalled(now, id, mirror, waited, alive, alone);
         }
@@ -120,7 +125,7 @@ impl Scheduler {
         self.mirrors.iter().enumerate().any(|(at, mirror)| {
             let id = MirrorId(at as u16);
             let serves = mirror.ranges || known.size_bytes <= self.settings.whole_bytes_max;
-            id != than && serves && mirror.tier <= tier && mirror.breaker.usable(now) && known.serves(id, now)
+            id != than && serves && mirror.tier <= tier && mirror.breaker.usable(now) && known.could(id, now)
         })
     }
 
@@ -251,7 +256,7 @@ impl Scheduler {
                 && mirror.tier <= tier
                 && mirror.ranges
                 && mirror.breaker.usable(now)
-                && known.serves(id, now)
+                && known.could(id, now)
         });
         others
             .map(|(at, mirror)| {

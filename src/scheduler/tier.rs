@@ -23,6 +23,7 @@ impl Lanes {
         // A mirror that rests for a moment after a lone failure is worth waiting for.
         let mut may = file.serving(now);
         may.keep(&self.usable.or(&self.resting));
+        file.agreement.filter(&mut may);
         if self.ranged(now, file) {
             may.keep(&self.ranges);
         }
@@ -68,11 +69,17 @@ impl Lanes {
         f64::from(stats.latency_seconds) + bytes as f64 * f64::from(stats.fetches + 1.0) / self.all[at].rate
     }
 
+    /// The lowest tier of those that may be asked.
+    pub(super) fn lowest_tier(&self) -> u8 {
+        let mut tier = TIER_MAX;
+        self.usable.each(|at| tier = tier.min(self.all[at].tier));
+        tier
+    }
+
     /// What the lowest tier brings together, in bytes per second: those of higher ones bring nothing while there is
     /// one of a lower tier.
     pub(super) fn lowest_rate(&self) -> f64 {
-        let (mut tier, mut rate) = (TIER_MAX, 0.0);
-        self.usable.each(|at| tier = tier.min(self.all[at].tier));
+        let (tier, mut rate) = (self.lowest_tier(), 0.0);
         self.usable.each(|at| rate += if self.all[at].tier == tier { self.all[at].rate } else { 0.0 });
         rate
     }
@@ -97,7 +104,7 @@ impl Scheduler {
         let mirrors = self.mirrors.iter().enumerate().filter(|&(at, mirror)| {
             mirror.breaker.state == BreakerState::Closed
                 && (mirror.ranges || !ranged)
-                && file.serves(MirrorId(at as u16), now)
+                && file.could(MirrorId(at as u16), now)
         });
         mirrors.map(|(_, mirror)| mirror.tier).min().unwrap_or(TIER_MAX)
     }

@@ -6,7 +6,7 @@ use super::outcome::percentile;
 use super::table::{head, row};
 use crate::chunk::{Class, FetchId, Inode, MirrorId, MirrorSet, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::Time;
-use crate::scheduler::{Action, Event, Failure, FileRule, Scheduler, Settings, Strategy};
+use crate::scheduler::{Action, Event, Failure, FileRule, Scheduler, Settings, Strategy, Verdict};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -125,7 +125,11 @@ impl Bench {
                     let result = Ok(Duration::from_millis(5));
                     self.scheduler.handle(self.now, Event::ProbeDone { mirror, result });
                 }
-                Action::Fail { .. } | Action::Mark { .. } | Action::Alert { .. } => {}
+                Action::Compare { comparison, .. } => {
+                    let result = Ok(Verdict::Same);
+                    self.scheduler.handle(self.now, Event::Compared { comparison, result });
+                }
+                _ => {}
             }
         }
     }

@@ -73,6 +73,10 @@ pub struct SimMirror {
     pub ranges: bool,
     /// Serves something else than what was asked for.
     pub lies: bool,
+    /// What is in its files: 0 in those of most.
+    pub content: u8,
+    /// Pages that it was asked for only to be compared.
+    pub compared: u64,
     /// What is going to happen to it, in order of time.
     pub changes: Vec<(Time, Change)>,
     /// The answers that it owes.
@@ -117,6 +121,8 @@ impl SimMirror {
             health: Health::Up,
             ranges: true,
             lies: false,
+            content: 0,
+            compared: 0,
             changes: Vec::new(),
             flows: Vec::new(),
             wire_bytes: 0.0,
@@ -198,6 +204,20 @@ impl SimMirror {
                 Some((self.latency, Err(Failure::Throttled { retry_after })))
             }
         }
+    }
+
+    /// It is asked for a page to be compared: after how long it answers, if ever, or with what it fails.
+    pub fn compare(&mut self, now: Time, whole: bool) -> Option<(Duration, Result<(), Failure>)> {
+        self.compared += 1;
+        let (after, result) = self.probe(now)?;
+        self.probes -= 1;
+        let result = match result {
+            Ok(_) if self.health == Health::Bodiless => return None,
+            Ok(_) if self.lies => Err(Failure::Corrupt),
+            Ok(_) if !whole && !self.ranges => Err(Failure::NoRanges),
+            result => result.map(|_| ()),
+        };
+        Some((after, result))
     }
 
     /// Does it owe any answer?

@@ -8,6 +8,7 @@
 //! | `mirror` `flow` | a link that its answers share, and what goes wrong with it |
 //! | `reader` | who reads what, in which order |
 //! | `world` `turn` | the driver's part: moments, events, actions |
+//! | `sameness` | whose bytes come into a file, and comparisons |
 //! | `scenario` | what is simulated, as plain data |
 //! | `ideal` | what nobody can beat: a fluid model, which knows nothing of the scheduler |
 //! | `outcome` `report` `table` | what came of it: figures, text, Markdown |
@@ -26,6 +27,7 @@ pub mod outcome;
 pub mod random;
 pub mod reader;
 mod report;
+mod sameness;
 pub mod scenario;
 mod table;
 mod turn;

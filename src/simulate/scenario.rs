@@ -39,6 +39,8 @@ pub struct MirrorPlan {
     pub health: Health,
     /// It serves ranges.
     pub ranges: bool,
+    /// It serves other bytes than most, under the same name, size and date.
+    pub other_content: bool,
     /// What happens to it, and when.
     pub changes: Vec<PlannedChange>,
 }
@@ -69,6 +71,7 @@ impl MirrorPlan {
             stall_request: 0,
             health: Health::Up,
             ranges: true,
+            other_content: false,
             changes: Vec::new(),
         }
     }
@@ -102,6 +105,7 @@ impl MirrorPlan {
         mirror.stall_request = self.stall_request;
         mirror.health = self.health;
         mirror.ranges = self.ranges;
+        mirror.content = u8::from(self.other_content);
         mirror.changes = self.changes(until);
         mirror
     }

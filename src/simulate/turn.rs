@@ -15,6 +15,7 @@ impl World {
     /// A batch of events, and all actions that follow.
     pub fn give(&mut self, events: Vec<Event>) {
         for event in events {
+            let Some(event) = self.judged(event) else { continue };
             match &event {
                 Event::Arrived { fetch, pages } => self.hold(*fetch, *pages),
                 Event::Finished { fetch } | Event::Failed { fetch, .. } => self.end(*fetch),
@@ -44,7 +45,7 @@ impl World {
 
     fn hold(&mut self, fetch: FetchId, pages: Pages) {
         let Some(running) = self.running.get_mut(&fetch) else { return };
-        let file_id = running.file;
+        let (file_id, content) = (running.file, self.mirrors[running.mirror].content);
         let Some(file) = self.files.get_mut(&file_id) else { return };
         let arrived = pages.len_bytes(file.size_bytes).min(running.left_bytes);
         running.left_bytes -= arrived;
@@ -52,6 +53,7 @@ impl World {
         for page in pages.iter() {
             if !std::mem::replace(&mut file.held[page as usize], true) {
                 file.left_pages -= 1;
+                file.sameness.content[page as usize] = content;
                 self.useful_bytes += file.page_bytes(page);
                 // What somebody waits for leaves the pool with the answer.
                 self.held_bytes += if file.asked[page as usize] { 0 } else { PAGE_BYTES };
@@ -59,6 +61,7 @@ impl World {
         }
         let waits = |reader: &SimReader| reader.waiting.iter().any(|(wanted, _)| !wanted.intersect(pages).is_empty());
         self.ready.extend(file.waiters.iter().filter(|&&at| waits(&self.readers[at])));
+        self.note_compared(file_id, pages);
     }
 
     fn end(&mut self, fetch: FetchId) {
@@ -108,6 +111,7 @@ impl World {
                 }
             }
             Action::Alert { mirror, what, .. } => self.alerts.push((self.now, mirror, what)),
+            other => self.act_on_sameness(other),
         }
     }
 
@@ -189,7 +193,8 @@ impl World {
             reader.reads += 1;
             let (file_id, id) = (reader.file, reader.id);
             self.note_asked(file_id, pages);
-            let missing = self.missing(file_id, pages);
+            let sealed = Some(pages).filter(|_| self.is_sealed(file_id));
+            let missing = self.missing(file_id, pages).or(sealed);
             let reader = &mut self.readers[at];
             reader.waiting.push((pages, self.now));
             if let Some(missing) = missing {
@@ -213,7 +218,7 @@ impl World {
         let file = self.readers[at].file;
         for (pages, since) in waiting {
             let late = self.now >= since + READ_TIMEOUT;
-            if !late && self.missing(file, pages).is_some() {
+            if !late && (self.missing(file, pages).is_some() || self.is_sealed(file)) {
                 still.push((pages, since));
                 continue;
             }
@@ -223,6 +228,10 @@ impl World {
                 reader.waited(self.now.since(since));
             }
             reader.asked_bytes += pages.count() * PAGE_BYTES;
+            if !late {
+                self.note_delivered(file, pages);
+            }
+            let reader = &mut self.readers[at];
             if reader.arrivals_per_second.is_none() {
                 reader.pass(pages);
                 let rate = reader.rate;

@@ -5,9 +5,10 @@
 
 use super::mirror::{Health, SimMirror};
 use super::reader::SimReader;
+use super::sameness::{Sameness, SimComparison};
 use crate::chunk::{Class, FetchId, Inode, MirrorId, MirrorSet, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::Time;
-use crate::scheduler::{Event, FileRule, Hopeless, Scheduler, Settings};
+use crate::scheduler::{ComparisonId, Event, FileRule, Hopeless, Scheduler, Settings, Verify};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::cmp::Reverse;
@@ -31,6 +32,8 @@ pub struct SimFile {
     pub held: Vec<bool>,
     /// Which of them somebody asked for.
     pub(super) asked: Vec<bool>,
+    /// Whose bytes may be in it, what is in each page that is held, and nothing of it is given to readers.
+    pub(super) sameness: Sameness,
     pub(super) left_pages: u64,
     /// The readers that wait for some of it.
     pub(super) waiters: Vec<usize>,
@@ -40,7 +43,8 @@ impl SimFile {
     fn new(size_bytes: u64) -> SimFile {
         let left_pages = Pages::of_file(size_bytes).end;
         let none = vec![false; left_pages as usize];
-        SimFile { size_bytes, held: none.clone(), asked: none, left_pages, waiters: Vec::new() }
+        let sameness = Sameness::new(left_pages);
+        SimFile { size_bytes, held: none.clone(), asked: none, sameness, left_pages, waiters: Vec::new() }
     }
 
     /// What this page brings; the last one of a file is shorter.
@@ -122,6 +126,11 @@ pub struct World {
     pub stopwatch: Option<Stopwatch>,
     /// How often pages of a prefetch were reported and left for its next pass.
     pub left_for_next_pass: u64,
+    /// Mirrors that were found to serve something else than others, and of which file.
+    pub differing: Vec<(MirrorId, Inode)>,
+    /// Pages of each content that were given to readers, by file.
+    pub delivered: BTreeMap<(Inode, u8), u64>,
+    pub(super) comparisons: BTreeMap<ComparisonId, SimComparison>,
     /// Prefetches that are to be wanted, and when.
     pub(super) prefetches: Vec<(Time, Inode)>,
     /// The files of all jobs.
@@ -172,6 +181,9 @@ impl World {
             check_every: 64,
             stopwatch: None,
             left_for_next_pass: 0,
+            differing: Vec::new(),
+            delivered: BTreeMap::new(),
+            comparisons: BTreeMap::new(),
             prefetches: Vec::new(),
             prefetched: BTreeSet::new(),
             running: HashMap::new(),
@@ -201,7 +213,9 @@ impl World {
     }
 
     pub(super) fn opened(&mut self, file: Inode, size_bytes: u64) -> (Inode, Event) {
-        self.files.insert(file, SimFile::new(size_bytes));
+        let mut sim = SimFile::new(size_bytes);
+        sim.sameness.sealed = self.scheduler.settings().verify == Verify::Quorum;
+        self.files.insert(file, sim);
         let mirrors = MirrorSet::first(self.mirrors.len());
         (file, Event::Opened { file, size_bytes, mirrors, held: Vec::new(), rule: FileRule::default() })
     }

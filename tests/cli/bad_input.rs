@@ -102,10 +102,12 @@ fn sizes_and_durations_that_do_not_parse() {
         ("--umask", "99"),
         ("--strategy", "fastest"),
         ("--hedging", "perhaps"),
+        ("--verify", "most"),
     ] {
         refused(&place, &[&mirror.url(), &format!("{option}={value}")], &[value, option]);
     }
     refused(&place, &[&mirror.url(), "--no-such-option"], &["--no-such-option"]);
+    refused(&place, &[&mirror.url(), "--verify", "quorum"], &["one mirror", "--verify first"]);
 }
 
 #[test]

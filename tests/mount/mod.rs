@@ -19,6 +19,7 @@ mod prefetch;
 mod read_only;
 mod redirects;
 mod restart;
+mod sameness;
 mod status;
 mod tools;
 mod whole_tree;

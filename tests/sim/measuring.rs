@@ -218,7 +218,8 @@ fn simulated_probes_are_at_most_a_hundredth_of_the_requests_and_go_to_those_at_r
     assert!(far.probes * 100 <= requests, "{} beside {requests} requests", far.probes);
     let seen = world.scheduler.snapshot(world.now);
     assert_eq!((seen.light_probes, seen.requests), (far.probes, requests));
-    assert!(world.wire_bytes() <= (requests * PAGE_BYTES) as f64 + 0.5);
+    let compared = near.compared + far.compared;
+    assert!(world.wire_bytes() <= ((requests + compared) * PAGE_BYTES) as f64 + 0.5);
 }
 
 #[test]

@@ -11,5 +11,6 @@ mod measuring;
 mod opening;
 mod policies;
 mod properties;
+mod sameness;
 mod scenarios;
 mod storm;

@@ -35,7 +35,13 @@ fn what_is_held_is_not_asked_for_though_a_listing_was_heard_first() {
     let served = || Event::Served { file: FILE, mirrors: MirrorSet::first(1), awaited: false };
     let held = Pages::new(0, PAGES - 16);
     let missing = |asked: &[Pages]| !asked.is_empty() && asked.iter().all(|pages| pages.start >= held.end);
-    for events in [vec![opened(vec![held])], vec![served(), opened(vec![held])], vec![opened(vec![held]), served()]] {
+    // What an earlier mount held was compared by it: else nobody is asked before one was.
+    let agreed = || Event::Agreed { file: FILE, mirrors: MirrorSet::first(2), confirmed: true };
+    for events in [
+        vec![opened(vec![held]), agreed()],
+        vec![served(), opened(vec![held]), agreed()],
+        vec![opened(vec![held]), agreed(), served()],
+    ] {
         let asked = asked_for(events.clone());
         assert!(missing(&asked), "{events:?}: {asked:?}");
     }

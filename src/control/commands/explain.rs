@@ -73,7 +73,8 @@ fn about_text(about: &AboutReport) -> String {
         let ago = about.came_ago_ms.map_or(String::new(), |millis| format!(" {} ago", length(millis as u64)));
         format!("; it came from {}{ago}", plain(url))
     });
-    format!("{what}: {held}{from}\n")
+    let left_out = about.left_out.iter().map(|out| format!("  not {}: {}\n", plain(&out.url), plain(&out.why)));
+    format!("{what}: {held}{from}\n{}", left_out.collect::<String>())
 }
 
 /// Why there is nothing to show.
@@ -185,6 +186,7 @@ fn losers_text(decision: &DecisionReport) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::report::LeftOutReport;
 
     fn rated(url: &str, terms: &[(&str, f64)]) -> RatedReport {
         RatedReport {
@@ -271,6 +273,14 @@ mod tests {
     }
 
     #[test]
+    fn who_is_not_asked_for_the_file_is_said() {
+        let mut about = about(None, 0).unwrap();
+        let why = "serves other bytes on page 7".to_owned();
+        about.left_out = vec![LeftOutReport { url: "http://b/".into(), standing: "differs".into(), why }];
+        assert!(about_text(&about).ends_with("here\n  not http://b/: serves other bytes on page 7\n"));
+    }
+
+    #[test]
     fn a_page_says_where_it_is_and_where_it_came_from() {
         let mut about = about(Some(4096), 4096).unwrap();
         assert_eq!(about_text(&about), "a.bin, the page at byte 4096: on disk\n");
@@ -324,7 +334,7 @@ mod tests {
         let value = serde_json::to_value(&report).unwrap();
         names(&value, &["about", "decisions_matching", "decisions_kept", "decisions_made", "oldest_ago_ms"]);
         names(&value["about"], &["path", "size", "offset_bytes", "asked_bytes", "cached_bytes"]);
-        names(&value["about"], &["in_memory_bytes", "on_disk_bytes", "came_from", "came_ago_ms"]);
+        names(&value["about"], &["in_memory_bytes", "on_disk_bytes", "came_from", "came_ago_ms", "left_out"]);
         assert_eq!(serde_json::from_value::<ExplainReport>(value).unwrap(), report);
         let value = serde_json::to_value(decision()).unwrap();
         names(&value, &["number", "at_unix_ms", "ago_ms", "path", "offset_bytes", "bytes", "first_page", "pages"]);
