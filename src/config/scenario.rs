@@ -330,13 +330,13 @@ mod tests {
     #[test]
     fn a_scenario_is_read_whole() {
         let text = "seed = 7\nuntil = \"1min\"\n[[mirror]]\ncount = 3\nbandwidth = \"20MB/s\"\nlatency = \"10ms\"\n\
-                    [[mirror.change]]\nat = \"2s\"\nevery = \"4s\"\nbandwidth = \"5MB/s\"\n\
+                    other-content = true\n[[mirror.change]]\nat = \"2s\"\nevery = \"4s\"\nbandwidth = \"5MB/s\"\n\
                     [[mirror.change]]\nat = \"3s\"\nhealth = \"throttling\"\nretry-after = \"5s\"\n\
                     [[reader]]\ncount = 2\npattern = \"random\"\nsize = \"1GiB\"\nreads = 5\nread = \"4KiB\"\n\
                     [[prefetch]]\nsize = \"1MiB\"\n";
         let scenario = read_text(text).unwrap();
         assert_eq!((scenario.name.as_str(), scenario.seed, scenario.mirrors.len()), ("some", 7, 3));
-        assert_eq!(scenario.mirrors[2].bandwidth, 20e6);
+        assert_eq!((scenario.mirrors[2].bandwidth, scenario.mirrors[2].other_content), (20e6, true));
         assert_eq!(scenario.mirrors[0].changes[0].change, Change::Rate(5e6));
         assert_eq!(scenario.mirrors[0].changes[1].change, Change::Health(Health::Throttling(5)));
         assert_eq!((scenario.readers.len(), scenario.readers[1].order), (2, Order::Random(5)));
