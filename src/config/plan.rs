@@ -237,17 +237,12 @@ fn weight(table: &MirrorTable, file: &ConfigFile) -> Result<f64, FileError> {
 
 fn tier(table: &MirrorTable, file: &ConfigFile) -> Result<u8, FileError> {
     let Some(given) = &table.tier else { return Ok(0) };
-    match u8::try_from(*given.get_ref()).ok().filter(|tier| defaults::TIERS.contains(&i64::from(*tier))) {
-        Some(tier) => Ok(tier),
-        None => {
-            let (least, most) = (defaults::TIERS.start(), defaults::TIERS.end());
-            let message = format!(
-                "tier {} is not from {least} to {most}; give a higher one to a mirror that is only for what the others cannot do",
-                given.get_ref()
-            );
-            Err(file.wrong(given.span(), message))
-        }
-    }
+    let asked = *given.get_ref();
+    u8::try_from(asked).ok().filter(|_| defaults::TIERS.contains(&asked)).ok_or_else(|| {
+        let (least, most) = (defaults::TIERS.start(), defaults::TIERS.end());
+        let why = "give a higher one to a mirror that is only for what the others cannot do";
+        file.wrong(given.span(), format!("tier {asked} is not from {least} to {most}; {why}"))
+    })
 }
 
 fn mirror_rate_limit(table: &MirrorTable, file: &ConfigFile) -> Result<Option<u64>, FileError> {

@@ -6,7 +6,7 @@ use crate::chunk::{Inode, MirrorId, PAGE_BYTES, Pages};
 use crate::fetch::inbox::Command;
 use crate::fetch::opened::OpenFile;
 use crate::fetch::plane::Plane;
-use crate::fetch::transfer::doubt;
+use crate::fetch::transfer::{accept, doubt};
 use crate::scheduler::{self, ComparisonId, Event, Verdict};
 use crate::sources::{Failure, RangeAsk};
 use parking_lot::Mutex;
@@ -97,7 +97,7 @@ async fn bring(plane: &Plane, file: &OpenFile, mirror: MirrorId, page: u64, whol
     let ask = RangeAsk { path, bytes, size_bytes, validator: validator.as_ref(), whole };
     let mut answer = plane.sources[mirror.0 as usize].open(&ask).await?;
     plane.answered();
-    file.confirmed(label, answer.validator.clone());
+    accept(plane, file, mirror, &answer)?;
     let mut theirs = Vec::with_capacity(PAGE_BYTES as usize);
     while answer.body.offset() < wanted.end {
         let at = answer.body.offset();

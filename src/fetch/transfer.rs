@@ -99,13 +99,8 @@ impl Transfer {
         plane.inbox.tell(Event::Connected { fetch: self.fetch });
         let answer = source.open(&ask).await?;
         plane.answered();
-        if validator.is_none() && self.file.is_otherwise_dated(self.mirror, &answer.validator) {
-            let why = format!("{} has a file of another date than it listed", source.redacted_url());
-            return Err(Failure { kind: FailureKind::Changed, why });
-        }
+        accept(plane, &self.file, self.mirror, &answer)?;
         plane.inbox.tell(Event::FirstByte { fetch: self.fetch });
-        self.file.confirmed(label, answer.validator.clone());
-        self.file.hash_said(label, &answer.whole);
         match memory {
             Some(memory) => self.pour(plane, &ask, answer, &memory).await,
             None => self.pour_whole(plane, answer).await,
@@ -258,6 +253,20 @@ impl Transfer {
             hashes::consider(plane, &self.file);
         }
     }
+}
+
+/// Is this an answer about the version of `file`? Then what it says of it is remembered. Of a mirror that was never asked for
+/// it, the date is all there is to tell by.
+pub fn accept(plane: &Plane, file: &OpenFile, mirror: MirrorId, answer: &Answer) -> Result<(), Failure> {
+    let label = plane.labels.of(mirror);
+    if file.validator(label).is_none() && file.is_otherwise_dated(mirror, &answer.validator) {
+        let url = plane.sources[usize::from(mirror.0)].redacted_url();
+        let why = format!("{url} has a file of another date than it listed");
+        return Err(Failure { kind: FailureKind::Changed, why });
+    }
+    file.confirmed(label, answer.validator.clone());
+    file.hash_said(label, &answer.whole);
+    Ok(())
 }
 
 /// The mirror has another version, or none: the listing is to be asked for again.
