@@ -134,11 +134,11 @@ impl Scheduler {
         let total_rate: f64 =
             self.mirrors.iter().filter(|mirror| mirror.breaker.usable(now)).map(|mirror| mirror.rate(now)).sum();
         let mut moved_bytes = vec![0.0; self.mirrors.len()];
-        let mut moves: Vec<FetchId> = Vec::new();
+        let (mut moves, mut helpless) = (Vec::new(), SmallVec::<[Inode; 4]>::new());
         let mut crowded_out = std::mem::take(&mut self.crowded_out);
         for (&id, fetch) in self.fetches.all.iter().filter(|(_, fetch)| !fetch.cancelled) {
             let rest = fetch.remaining_bytes();
-            if moves.len() == MOVES_MAX || fetch.whole || rest == 0 {
+            if moves.len() == MOVES_MAX || rest == 0 {
                 continue;
             }
             let Some(slack) = self.slack_seconds(fetch, total_rate) else { continue };
@@ -153,7 +153,10 @@ impl Scheduler {
             if own <= allowed && !waited {
                 continue;
             }
-            let Some((seconds, at)) = self.soonest_other(now, fetch, rest, &moved_bytes) else { continue };
+            let Some((seconds, at)) = self.soonest_other(now, fetch, rest, &moved_bytes) else {
+                helpless.push(fetch.file);
+                continue;
+            };
             let other = &self.mirrors[at];
             let shared = (NEXT_BYTES * (other.fetches as u64 + 1)) as f64 / other.rate(now) + other.latency_seconds();
             let late = own > allowed + factor * seconds;
@@ -165,6 +168,7 @@ impl Scheduler {
         // Until it has come, or the background would be back as soon as its last fetch has ended.
         crowded_out.retain(|&id| self.is_in_flight(id));
         self.crowded_out = crowded_out;
+        helpless.into_iter().for_each(|file| self.want_other(file, false));
         for id in moves {
             let drain = self.worth_draining(now, id);
             self.learn_from_moved(now, id);

@@ -161,6 +161,31 @@ fn a_small_file_goes_on_elsewhere_only_where_that_is_the_same() {
 }
 
 #[test]
+fn a_small_file_goes_on_elsewhere_where_its_mirror_only_trickles() {
+    let mut two = mirrors(&[0, 0]);
+    two.iter_mut().for_each(|mirror| mirror.rate = 1e6);
+    let mut world = world(two, Verify::First, 900 << 10, 5);
+    world.run(200);
+    let first = world.scheduler.standings(FILE).iter().position(|(_, standing)| *standing == Standing::Agrees);
+    world.mirrors[first.unwrap()].rate = 1000.0;
+    world.run(20_000);
+    assert!(world.readers[0].done_at.is_some(), "{:?}", world.alerts);
+}
+
+#[test]
+fn a_mirror_without_ranges_that_only_trickles_does_not_keep_a_small_file() {
+    let mut two = mirrors(&[0, 0]);
+    (two[0].ranges, two[0].rate) = (false, 10.0);
+    // The other is away when the file is asked for.
+    two[1].health = Health::Refusing;
+    let mut world = world(two, Verify::First, 40_000, 5);
+    world.run(100);
+    world.mirrors[1].health = Health::Up;
+    world.run(20_000);
+    assert!(world.readers[0].done_at.is_some(), "{:?}", world.alerts);
+}
+
+#[test]
 fn the_first_may_vanish_before_it_has_brought_anything() {
     for health in [Health::BlackHole, Health::Refusing, Health::Bodiless] {
         for victim in 0..2 {
