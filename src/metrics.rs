@@ -84,7 +84,7 @@ metrics! {
         read_copies,
         /// Body bytes of file data accepted from mirrors.
         fetched_bytes,
-        /// Body bytes that were asked for only to be compared with what is held, in bytes. Not among those fetched.
+        /// Bytes that mirrors were asked for to compare them with what is held; not among those fetched.
         compared_bytes,
         /// Body bytes that arrived and were thrown away (late, or already held).
         wasted_bytes,

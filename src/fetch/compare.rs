@@ -94,6 +94,8 @@ async fn bring(plane: &Plane, file: &OpenFile, mirror: MirrorId, page: u64, whol
     let wanted = Pages::new(page, page + 1).bytes(file.size_bytes);
     let bytes = if whole { 0..file.size_bytes } else { wanted.clone() };
     let (path, size_bytes) = (&file.path[..], file.size_bytes);
+    // By what is asked for: an answer may be on its way when nobody needs it any more.
+    plane.metrics.compared_bytes.add(bytes.end - bytes.start);
     let ask = RangeAsk { path, bytes, size_bytes, validator: validator.as_ref(), whole };
     let mut answer = plane.sources[mirror.0 as usize].open(&ask).await?;
     plane.answered();
@@ -102,7 +104,6 @@ async fn bring(plane: &Plane, file: &OpenFile, mirror: MirrorId, page: u64, whol
     while answer.body.offset() < wanted.end {
         let at = answer.body.offset();
         let Some(body) = answer.body.next().await? else { break };
-        plane.metrics.compared_bytes.add(body.len() as u64);
         let place = |offset: u64| (offset.clamp(at, at + body.len() as u64) - at) as usize;
         theirs.extend_from_slice(&body[place(wanted.start)..place(wanted.end)]);
     }

@@ -84,10 +84,10 @@ fn a_kill_at_any_moment_costs_no_byte_that_was_durable() {
         load::read_all(&mount);
         let all: u64 = load::files().iter().map(|file| file.size_bytes).sum();
         let counters = &mount.status()["counters"];
-        // A page now and then is asked for to compare mirrors.
+        // A page now and then is asked for to compare mirrors, and may be sent when nobody needs it any more.
         let compared = counters["compared_bytes"].as_u64().expect("a counter");
-        let fetched = load::sent(&mirrors) - compared;
-        assert_eq!(fetched, all - base, "{base} bytes of {all} were held: {counters}");
+        let (sent, rest) = (load::sent(&mirrors), all - base);
+        assert!((rest..=rest + compared).contains(&sent), "{sent} sent, {base} bytes of {all} were held: {counters}");
         mount.umount();
     }
     println!(
