@@ -26,6 +26,7 @@
 //!
 //! *dataset* what is mounted · *mirror* a place that serves all or part of it · *source* our client
 //! for one mirror · *file version* size + validators; what a handle is pinned to, one inode each ·
+//! *kin* the mirrors whose bytes may be in one file version together, after comparing ·
 //! *page* 4 KiB of a file: the unit of what is held, of the bitmap and of its checksum · *chunk* 16
 //! pages, aligned: the unit of the scheduler's table · *fetch* one request to one mirror for a run of
 //! neighbouring pages · *class* demand (P0), readahead (P1), prefetch (P2) · *window* the bytes a
@@ -34,7 +35,8 @@
 //!
 //! # Invariants
 //!
-//! 1. No byte reaches a reader that was not accepted as the exact answer to the exact range.
+//! 1. No byte reaches a reader that was not accepted as the exact answer to the exact range, and checked against the hash of
+//!    that range where its mirror gave one.
 //! 2. No set bit on disk without its durable bytes. A lost bit costs a fetch, never a wrong byte.
 //! 3. Bytes held <= the limit, in memory and on disk, at every instant.
 //! 4. Every wait has a deadline, every queue a bound, every retry a budget; at rest all gauges are zero.

@@ -1,10 +1,10 @@
 //! Do the mirrors of a file serve the same bytes? Nobody's word is taken for it (spec 7.2).
 //!
 //! Whoever brings the first bytes of a file version is its reference. Another's bytes are used beside them once a
-//! page of it was compared with one that is held and was the same: then it is of one *class* with the reference.
-//! What differs is *odd*, unless more mirrors say the same as it: then the class is.
+//! page of it was compared with one that is held and was the same: then it is *kin* to the reference.
+//! What differs is *odd*, unless more mirrors say the same as it: then the kin are.
 //!
-//! Invariant: all pages of a file that are held were brought by mirrors of its class, or by an earlier mount.
+//! Invariant: all pages of a file that are held were brought by mirrors of its kin, or by an earlier mount.
 
 use super::action::ComparisonId;
 use super::marks::Marks;
@@ -139,7 +139,7 @@ impl Members {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Agreement {
     /// The bytes of these, and of nobody else, may be in the file together.
-    pub(super) class: Members,
+    pub(super) kin: Members,
     /// While nobody has brought anything: who was asked for it.
     pub(super) candidate: Option<MirrorId>,
     /// What is held was brought by somebody whom we do not know.
@@ -155,7 +155,7 @@ pub(super) struct Agreement {
     pub(super) disputed: bool,
     /// Another mirror is needed, though the file is small.
     pub(super) wanted: bool,
-    /// And of whatever tier, for nobody of the class sends anything.
+    /// And of whatever tier, for nobody of the kin sends anything.
     pub(super) wanted_any: bool,
     /// There is nothing to look at just now.
     pub(super) settled: bool,
@@ -174,8 +174,8 @@ impl Agreement {
     /// Leave only those whose bytes may be used.
     #[inline(always)]
     pub(super) fn filter(&self, mirrors: &mut Marks) {
-        if !self.class.is_empty() {
-            mirrors.keep(&self.class.0);
+        if !self.kin.is_empty() {
+            mirrors.keep(&self.kin.0);
         } else if self.anonymous {
             mirrors.clear();
         } else if let Some(first) = self.candidate.map(|first| usize::from(first.0))
@@ -189,34 +189,34 @@ impl Agreement {
     /// The same for those who may be asked beside the first one: whoever brings something first is the reference.
     #[inline(always)]
     pub(super) fn filter_others(&self, mirrors: &mut Marks) {
-        if !self.class.is_empty() || self.anonymous {
+        if !self.kin.is_empty() || self.anonymous {
             self.filter(mirrors);
         }
     }
 
     /// May bytes of this one be used?
     pub(super) fn may(&self, mirror: MirrorId) -> bool {
-        match self.class.is_empty() {
+        match self.kin.is_empty() {
             true => !self.anonymous && self.candidate.is_none_or(|first| first == mirror),
-            false => self.class.contains(mirror),
+            false => self.kin.contains(mirror),
         }
     }
 
     /// Could it be asked beside the first one?
     pub(super) fn could(&self, mirror: MirrorId) -> bool {
-        if self.class.is_empty() { !self.anonymous } else { self.class.contains(mirror) }
+        if self.kin.is_empty() { !self.anonymous } else { self.kin.contains(mirror) }
     }
 
     /// It is asked for some of the file: while nobody has brought anything, nobody else is.
     pub(super) fn ask_first(&mut self, mirror: MirrorId) {
-        if self.class.is_empty() {
+        if self.kin.is_empty() {
             self.candidate = Some(mirror);
         }
     }
 
     /// It brought the first bytes: nobody else's are used beside them unless they are the same.
     pub(super) fn begin(&mut self, reference: MirrorId) {
-        self.class.insert(reference);
+        self.kin.insert(reference);
         (self.candidate, self.settled) = (None, false);
     }
 
@@ -225,10 +225,10 @@ impl Agreement {
         if self.page == Some(page) {
             self.same.insert(mirror);
         }
-        self.class.insert(mirror);
+        self.kin.insert(mirror);
         self.anonymous = false;
         // What was held without a name is confirmed by the second who agrees with it.
-        self.confirmed |= self.class.len() >= 2;
+        self.confirmed |= self.kin.len() >= 2;
         self.settled = false;
     }
 
@@ -279,8 +279,8 @@ impl Agreement {
         let wrong = std::mem::take(&mut self.same);
         self.odd.extend(wrong.iter().map(|mirror| Odd { mirror, page, digest: None }));
         self.confirmed = most.len() >= 2;
-        self.class = Members::default();
-        most.iter().for_each(|mirror| self.class.insert(mirror));
+        self.kin = Members::default();
+        most.iter().for_each(|mirror| self.kin.insert(mirror));
         wrong
     }
 
@@ -296,11 +296,11 @@ impl Agreement {
         (self.brought_bytes, self.unchecked_bytes) = (0, 0);
     }
 
-    /// Bytes of a mirror of the class came. Returns whether it is time to compare it again.
+    /// Bytes of a mirror of the kin came. Returns whether it is time to compare it again.
     pub(super) fn came(&mut self, bytes: u64) -> bool {
         self.brought_bytes += bytes;
         self.unchecked_bytes += bytes;
-        let due = self.class.len() >= 2 && self.unchecked_bytes >= RECHECK_BYTES;
+        let due = self.kin.len() >= 2 && self.unchecked_bytes >= RECHECK_BYTES;
         if due {
             self.unchecked_bytes = 0;
         }
@@ -319,7 +319,7 @@ impl Agreement {
     pub(super) fn standing(&self, mirror: MirrorId) -> Standing {
         match self.odd.iter().find(|odd| odd.mirror == mirror) {
             Some(odd) => Standing::Differs { page: odd.page },
-            None if self.class.contains(mirror) => Standing::Agrees,
+            None if self.kin.contains(mirror) => Standing::Agrees,
             None if self.is_asked(mirror) => Standing::Compared,
             None => Standing::Unknown,
         }
@@ -435,15 +435,15 @@ mod tests {
                     Outcome::Open => {}
                     Outcome::Odd(all) => {
                         agreement.disputed = false;
-                        all.into_iter().for_each(|mirror| agreement.class.remove(mirror));
+                        all.into_iter().for_each(|mirror| agreement.kin.remove(mirror));
                     }
                     Outcome::Overturned(most) => {
                         agreement.overturn(most);
                         agreement.forget_pages();
-                        held = agreement.class.iter().next().map(|mirror| contents[usize::from(mirror.0)]);
+                        held = agreement.kin.iter().next().map(|mirror| contents[usize::from(mirror.0)]);
                     }
                 }
-                let may: Vec<u64> = (0..contents.len()).filter(|&at| agreement.class.contains(MirrorId(at as u16))).map(|at| contents[at]).collect();
+                let may: Vec<u64> = (0..contents.len()).filter(|&at| agreement.kin.contains(MirrorId(at as u16))).map(|at| contents[at]).collect();
                 prop_assert!(may.windows(2).all(|pair| pair[0] == pair[1]), "{:?}: {:?}", contents, agreement);
                 prop_assert!(may.iter().all(|&content| Some(content) == held));
             }

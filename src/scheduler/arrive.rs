@@ -191,7 +191,7 @@ impl Scheduler {
     pub(super) fn on_arrived(&mut self, now: Time, id: FetchId, pages: Pages) {
         let Some(fetch) = self.fetches.all.get(&id).filter(|fetch| !fetch.void) else { return };
         let (file, mirror) = (fetch.file, fetch.mirror);
-        let first = self.begin_class(file, mirror);
+        let first = self.begin_kin(file, mirror);
         let Some(fetch) = self.fetches.all.get_mut(&id) else { return };
         let pages = pages.intersect(fetch.pages);
         self.origins.add(Origin { file, pages, mirror: fetch.mirror, fetch: id, at: now });

@@ -64,7 +64,7 @@ impl Comparing {
 
     /// A file is closed: what is known of its mirrors is kept for a while.
     pub(super) fn remember(&mut self, file: Inode, agreement: Agreement) {
-        if agreement.class.is_empty() {
+        if agreement.kin.is_empty() {
             return;
         }
         if self.remembered.len() == REMEMBERED_MAX {
@@ -106,7 +106,7 @@ impl Scheduler {
         left.keep(&self.lanes.usable);
         let mut able = left;
         agreement.filter(&mut able);
-        let stuck = (!agreement.class.is_empty() || agreement.anonymous) && !able.any();
+        let stuck = (!agreement.kin.is_empty() || agreement.anonymous) && !able.any();
         let unconfirmed = self.settings.verify == Verify::Quorum && !agreement.confirmed;
         let needed_now = stuck || unconfirmed || disputed || agreement.wanted_any;
         let forced = needed_now || agreement.wanted;
@@ -194,7 +194,7 @@ impl Scheduler {
         self.out.extend(odd.into_iter().map(|mirror| Action::Renew { file, mirror }));
     }
 
-    /// Nobody of the class can be asked, and none of its pages is held or on its way: another may begin.
+    /// Nobody of the kin can be asked, and none of its pages is held or on its way: another may begin.
     fn start_anew(&mut self, now: Time, file: Inode) -> bool {
         let on_its_way = self.fetches.all.values().any(|fetch| fetch.file == file);
         let Some(known) = self.files.get_mut(&file) else { return false };
@@ -202,7 +202,7 @@ impl Scheduler {
         if on_its_way || known.table.count(all, State::Held) > 0 {
             return false;
         }
-        known.agreement.class = Members::default();
+        known.agreement.kin = Members::default();
         known.agreement.confirmed = false;
         let others = known.serving(now).any();
         self.discard(now, file);
@@ -215,7 +215,7 @@ impl Scheduler {
         let known = self.files.get(&file)?;
         let there = |page: u64| {
             let one = Pages::new(page, page + 1);
-            let on_its_way = known.agreement.class.is_empty() || known.agreement.page == Some(page);
+            let on_its_way = known.agreement.kin.is_empty() || known.agreement.page == Some(page);
             known.table.count(one, State::Held) > 0 || (on_its_way && known.table.count(one, State::InFlight) > 0)
         };
         if let Some(page) = known.agreement.page.filter(|&page| there(page)) {
@@ -296,8 +296,8 @@ impl Scheduler {
 
     /// A mirror brought bytes of a file. Where they are the first, nobody else's are used before they were compared.
     /// Returns whether they are.
-    pub(super) fn begin_class(&mut self, file: Inode, mirror: MirrorId) -> bool {
-        let begun = self.files.get_mut(&file).filter(|known| known.agreement.class.is_empty());
+    pub(super) fn begin_kin(&mut self, file: Inode, mirror: MirrorId) -> bool {
+        let begun = self.files.get_mut(&file).filter(|known| known.agreement.kin.is_empty());
         let Some(known) = begun else { return false };
         known.agreement.begin(mirror);
         self.out.push_back(Action::Believe { file, mirror });
@@ -330,7 +330,7 @@ impl Scheduler {
         let Some(known) = self.files.get_mut(&file) else { return };
         let agreement = &mut known.agreement;
         let news = !agreement.wanted || (any_tier && !agreement.wanted_any);
-        if known.mirrors.len() > 1 && !agreement.class.is_empty() && news {
+        if known.mirrors.len() > 1 && !agreement.kin.is_empty() && news {
             (agreement.wanted, agreement.settled) = (true, false);
             agreement.wanted_any |= any_tier;
             self.comparing.unsettled.insert(file);
@@ -392,7 +392,7 @@ impl Scheduler {
             for asked in &mut known.agreement.asked {
                 let held = known.table.count(Pages::new(asked.page, asked.page + 1), State::Held) > 0;
                 // Until there is anything to compare it with, its silence is not its own.
-                if asked.until <= now && !held && known.agreement.class.is_empty() {
+                if asked.until <= now && !held && known.agreement.kin.is_empty() {
                     asked.until = now + TICK;
                 }
                 match asked.until <= now {
@@ -415,11 +415,11 @@ fn drop_known(marks: &mut Marks, agreement: &Agreement, ranges: &Marks) {
     let all = *marks;
     let voted = |mirror| match agreement.disputed {
         true => agreement.has_voted(mirror),
-        false => agreement.class.contains(mirror) || agreement.is_odd(mirror),
+        false => agreement.kin.contains(mirror) || agreement.is_odd(mirror),
     };
     all.each(|at| {
         let mirror = MirrorId(at as u16);
-        let first = agreement.class.is_empty() && agreement.candidate == Some(mirror);
+        let first = agreement.kin.is_empty() && agreement.candidate == Some(mirror);
         if first || voted(mirror) || agreement.is_asked(mirror) {
             marks.remove(at);
         }

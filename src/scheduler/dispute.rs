@@ -13,10 +13,10 @@ impl Scheduler {
     pub(super) fn decide_dispute(&mut self, now: Time, file: Inode, more_to_come: bool) {
         let Some(known) = self.files.get_mut(&file) else { return };
         let agreement = &mut known.agreement;
-        let class = &agreement.class;
+        let kin = &agreement.kin;
         let origin = agreement.page.and_then(|page| self.origins.of(file, page));
-        let only = class.iter().next().filter(|_| class.len() == 1);
-        let bringer = origin.map(|origin| origin.mirror).filter(|&mirror| class.contains(mirror)).or(only);
+        let only = kin.iter().next().filter(|_| kin.len() == 1);
+        let bringer = origin.map(|origin| origin.mirror).filter(|&mirror| kin.contains(mirror)).or(only);
         if let Some(bringer) = bringer.filter(|&bringer| !agreement.has_voted(bringer)) {
             agreement.same.insert(bringer);
         }
@@ -36,8 +36,8 @@ impl Scheduler {
         let page = agreement.page.unwrap_or(0);
         let odd: Vec<MirrorId> = odd.iter().copied().filter(|&mirror| !known.is_unlike(mirror)).collect();
         let agreement = &mut known.agreement;
-        let brought = odd.iter().any(|&mirror| agreement.class.contains(mirror));
-        odd.iter().for_each(|&mirror| agreement.class.remove(mirror));
+        let brought = odd.iter().any(|&mirror| agreement.kin.contains(mirror));
+        odd.iter().for_each(|&mirror| agreement.kin.remove(mirror));
         let sealed = self.settings.verify == Verify::Quorum && !agreement.confirmed;
         odd.iter().for_each(|&mirror| known.exclude(mirror, Failure::Unlike, Time::NEVER));
         for mirror in odd {
@@ -96,9 +96,9 @@ impl Scheduler {
         let all = known.table.pages();
         known.table.turn(all, State::Held, State::Absent);
         known.agreement.forget_pages();
-        let class = known.agreement.class.clone();
+        let kin = known.agreement.kin.clone();
         self.out.push_back(Action::Discard { file });
-        self.out.extend(class.iter().map(|mirror| Action::Believe { file, mirror }));
+        self.out.extend(kin.iter().map(|mirror| Action::Believe { file, mirror }));
         self.requeue(file, all, true);
         self.comparing.unsettled.insert(file);
         self.dirty = true;

@@ -41,7 +41,7 @@ impl Scheduler {
             known.table.turn(pages, State::Absent, State::Held);
         }
         let any_held = known.table.next_run(known.table.pages(), State::Held, 1).is_some();
-        known.agreement.anonymous = any_held && known.agreement.class.is_empty();
+        known.agreement.anonymous = any_held && known.agreement.kin.is_empty();
         // Somebody may have wanted some of it while it was forgotten.
         let pages = known.table.pages();
         self.tell_believed(file);
@@ -52,7 +52,7 @@ impl Scheduler {
     fn tell_believed(&mut self, file: Inode) {
         let Some(known) = self.files.get(&file) else { return };
         let agreement = &known.agreement;
-        self.out.extend(agreement.class.iter().map(|mirror| Action::Believe { file, mirror }));
+        self.out.extend(agreement.kin.iter().map(|mirror| Action::Believe { file, mirror }));
         if agreement.confirmed && self.settings.verify == Verify::Quorum && !agreement.disputed {
             self.out.push_back(Action::Seal { file, sealed: false });
         }
@@ -62,9 +62,9 @@ impl Scheduler {
         let Some(known) = self.files.get_mut(&file) else { return };
         let agreement = &mut known.agreement;
         // What this mount has found out since counts for more.
-        if agreement.class.is_empty() && agreement.odd.is_empty() {
-            mirrors.iter().for_each(|mirror| agreement.class.insert(mirror));
-            agreement.anonymous &= agreement.class.is_empty();
+        if agreement.kin.is_empty() && agreement.odd.is_empty() {
+            mirrors.iter().for_each(|mirror| agreement.kin.insert(mirror));
+            agreement.anonymous &= agreement.kin.is_empty();
             agreement.confirmed |= confirmed;
             (agreement.candidate, agreement.settled) = (None, false);
         }
