@@ -325,6 +325,16 @@ impl Scheduler {
         }
     }
 
+    /// No mirror could be chosen for some of a file. What was settled while its kin could be asked (a small file needs
+    /// nobody else) is open again when none of them can: `nobody`.
+    pub(super) fn look_for_others(&mut self, file: Inode, nobody: bool) {
+        let Some(known) = self.files.get_mut(&file) else { return };
+        known.agreement.settled &= !nobody;
+        if !known.agreement.settled {
+            self.comparing.unsettled.insert(file);
+        }
+    }
+
     /// Another mirror would be of use, though the file is small or the budget spent.
     pub(super) fn want_other(&mut self, file: Inode, any_tier: bool) {
         let Some(known) = self.files.get_mut(&file) else { return };

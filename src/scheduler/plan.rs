@@ -115,12 +115,12 @@ impl Scheduler {
                 let by = self.wants.get(&key).map_or(now, |want| want.expires());
                 let ranking = self.lanes.rank_demand(now, known, bytes, by);
                 let Some(at) = ranking.winner() else {
-                    if !known.agreement.settled {
-                        self.comparing.unsettled.insert(file);
-                    }
-                    if let Some(why) = known.hopeless(now) {
+                    let hopeless = known.hopeless(now);
+                    let nobody = !self.lanes.any_able(known);
+                    self.look_for_others(file, nobody);
+                    if let Some(why) = hopeless {
                         self.give_up(file, why);
-                    } else if !self.lanes.any_able(known) {
+                    } else if nobody {
                         // Nobody who has it may be asked: try them now rather than at their time.
                         self.hurried = true;
                     }
@@ -282,10 +282,10 @@ impl Scheduler {
         let wanted = [Class::Readahead, Class::Prefetch][class];
         let ranking = self.lanes.rank(now, known, bytes, wanted);
         let Some(at) = ranking.winner() else {
-            if !known.agreement.settled {
-                self.comparing.unsettled.insert(file);
-            }
-            if let Some(why) = known.hopeless(now) {
+            let hopeless = known.hopeless(now);
+            let nobody = !self.lanes.any_able(known);
+            self.look_for_others(file, nobody);
+            if let Some(why) = hopeless {
                 self.give_up(file, why);
             }
             return Outcome::Nobody;

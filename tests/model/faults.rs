@@ -41,9 +41,13 @@ fn passing(remote: &mut Remote, random: &mut StdRng) -> String {
     };
     let what = format!("mirror 0: {fault:?}, twice");
     // Questions for a name are asked once, of all mirrors: what strikes them is no passing trouble.
-    let of_bytes = |request: &Request| request.range().is_some_and(|(_, last)| last != Some(0));
     remote.add(STEADY, Rule::new(fault).times(2).when(of_bytes));
     what
+}
+
+/// Not a question for a name, its size and date.
+fn of_bytes(request: &Request) -> bool {
+    request.range().is_some_and(|(_, last)| last != Some(0))
 }
 
 fn of_the_whole_mirror(remote: &mut Remote, mirror: usize, random: &mut StdRng) -> String {
@@ -126,6 +130,10 @@ fn of_files(remote: &mut Remote, mirror: usize, random: &mut StdRng) -> String {
     let times = if hangs { random.random_range(1..3) } else { random.random_range(1..8) };
     let mut what = format!("mirror {mirror}: {fault:?}, {times} times");
     let mut rule = Rule::new(fault.clone()).times(times);
+    if matches!(fault, Fault::ContentRange { total: 1, .. }) {
+        // Where nobody else has the file, what its only mirror answers to the question for its size is its size.
+        rule = rule.when(of_bytes);
+    }
     if matches!(fault, Fault::NoValidators | Fault::Redirect { .. }) {
         what += " for the file whose sizes differ";
         rule = rule.under(SIZED);

@@ -13,13 +13,13 @@ const LEAST: &[(&str, u64)] = &[
     ("reads of a version that was replaced", 40),
     ("reads that ended with ESTALE", 2),
     ("replaced while reads were under way", 3),
-    ("requests struck by a fault", 60),
+    ("requests struck by a fault", 40),
     ("clean restarts", 1),
     ("kills", 1),
     ("offline spells", 1),
     ("reads of cached pages while offline", 5),
     ("reads through a memory map", 10),
-    ("bytes evicted from memory", 20 << 20),
+    ("bytes evicted from memory", 12 << 20),
     ("bytes evicted from disk", 5 << 20),
 ];
 const STEPS: u64 = 5_000;

@@ -11,6 +11,7 @@ use crate::support::wait;
 use braidfs::clock::{Time, now};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -195,7 +196,7 @@ impl Run<'_> {
     /// What was late comes when it is asked for again.
     fn comes_later(&mut self, job: &Job, why: &str) {
         self.history.remark(&format!("late: {why}"));
-        wait::until("a read that was late succeeds, or fails as it may", || {
+        let came = wait::within(wait::PATIENCE, || {
             let outcome = job.clone().run();
             let judged = self.remote.judge(&outcome, false);
             if outcome.errno.is_none()
@@ -205,6 +206,23 @@ impl Run<'_> {
             }
             judged.is_ok()
         });
+        assert!(came, "a read that was late does not come later ({why})\n{}", self.explained(job.opened.name));
+    }
+
+    /// What the program itself says of a file and of its mirrors.
+    fn explained(&self, name: usize) -> String {
+        let path = self.path(name);
+        let mountpoint = self.place.mountpoint();
+        let questions: [&[&OsStr]; 3] = [
+            &["explain".as_ref(), path.as_ref(), "--last".as_ref(), "4".as_ref()],
+            &["status".as_ref(), path.as_ref()],
+            &["mirrors".as_ref(), mountpoint.as_ref()],
+        ];
+        let answers = questions.map(|words| {
+            let output = self.place.braidfs(words);
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+        });
+        format!("{}\n{}", self.about(name), answers.join("\n"))
     }
 
     /// A read that was judged.

@@ -8,7 +8,7 @@ use braidfs::chunk::ReaderId;
 use braidfs::clock;
 use braidfs::scheduler::{Event, Strategy};
 use braidfs::simulate::random;
-use braidfs::simulate::scenario::{PrefetchPlan, Scenario};
+use braidfs::simulate::scenario::{Order, PrefetchPlan, ReaderPlan, Scenario};
 use braidfs::simulate::world::{READ_TIMEOUT, World};
 use std::time::Duration;
 
@@ -19,7 +19,9 @@ const CHECK_EVERY: u64 = 17;
 /// A tenth of the size is enough for everything to happen, but for what takes seconds.
 const SIZE_DIVISOR: u64 = 10;
 
-/// The random scenario of a seed, smaller, and every other time with a prefetch beside the readers.
+/// The random scenario of a seed, smaller, every other time with a prefetch beside the readers, and every third with
+/// somebody who reads here and there in a file of less than 1 MiB for some seconds: whichever mirror began it may
+/// vanish between two reads.
 fn scenario(seed: u64) -> Scenario {
     let mut scenario = random::scenario(seed);
     for reader in &mut scenario.readers {
@@ -31,6 +33,12 @@ fn scenario(seed: u64) -> Scenario {
         let bandwidth: f64 = scenario.mirrors.iter().map(|plan| plan.bandwidth).sum();
         let size_bytes = (bandwidth as u64).min(32 << 20);
         scenario.prefetches.push(PrefetchPlan { size_bytes, start: Duration::from_millis(seed % 700) });
+    }
+    if seed.is_multiple_of(3) {
+        let size_bytes = 5_000 + seed.wrapping_mul(7919) % 1_000_000;
+        let mut reader = ReaderPlan::new(Order::Random(100), size_bytes, 4096);
+        reader.arrivals_per_second = Some(20.0);
+        scenario.readers.push(reader);
     }
     scenario
 }

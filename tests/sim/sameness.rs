@@ -21,7 +21,11 @@ fn mirrors(contents: &[u8]) -> Vec<SimMirror> {
 }
 
 fn world(mirrors: Vec<SimMirror>, verify: Verify, size_bytes: u64, seed: u64) -> World {
-    let mut world = World::with(Settings { verify, ..Settings::default() }, mirrors, seed);
+    world_with(Settings { verify, ..Settings::default() }, mirrors, size_bytes, seed)
+}
+
+fn world_with(settings: Settings, mirrors: Vec<SimMirror>, size_bytes: u64, seed: u64) -> World {
+    let mut world = World::with(settings, mirrors, seed);
     world.listed();
     world.open(FILE.0, size_bytes);
     world.readers.push(SimReader::sequential(1, FILE, size_bytes));
@@ -147,16 +151,43 @@ fn small_files_come_from_one_mirror_each() {
 
 #[test]
 fn a_small_file_goes_on_elsewhere_only_where_that_is_the_same() {
-    for (other, finishes) in [(0, true), (1, false)] {
-        let mut two = mirrors(&[0, other]);
-        two.iter_mut().for_each(|mirror| mirror.rate = 1e6);
-        let mut world = world(two, Verify::First, 900 << 10, 5);
-        world.run(200);
-        let first = world.scheduler.standings(FILE).iter().position(|(_, standing)| *standing == Standing::Agrees);
-        world.mirrors[first.unwrap()].health = Health::BlackHole;
-        world.run(20_000);
-        assert_eq!(world.readers[0].done_at.is_some(), finishes, "{other}: {:?}", world.alerts);
-        assert_eq!(given(&world).len(), 1);
+    for health in [Health::BlackHole, Health::Refusing, Health::Bodiless, Health::Throttling(60)] {
+        for (other, finishes) in [(0, true), (1, false)] {
+            // It waits for bytes that are on their way; or has what it asked for, and asks for more later.
+            for (rate, hedging) in [(None, true), (Some(400e3), true), (None, false), (Some(400e3), false)] {
+                let mut two = mirrors(&[0, other]);
+                two.iter_mut().for_each(|mirror| mirror.rate = 1e6);
+                let settings = Settings { hedging, ..Settings::default() };
+                let mut world = world_with(settings, two, 900 << 10, 5);
+                world.readers[0].rate = rate;
+                world.run(200);
+                let first =
+                    world.scheduler.standings(FILE).iter().position(|(_, standing)| *standing == Standing::Agrees);
+                world.mirrors[first.unwrap()].health = health;
+                world.run(20_000);
+                let what = format!("{health:?}, {other}, {rate:?}, {hedging}");
+                assert_eq!(world.readers[0].done_at.is_some(), finishes, "{what}: {:?}", world.alerts);
+                assert_eq!(given(&world).len(), 1, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_small_file_that_nobody_waited_for_yet_goes_on_elsewhere_too() {
+    for health in [Health::BlackHole, Health::Refusing, Health::Bodiless, Health::Throttling(60)] {
+        for hedging in [true, false] {
+            let settings = Settings { hedging, ..Settings::default() };
+            let mut world = world_with(settings, mirrors(&[0, 0]), 900 << 10, 5);
+            world.readers[0] = SimReader::random(1, FILE, 900 << 10, 100);
+            world.readers[0].arrivals_per_second = Some(50.0);
+            world.run(200);
+            assert_eq!(compared(&world), 0, "one brings it all");
+            let first = world.scheduler.standings(FILE).iter().position(|(_, standing)| *standing == Standing::Agrees);
+            world.mirrors[first.unwrap()].health = health;
+            world.run(20_000);
+            assert!(world.readers[0].done_at.is_some(), "{health:?}, {hedging}: {:?}", world.alerts);
+        }
     }
 }
 
