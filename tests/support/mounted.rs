@@ -6,6 +6,7 @@ use super::wait;
 use rustix::process::Signal;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -235,5 +236,8 @@ fn is_fresh(path: &Path, before: &[String]) -> bool {
     // new. A folder is opened, since attributes of a dead mount may still be cached.
     let now = mounts_at(path);
     let changed = now.iter().any(|mount| !before.contains(mount)) || now.len() == 1 && before.len() == 1;
-    changed && fs::read_dir(path).is_ok()
+    // Between the end of a dead mount and the new one the folder below can be opened: that one is on its parent's disk.
+    let device = |path: &Path| fs::File::open(path).and_then(|folder| folder.metadata()).map(|about| about.dev()).ok();
+    let below = path.parent().and_then(device);
+    changed && device(path).is_some_and(|device| Some(device) != below) && fs::read_dir(path).is_ok()
 }
