@@ -4,7 +4,7 @@
 //! 20,000 steps run each time, over four seeds. For more, fresh ones each time:
 //! `BRAIDFS_MODEL_STEPS=1000000 BRAIDFS_MODEL_SEED=$RANDOM tests/run model::given`; a run is made of mounts of 5,000
 //! steps each, and each of those has a seed of its own, which a failure prints. (What is random follows from the seed; what the
-//! machine makes of it does not: threads race.)
+//! machine makes of it does not: threads race.) `BRAIDFS_MODEL_VERBOSE=1`: the daemons log all they can.
 //!
 //! [`remote`] what the mirrors have and had · [`faults`] what goes wrong with them · [`reading`] handles and reads · [`maps`]
 //! readers by mmap · [`oracle`] what a reader may see · [`run`] one mount · [`steps`] what is done with it · [`spells`]

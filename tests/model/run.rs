@@ -101,6 +101,9 @@ impl Run<'_> {
             true => options.extend(["--cache-size", "24MiB"]),
             false => options.extend(["--cache-dir", "none"]),
         }
+        if std::env::var_os("BRAIDFS_MODEL_VERBOSE").is_some() {
+            options.extend(["-v", "-v"]);
+        }
         self.history.note(self.number, format!("mount of {} mirrors, {options:?}", urls.len()));
         self.mount = Some(self.place.mount(&urls, &options));
         self.remote.remembers(self.folders_seen);
@@ -160,8 +163,10 @@ impl Run<'_> {
 
     /// Judge a read, and count it.
     pub fn check(&mut self, outcome: &Outcome, killed: bool) {
+        // Also where that was no wonder: what failed at a deadline goes on to fail for a moment.
+        let late = self.is_late(outcome.errno, outcome.from, outcome.to);
         if let Err(why) = self.remote.judge(outcome, killed) {
-            match self.is_late(outcome.errno, outcome.from, outcome.to) {
+            match late {
                 true => self.comes_later(&outcome.job, &why),
                 false => self.wrong(outcome, &why),
             }
@@ -180,7 +185,7 @@ impl Run<'_> {
         let Outcome { job, from, to, .. } = outcome;
         let (opened, took) = (&job.opened, to.since(*from));
         let what = format!("{} bytes at {} of {}", job.length, job.offset, opened.size_bytes);
-        panic!("version {}, {what} (took {took:?}): {why}\n{}", opened.version, self.about(opened.name));
+        panic!("version {}, {what} (took {took:?}): {why}\n{}", opened.version, self.explained(opened.name));
     }
 
     /// Did this fail at a deadline, or a moment after something else did? On a busy machine that says nothing yet.
