@@ -12,10 +12,19 @@ use crate::sources::{Failure, RangeAsk};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// A page that is held, by its bytes; a last one by those that the file has.
-type Held = oneshot::Receiver<Vec<u8>>;
+pub enum Held {
+    /// In memory, now or as soon as it has come.
+    InMemory(oneshot::Receiver<Vec<u8>>),
+    /// Being read from disk.
+    OnDisk(oneshot::Receiver<Vec<u8>>),
+}
+
+/// A disk that takes longer for a page than this is too slow to say what is held: another place is taken.
+const DISK_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Pages of a file that somebody wants to know the bytes of as soon as they are held.
 #[derive(Default)]
@@ -48,17 +57,15 @@ impl Watched {
     }
 }
 
-/// Compare what `mirror` has on `page` with what is held. On the thread of the driver: what is held is taken before
-/// anything else can happen to it.
+/// Compare what `mirror` has on `page` with what is held.
 pub fn start(
     plane: &Arc<Plane>,
     file: Arc<OpenFile>,
     comparison: ComparisonId,
     mirror: MirrorId,
-    page: u64,
+    (page, held): (u64, Held),
     whole: bool,
 ) -> tokio::task::AbortHandle {
-    let held = held(plane, &file, page);
     let plane = plane.clone();
     let task = async move {
         let result = compare(&plane, &file, mirror, page, whole, held).await;
@@ -79,7 +86,14 @@ async fn compare(
         doubt(plane, file, mirror, &failure);
         plane.failed(mirror, &failure)
     })?;
-    let ours = held.await.map_err(|_| scheduler::Failure::Cancelled)?;
+    let ours = match held {
+        Held::InMemory(held) => held.await.ok(),
+        Held::OnDisk(held) => tokio::time::timeout(DISK_PATIENCE, held).await.ok().and_then(Result::ok),
+    };
+    let Some(ours) = ours else {
+        tell_not_held(plane, file);
+        return Err(scheduler::Failure::Cancelled);
+    };
     Ok(if ours == theirs { Verdict::Same } else { Verdict::Other { digest: digest(&theirs) } })
 }
 
@@ -114,18 +128,22 @@ async fn bring(plane: &Plane, file: &OpenFile, mirror: MirrorId, page: u64, whol
     Ok(theirs)
 }
 
-/// The page that is held: out of memory, from disk, or as soon as it comes.
-fn held(plane: &Arc<Plane>, file: &Arc<OpenFile>, page: u64) -> Held {
+/// The page that is held, out of memory or from disk; one that is neither, as soon as it comes, where it is `coming`. On
+/// the thread of the driver: what is held is taken before anything else can happen to it.
+pub fn held(plane: &Arc<Plane>, file: &Arc<OpenFile>, page: u64, coming: bool) -> Option<Held> {
     let (sender, held) = oneshot::channel();
     if let Some(bytes) = in_memory(&plane.pool, file.inode, page, file.size_bytes) {
         // The receiver is right here.
         let _ = sender.send(bytes);
-        return held;
+        return Some(Held::InMemory(held));
     }
     let one = Pages::new(page, page + 1);
     let (Some(disk), Some(on_disk)) = (&plane.disk, file.disk.clone().filter(|disk| disk.held(one))) else {
+        if !coming {
+            return None;
+        }
         file.watched.watch(page, sender);
-        return held;
+        return Some(Held::InMemory(held));
     };
     let size_bytes = one.len_bytes(file.size_bytes) as usize;
     // Refused where the disk hangs: then it cannot be said.
@@ -135,7 +153,15 @@ fn held(plane: &Arc<Plane>, file: &Arc<OpenFile>, page: u64) -> Held {
             let _ = sender.send(bytes);
         }
     }));
-    held
+    Some(Held::OnDisk(held))
+}
+
+/// The disk does not give what it holds of a file: what is not in memory does not count as held for now, or the next place
+/// would be on that disk too.
+fn tell_not_held(plane: &Plane, file: &OpenFile) {
+    for pages in plane.pool.missing(file.inode, file.pages()) {
+        plane.inbox.tell(Event::Dropped { file: file.inode, pages });
+    }
 }
 
 fn in_memory(pool: &Pool, file: Inode, page: u64, size_bytes: u64) -> Option<Vec<u8>> {

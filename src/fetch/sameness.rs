@@ -37,12 +37,24 @@ impl Driver {
     }
 
     fn compare(&mut self, time: Time, comparison: ComparisonId, mirror: MirrorId, file: Inode, page: u64, whole: bool) {
-        let Some(open) = self.plane.opened.get(file) else {
-            let result = Err(Failure::Cancelled);
-            return self.scheduler.handle(time, Event::Compared { comparison, result });
-        };
-        let task = compare::start(&self.plane, open, comparison, mirror, page, whole);
-        self.comparing.insert(comparison, task);
+        let open = self.plane.opened.get(file);
+        let coming = self.scheduler.is_coming(file, page);
+        let held = open.map(|open| (compare::held(&self.plane, &open, page, coming), open));
+        match held {
+            Some((Some(held), open)) => {
+                let task = compare::start(&self.plane, open, comparison, mirror, (page, held), whole);
+                self.comparing.insert(comparison, task);
+            }
+            Some((None, open)) => {
+                // Evicted since, and what is beside it most likely too.
+                let lost = open.disk.as_ref().map_or_else(|| vec![open.pages()], |disk| disk.missing(open.pages()));
+                for pages in lost.into_iter().flat_map(|pages| self.plane.pool.missing(file, pages)) {
+                    self.scheduler.handle(time, Event::Dropped { file, pages });
+                }
+                self.scheduler.handle(time, Event::Compared { comparison, result: Err(Failure::Cancelled) });
+            }
+            None => self.scheduler.handle(time, Event::Compared { comparison, result: Err(Failure::Cancelled) }),
+        }
     }
 
     /// Who waits for what is held is answered when the file is opened to readers again.

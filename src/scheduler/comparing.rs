@@ -326,10 +326,10 @@ impl Scheduler {
     }
 
     /// No mirror could be chosen for some of a file. What was settled while its kin could be asked (a small file needs
-    /// nobody else) is open again when none of them can: `nobody`.
-    pub(super) fn look_for_others(&mut self, file: Inode, nobody: bool) {
+    /// nobody else) is open again when none of them can.
+    pub(super) fn look_for_others(&mut self, now: Time, file: Inode) {
         let Some(known) = self.files.get_mut(&file) else { return };
-        known.agreement.settled &= !nobody;
+        known.agreement.settled &= self.lanes.any_asked(now, known);
         if !known.agreement.settled {
             self.comparing.unsettled.insert(file);
         }

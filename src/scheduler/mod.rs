@@ -350,6 +350,12 @@ impl Scheduler {
         known.mirrors.iter().map(|mirror| (mirror, known.agreement.standing(mirror))).collect()
     }
 
+    /// Is this page on its way?
+    pub fn is_coming(&self, file: Inode, page: u64) -> bool {
+        let one = Pages::new(page, page + 1);
+        self.files.get(&file).is_some_and(|known| known.table.count(one, State::InFlight) > 0)
+    }
+
     /// Bytes that were asked for only to be compared, so far.
     pub fn compared_bytes(&self) -> u64 {
         self.comparing.bytes

@@ -170,6 +170,14 @@ impl Lanes {
         able.any()
     }
 
+    /// The same, those left out for this file for a time not counted.
+    pub(super) fn any_asked(&self, now: Time, file: &File) -> bool {
+        let mut able = file.serving(now);
+        able.keep(&self.usable);
+        file.agreement.filter(&mut able);
+        able.any()
+    }
+
     /// Of a large file only those with ranges, if there are any.
     fn keep_ranged(&self, serving: &mut Marks, file: &File) {
         if file.size_bytes > self.whole_bytes_max && serving.meets(&self.ranges) {

@@ -115,12 +115,11 @@ impl Scheduler {
                 let by = self.wants.get(&key).map_or(now, |want| want.expires());
                 let ranking = self.lanes.rank_demand(now, known, bytes, by);
                 let Some(at) = ranking.winner() else {
-                    let hopeless = known.hopeless(now);
-                    let nobody = !self.lanes.any_able(known);
-                    self.look_for_others(file, nobody);
+                    let (hopeless, able) = (known.hopeless(now), self.lanes.any_able(known));
+                    self.look_for_others(now, file);
                     if let Some(why) = hopeless {
                         self.give_up(file, why);
-                    } else if nobody {
+                    } else if !able {
                         // Nobody who has it may be asked: try them now rather than at their time.
                         self.hurried = true;
                     }
@@ -283,8 +282,7 @@ impl Scheduler {
         let ranking = self.lanes.rank(now, known, bytes, wanted);
         let Some(at) = ranking.winner() else {
             let hopeless = known.hopeless(now);
-            let nobody = !self.lanes.any_able(known);
-            self.look_for_others(file, nobody);
+            self.look_for_others(now, file);
             if let Some(why) = hopeless {
                 self.give_up(file, why);
             }

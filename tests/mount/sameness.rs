@@ -4,6 +4,7 @@ use super::faulty_urls;
 use crate::support::faulty::{FaultyMirror, Tree, generate};
 use crate::support::mounted::{Mount, Place};
 use crate::support::{reading, wait};
+use rustix::fs::{Advice, fadvise};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -195,5 +196,29 @@ fn the_cache_of_one_is_not_mixed_with_another_that_differs() {
         })
     });
     reading::generated(&mount.path("data.bin"), OTHER, SIZE);
+    mount.umount();
+}
+
+#[test]
+fn a_page_that_the_disk_has_lost_since_is_no_reason_to_distrust_a_mirror() {
+    let tree = || {
+        let tree = Tree::new().with_generated("data.bin", RIGHT, SIZE);
+        (0..4).fold(tree, |tree, at| tree.with_generated(format!("other {at}.bin"), at, SIZE))
+    };
+    let (mut mirrors, place) = ([FaultyMirror::start(tree()), FaultyMirror::start(tree())], Place::new());
+    let options = ["--memory", "16MiB", "--cache-size", "32MiB", "--read-timeout", "6s", "--read-deadline", "8s"];
+    let mount = place.mount(&faulty_urls(&mirrors), &options);
+    let file = File::open(mount.path("data.bin")).unwrap();
+    mirrors[1].down();
+    fadvise(&file, 0, None, Advice::Random).unwrap();
+    reading::generated_at(&file, RIGHT, 0, PAGE).unwrap();
+    // Out of memory, and then out of the cache on disk.
+    for at in 0..4 {
+        reading::generated(&mount.path(format!("other {at}.bin")), at, SIZE);
+    }
+    mirrors[0].down();
+    mirrors[1].up();
+    reading::generated_at(&file, RIGHT, SIZE / 2, PAGE).expect("the other one has it");
+    drop(file);
     mount.umount();
 }

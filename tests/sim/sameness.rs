@@ -175,7 +175,14 @@ fn a_small_file_goes_on_elsewhere_only_where_that_is_the_same() {
 
 #[test]
 fn a_small_file_that_nobody_waited_for_yet_goes_on_elsewhere_too() {
-    for health in [Health::BlackHole, Health::Refusing, Health::Bodiless, Health::Throttling(60)] {
+    let troubles: [(&str, fn(&mut SimMirror)); 5] = [
+        ("black hole", |mirror| mirror.health = Health::BlackHole),
+        ("refusing", |mirror| mirror.health = Health::Refusing),
+        ("bodiless", |mirror| mirror.health = Health::Bodiless),
+        ("throttling", |mirror| mirror.health = Health::Throttling(60)),
+        ("lies", |mirror| mirror.lies = true),
+    ];
+    for (trouble, happens) in troubles {
         for hedging in [true, false] {
             let settings = Settings { hedging, ..Settings::default() };
             let mut world = world_with(settings, mirrors(&[0, 0]), 900 << 10, 5);
@@ -184,9 +191,9 @@ fn a_small_file_that_nobody_waited_for_yet_goes_on_elsewhere_too() {
             world.run(200);
             assert_eq!(compared(&world), 0, "one brings it all");
             let first = world.scheduler.standings(FILE).iter().position(|(_, standing)| *standing == Standing::Agrees);
-            world.mirrors[first.unwrap()].health = health;
+            happens(&mut world.mirrors[first.unwrap()]);
             world.run(20_000);
-            assert!(world.readers[0].done_at.is_some(), "{health:?}, {hedging}: {:?}", world.alerts);
+            assert!(world.readers[0].done_at.is_some(), "{trouble}, {hedging}: {:?}", world.alerts);
         }
     }
 }
