@@ -8,7 +8,7 @@ use crate::fetch::listing::{Doubted, Flight};
 use crate::fetch::plane::Plane;
 use crate::fetch::translate;
 use crate::namespace::{Attributes, Entries, Found, Freshness, Lookup, Namespace, NoFolder, Snapshot};
-use crate::sources::{Failure, FailureKind, Stat};
+use crate::sources::{Failure, FailureKind, Source, Stat};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -270,7 +270,8 @@ impl Tree {
         let mut asked = tokio::task::JoinSet::new();
         for (at, source) in self.plane.index_sources.iter().cloned().enumerate() {
             let path = path.clone();
-            asked.spawn(async move { (MirrorId(at as u16), source.stat(&path).await) });
+            let patience = self.plane.settings.relist_patience;
+            asked.spawn(async move { (MirrorId(at as u16), stat_twice(&source, &path, patience).await) });
         }
         let (mut any, mut until) = (false, Time::NEVER);
         // Once somebody has said what it is, mirrors that say nothing are not waited for longer than is decent.
@@ -311,5 +312,17 @@ impl Tree {
                 false
             }
         }
+    }
+}
+
+/// Ask a mirror about a name, and once more where it hung up at once: a connection that was kept from before may be dead
+/// without anybody knowing, and nobody else may have the name.
+async fn stat_twice(source: &Source, path: &[u8], patience: Duration) -> Result<Stat, Failure> {
+    let began = now();
+    match source.stat(path).await {
+        Err(failure) if failure.kind == FailureKind::Unreachable && now().since(began) < patience => {
+            source.stat(path).await
+        }
+        result => result,
     }
 }

@@ -139,6 +139,18 @@ fn what_is_not_there_is_asked_for_once() {
 }
 
 #[test]
+fn a_kept_connection_that_is_dead_does_not_fail_who_asks_for_a_name() {
+    let mirror = FaultyMirror::start(Tree::new().with("there", *b"x"));
+    let place = Place::new();
+    let mount = place.mount(&[mirror.url()], &[]);
+    assert_eq!(fs::read_dir(mount.path("")).unwrap().count(), 1);
+    mirror.add(Rule::everywhere(Fault::Hangup).times(1));
+    let error = fs::metadata(mount.path("never")).expect_err("it is not there");
+    assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+    mount.umount();
+}
+
+#[test]
 fn a_silent_mirror_does_not_hold_up_who_looks_for_what_is_not_there() {
     let mirrors = super::mirrors(2, &Tree::new().with("there", *b"there"));
     let place = Place::new();
