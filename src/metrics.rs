@@ -116,6 +116,8 @@ metrics! {
         disk_verified_bytes,
         /// Changes of cached files that lost against a newer one.
         disk_stale_changes,
+        /// Opens of files whose reads the kernel answers from the cache's disk by itself.
+        passthrough_opens,
         /// Whole files whose bytes match the hash that is known for them.
         hashes_right,
         /// Whole files whose bytes do not.

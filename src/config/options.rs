@@ -52,6 +52,9 @@ pub struct Given {
     /// Ask a second mirror too where a read waits longer than it should, for a twentieth of all bytes at most [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     pub hedging: Option<bool>,
+    /// Let the kernel read complete files in the cache by itself, where it can (root, Linux 6.9) [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    pub passthrough: Option<bool>,
     /// What all mirrors together are asked for at most, such as 20MB/s [default: no limit]
     #[arg(long, value_name = "RATE")]
     pub rate_limit: Option<Rate>,
@@ -106,6 +109,7 @@ impl Given {
             strategy: self.strategy.or(below.strategy),
             verify: self.verify.or(below.verify),
             hedging: self.hedging.or(below.hedging),
+            passthrough: self.passthrough.or(below.passthrough),
             rate_limit: self.rate_limit.or(below.rate_limit),
             allow_other: self.allow_other.or(below.allow_other),
             uid: self.uid.or(below.uid),

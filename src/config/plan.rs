@@ -46,6 +46,8 @@ pub struct MountPlan {
     pub verify: Verify,
     /// Late demand is asked of a second mirror too.
     pub hedging: bool,
+    /// The kernel reads complete files in the cache by itself, where it can.
+    pub passthrough: bool,
     /// What all mirrors together are asked for at most, in bytes per second; `None`: no limit.
     pub rate_limit: Option<u64>,
     /// Parts of the tree with a class, an objective or hours of their own.
@@ -367,6 +369,7 @@ fn lay_out(
         strategy: given.strategy.unwrap_or_default(),
         verify: verify(given.verify, mirrors.len())?,
         hedging: given.hedging.unwrap_or(true),
+        passthrough: given.passthrough.unwrap_or(true),
         rate_limit: given.rate_limit.map(rate_limit).transpose().map_err(PlanError::Value)?,
         rules: Rules::default(),
         background: given.background.unwrap_or(false),

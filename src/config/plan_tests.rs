@@ -52,7 +52,7 @@ fn what_is_built_in() {
     assert_eq!((plan.background, plan.allow_other, plan.noexec), (false, false, false));
     assert_eq!((plan.fsname.as_str(), plan.entry_lifetime), ("braidfs", Duration::from_secs(60)));
     assert_eq!((plan.strategy, plan.mirrors[1].weight), (Strategy::Adaptive, 1.0));
-    assert!(plan.hedging);
+    assert!(plan.hedging && plan.passthrough);
     assert_eq!(plan.verify, Verify::First);
     assert!(plan.warnings.is_empty());
 }
@@ -76,6 +76,7 @@ gid = 6
 cache-dir = "cache"
 strategy = "round-robin"
 hedging = false
+passthrough = false
 mountpoint = "here"
 [[mirror]]
 url = "https://a.example/"
@@ -101,7 +102,7 @@ fn command_line_over_o_over_file_over_built_in() {
     assert_eq!(plan.mirrors[0].connect_timeout, Some(Duration::from_secs(3)));
     assert_eq!(plan.config_file, Some(desk.folder.path().join("d.toml")));
     assert_eq!((plan.mirrors[0].weight, plan.mirrors[1].weight), (0.5, 1.0));
-    assert_eq!((plan.strategy, plan.hedging), (Strategy::RoundRobin, false));
+    assert_eq!((plan.strategy, plan.hedging, plan.passthrough), (Strategy::RoundRobin, false, false));
     let o = "braidfs mount d.toml mnt -o strategy=weighted-random";
     assert_eq!(desk.plan(o).unwrap().strategy, Strategy::WeightedRandom);
     assert!(desk.plan(&format!("{o} --hedging")).unwrap().hedging);
@@ -151,7 +152,7 @@ fn what_cannot_be_is_refused_with_the_way_out() {
         ("braidfs mount none.toml mnt", "none.toml has no [[mirror]] table and no SOURCE is given"),
         ("braidfs mount e.toml --config none.toml mnt", "two configuration files"),
         ("braidfs mount https://a.example https://a.example/ mnt", "the mirror https://a.example/ is given twice"),
-        ("braidfs mount d.toml mnt", "d.toml:13:11: cannot read ca-file"),
+        ("braidfs mount d.toml mnt", "d.toml:14:11: cannot read ca-file"),
         ("braidfs mount https://a/ mnt --memory 8M", "memory 8MiB is less than 16MiB"),
         ("braidfs mount https://a/ mnt --scrub-rate 1KiB/s", "scrub-rate 1KiB/s is less than 64KiB/s"),
         ("braidfs mount https://a/ mnt --cache-size 1M", "cache-size 1MiB is less than 16MiB"),

@@ -145,6 +145,10 @@ impl Engine {
             let file = open_file(&plane, &tree, inode);
             file.map(|file| {
                 plane.metrics.open_handles.add(1);
+                if let Some(disk) = file.disk.as_ref().filter(|_| plane.settings.passthrough) {
+                    // Where it can be lent its data file is open from here on: what follows may not wait.
+                    drop(disk.lend());
+                }
                 Arc::new(Handle::new(file))
             })
         };
@@ -159,6 +163,11 @@ impl Engine {
     /// more; asking answers that once.
     pub fn keeps_cached(&self, inode: Inode) -> bool {
         !self.plane.tainted.lock().remove(&inode)
+    }
+
+    /// The kernel reads this one past us.
+    pub fn note_passthrough(&self) {
+        self.plane.metrics.passthrough_opens.add(1);
     }
 
     /// Close a handle.

@@ -55,7 +55,7 @@ mod unlocked_tests;
 
 pub use engine::{Engine, Parts};
 pub use error::Trouble;
-pub use handle::Handle;
+pub use handle::{Handle, Whole};
 pub use listing::FirstLook;
 pub use opened::label;
 pub use settings::Settings;

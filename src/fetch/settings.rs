@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Settings {
     /// Nothing of a file is delivered before two mirrors agree on a page of it.
     pub quorum: bool,
+    /// Complete files on disk may be read by the kernel past us.
+    pub passthrough: bool,
     /// A read that has received no byte for so long fails. Each byte that arrives for it, from any
     /// mirror, starts it anew.
     pub read_timeout: Duration,
@@ -24,6 +26,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             quorum: false,
+            passthrough: true,
             read_timeout: Duration::from_secs(30),
             read_deadline: Duration::from_secs(600),
             relist_patience: Duration::from_secs(1),

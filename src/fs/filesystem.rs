@@ -6,6 +6,7 @@ use crate::fs::Settings;
 use crate::fs::attributes::Owner;
 use crate::fs::errno::errno;
 use crate::fs::handles::Handles;
+use crate::fs::modes::{Modes, Opened};
 use crate::namespace::{Attributes, Entry, Kind, Snapshot};
 use fuser::{
     Errno, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner,
@@ -30,6 +31,9 @@ pub struct BraidFs {
     engine: Arc<Engine>,
     owner: Arc<Owner>,
     read_ahead_kib: u32,
+    /// See [`Settings::stack_depth`]; nothing is passed through where there is none.
+    passthrough_depth: Option<u32>,
+    modes: Arc<Modes>,
     files: Arc<Handles<Handle>>,
     folders: Arc<Handles<Snapshot>>,
 }
@@ -39,7 +43,9 @@ impl BraidFs {
     pub fn new(engine: Arc<Engine>, settings: &Settings) -> BraidFs {
         let (files, folders) = (Arc::default(), Arc::default());
         let owner = Arc::new(Owner::new(settings));
-        BraidFs { engine, owner, read_ahead_kib: settings.read_ahead_kib, files, folders }
+        let passthrough_depth = settings.passthrough.then_some(settings.stack_depth);
+        let modes = Arc::default();
+        BraidFs { engine, owner, read_ahead_kib: settings.read_ahead_kib, passthrough_depth, modes, files, folders }
     }
 }
 
@@ -61,6 +67,12 @@ impl Filesystem for BraidFs {
         // Both calls answer with the nearest value that is allowed, which is then what counts.
         let _ = config.set_max_background(BACKGROUND_MAX);
         let _ = config.set_max_readahead(self.read_ahead_kib * 1024);
+        if let Some(depth) = self.passthrough_depth
+            && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok()
+            && config.set_max_stack_depth(depth).is_ok()
+        {
+            self.modes.allow_passthrough();
+        }
         Ok(())
     }
 
@@ -89,14 +101,23 @@ impl Filesystem for BraidFs {
         if flags.acc_mode() != fuser::OpenAccMode::O_RDONLY {
             return reply.error(Errno::EROFS);
         }
-        let (files, engine) = (self.files.clone(), self.engine.clone());
+        let (files, engine, modes) = (self.files.clone(), self.engine.clone(), self.modes.clone());
         self.engine.open(Inode(inode.0), move |opened| match opened {
             // The page cache belongs to the inode, and the inode is one version: it is stale only where that turned
             // out to be somebody else's bytes.
             Ok(handle) => {
                 let keeps = engine.keeps_cached(handle.file.inode);
                 let flags = if keeps { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
-                reply.opened(FileHandle(files.add(handle)), flags);
+                let number = files.add(handle.clone());
+                match modes.opened(inode.0, FileHandle(number), flags, || handle.whole(), reply) {
+                    Opened::Answered => {}
+                    Opened::Passthrough => engine.note_passthrough(),
+                    Opened::Wrong(reply) => {
+                        files.remove(number);
+                        engine.close(&handle);
+                        reply.error(errno(Trouble::Stale));
+                    }
+                }
             }
             Err(trouble) => reply.error(errno(trouble)),
         });
@@ -123,7 +144,7 @@ impl Filesystem for BraidFs {
     fn release(
         &self,
         _request: &Request,
-        _inode: INodeNo,
+        inode: INodeNo,
         handle: FileHandle,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
@@ -131,6 +152,7 @@ impl Filesystem for BraidFs {
         reply: ReplyEmpty,
     ) {
         if let Some(handle) = self.files.remove(handle.0) {
+            self.modes.released(inode.0);
             self.engine.close(&handle);
         }
         reply.ok();

@@ -9,6 +9,7 @@ pub mod session;
 mod attributes;
 mod filesystem;
 mod handles;
+mod modes;
 
 pub use session::{Mounted, mount};
 
@@ -30,6 +31,11 @@ pub struct Settings {
     /// The kernel's readahead of one stream, in KiB; raised where root allows it. The kernel caps it at
     /// 128 KiB for FUSE otherwise, whatever the daemon asks for, and each request costs a round trip to us.
     pub read_ahead_kib: u32,
+    /// Complete files on the cache's disk are read by the kernel itself, where it can.
+    pub passthrough: bool,
+    /// How deep file systems that lie on others may be stacked below this one, 1 or 2. With 1 the cache must lie on a
+    /// plain file system, and an overlay may lie on the mount; with 2 (the cache lies on an overlay) none may.
+    pub stack_depth: u32,
     /// Threads that the kernel talks to. They never wait, so as many as there are cores is enough.
     pub threads: usize,
 }
@@ -45,6 +51,8 @@ impl Default for Settings {
             fsname: "braidfs".into(),
             noexec: false,
             read_ahead_kib: 1024,
+            passthrough: true,
+            stack_depth: 1,
             threads: cores.clamp(2, 8),
         }
     }

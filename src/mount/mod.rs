@@ -83,6 +83,8 @@ impl Mount {
             umask: u32::from(plan.umask),
             fsname: plan.fsname.clone(),
             noexec: plan.noexec,
+            passthrough: plan.passthrough && plan.cache.path().is_some(),
+            stack_depth: if plan.cache.path().is_some_and(disk::lies_on_overlay) { 2 } else { 1 },
             ..fs::Settings::default()
         };
         fuse.validate().map_err(anyhow::Error::msg)?;
@@ -219,6 +221,7 @@ fn open_disk(plan: &MountPlan, mountpoint: &Path, metrics: &Arc<Metrics>) -> any
 fn start_engine(plan: &MountPlan, disk: Option<Disk>, metrics: Arc<Metrics>) -> anyhow::Result<Arc<Engine>> {
     let settings = fetch::Settings {
         quorum: plan.verify == scheduler::Verify::Quorum,
+        passthrough: plan.passthrough,
         read_timeout: plan.read_timeout,
         read_deadline: plan.read_deadline,
         ..fetch::Settings::default()

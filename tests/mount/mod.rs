@@ -14,6 +14,7 @@ mod listing;
 mod memory;
 mod mirror_lost;
 mod offline;
+mod passthrough;
 mod pins;
 mod prefetch;
 mod read_only;

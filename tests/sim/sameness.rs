@@ -175,7 +175,8 @@ fn a_small_file_goes_on_elsewhere_only_where_that_is_the_same() {
 
 #[test]
 fn a_small_file_that_nobody_waited_for_yet_goes_on_elsewhere_too() {
-    let troubles: [(&str, fn(&mut SimMirror)); 5] = [
+    type Trouble = fn(&mut SimMirror);
+    let troubles: [(&str, Trouble); 5] = [
         ("black hole", |mirror| mirror.health = Health::BlackHole),
         ("refusing", |mirror| mirror.health = Health::Refusing),
         ("bodiless", |mirror| mirror.health = Health::Bodiless),

@@ -341,6 +341,7 @@ fn give_up(shared: &Shared, work: Work, error: &WriteError) {
         if content.life == written.life {
             let durable = content.durable.clone();
             fill(&mut content.written, written.pages, false);
+            fill(&mut content.proven, written.pages, false);
             let kept = runs(&durable, written.pages);
             kept.into_iter().for_each(|pages| fill(&mut content.written, pages, true));
             content.epoch += 1;

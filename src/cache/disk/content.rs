@@ -16,6 +16,8 @@ pub(super) struct Content {
     pub(super) place: Option<Place>,
     /// Readable.
     pub(super) written: RoaringBitmap,
+    /// Written by us, or read back and found right, since the cache was opened.
+    pub(super) proven: RoaringBitmap,
     /// As in the table of bitmaps; only the committer changes it.
     pub(super) durable: RoaringBitmap,
     /// As in the table of files.
@@ -81,6 +83,7 @@ impl Content {
     /// Take pages away from readers.
     pub(super) fn clear(&mut self, pages: Pages) {
         fill(&mut self.written, pages, false);
+        fill(&mut self.proven, pages, false);
         self.epoch += 1;
     }
 

@@ -8,6 +8,7 @@ use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::num::NonZeroU64;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 #[cfg(test)]
@@ -228,6 +229,15 @@ impl DriveFile {
             DriveFile::Machine(file) => file.sync_data(),
             #[cfg(test)]
             DriveFile::Simulated(file) => Ok(file.sync()?),
+        }
+    }
+
+    /// Its descriptor; a simulated file has none.
+    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            DriveFile::Machine(file) => Some(file.as_fd()),
+            #[cfg(test)]
+            DriveFile::Simulated(_) => None,
         }
     }
 

@@ -81,7 +81,9 @@ pub(super) fn delete(shared: &Shared, data_id: u64, charged_bytes: u64) {
     match deleted {
         Ok(()) => {
             shared.commits.put_deleted(data_id);
-            shared.space.give_back(charged_bytes);
+            if !shared.lending.owe(data_id, charged_bytes) {
+                shared.space.give_back(charged_bytes);
+            }
         }
         // It counts until the next start, which deletes what is doomed.
         Err(error) => failed(shared, "deleting", &error),
@@ -224,6 +226,9 @@ fn plan_file(
     }
     let mut content = file.content.lock();
     let Some(place) = content.place.filter(|place| !place.packed) else { return Ok(()) };
+    if shared.lending.is_lent(place.data_id) {
+        return Ok(());
+    }
     let missing_bytes = target_bytes - plan.bytes;
     if content.is_settled()
         && (content.charged_bytes <= missing_bytes || (!open && content.charged_bytes < 2 * missing_bytes))

@@ -185,7 +185,7 @@ impl DiskFile {
             return if pages.is_empty() { ReadNow::Done } else { ReadNow::NotHeld };
         }
         let now = how == How::Now;
-        let Some((place, epoch)) = self.place_of(pages, how) else { return ReadNow::NotHeld };
+        let Some((place, epoch, proven)) = self.place_of(pages, how) else { return ReadNow::NotHeld };
         let (bytes, beyond) = into.split_at_mut(size_bytes);
         beyond.fill(0);
         let data = match now {
@@ -202,6 +202,9 @@ impl DiskFile {
         match data.and_then(read) {
             Ok(Checked::Right) => {
                 self.count_read(how, size_bytes);
+                if !proven {
+                    self.prove(pages, epoch);
+                }
                 ReadNow::Done
             }
             Ok(Checked::Damaged(runs)) => {
@@ -226,7 +229,16 @@ impl DiskFile {
         counter.add(bytes as u64);
     }
 
-    fn place_of(&self, pages: Pages, how: How) -> Option<(Place, u64)> {
+    /// They are right, unless they were taken away in the middle of the read.
+    fn prove(&self, pages: Pages, epoch: u64) {
+        let mut content = self.content.lock();
+        if content.epoch == epoch {
+            fill(&mut content.proven, pages, true);
+        }
+    }
+
+    /// Where `pages` lie, the epoch, and whether they are known to be right.
+    fn place_of(&self, pages: Pages, how: How) -> Option<(Place, u64, bool)> {
         let mut content = self.content.lock();
         if !content.holds(pages) {
             return None;
@@ -235,7 +247,8 @@ impl DiskFile {
             let tick = self.shared.uses.fetch_add(1, Ordering::Relaxed);
             content.used(pages, tick);
         }
-        content.place.map(|place| (place, content.epoch))
+        let proven = all_set(&content.proven, pages);
+        content.place.map(|place| (place, content.epoch, proven))
     }
 
     /// Pages that did not pass their check, unless they were taken away in the middle of the read.
@@ -246,6 +259,7 @@ impl DiskFile {
         }
         for &pages in &damaged {
             fill(&mut content.written, pages, false);
+            fill(&mut content.proven, pages, false);
             self.shared.metrics.disk_damaged_pages.add(pages.count());
         }
         content.epoch += 1;
@@ -265,6 +279,9 @@ impl Drop for DiskFile {
         let content = self.content.get_mut();
         self.shared.forget(&self.encoded);
         let Some(place) = content.place else { return };
+        if !place.packed && content.proven.len() == self.key.page_count() && content.proven == content.durable {
+            self.shared.lending.remember_proven(place.data_id);
+        }
         let empty = content.written.is_empty() && content.durable.is_empty();
         if empty && !place.packed {
             self.shared.commits.put_discarded(std::mem::take(&mut self.encoded), place, content.charged_bytes);

@@ -49,6 +49,7 @@ pub(super) fn begin_empty(shared: &Shared) {
     shared.store.shut();
     // The ledger first: what is taken of it from now on is lost with the files at most, and never given back twice.
     shared.space.forget();
+    shared.lending.forgive();
     for file in shared.open_files() {
         file.content.lock().reset();
     }

@@ -21,6 +21,7 @@ mod finish;
 mod gate;
 mod health;
 mod layout;
+mod lending;
 mod lock;
 mod page_io;
 mod pins;
@@ -58,6 +59,7 @@ mod tests;
 
 pub use file::{DiskFile, ReadNow};
 pub use health::Health;
+pub use lending::Lent;
 pub use pins::{Pin, PinError};
 pub use record::FileKey;
 pub use state::State;
@@ -100,6 +102,13 @@ pub struct Settings {
 pub fn default_size_limit(dir: &Path) -> io::Result<u64> {
     let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
     Ok(Drive::default().free_bytes(there)? / DEFAULT_SHARE)
+}
+
+/// Is `dir` on an overlay, which lies on another file system itself?
+pub fn lies_on_overlay(dir: &Path) -> bool {
+    /// `OVERLAYFS_SUPER_MAGIC` of linux/magic.h.
+    const OVERLAY: u64 = 0x794c_7630;
+    rustix::fs::statfs(dir).is_ok_and(|about| about.f_type as u64 == OVERLAY)
 }
 
 /// Why the cache folder cannot be used.

@@ -4,6 +4,7 @@ use super::drive::{Drive, DriveFile, Opening};
 use crate::chunk::{PAGE_BYTES, Pages};
 use rustix::io::Errno;
 use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,6 +83,11 @@ impl DataFile {
             sums.extend_from_slice(&crc32c::crc32c(page).to_le_bytes());
         }
         self.sums.write_all_at(&sums, start * 4)
+    }
+
+    /// Of its pages; none of a simulated disk.
+    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.pages.descriptor()
     }
 
     /// Let the kernel forget what it has of `pages` in memory, where the disk has it: the next read asks the disk.

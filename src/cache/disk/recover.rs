@@ -4,6 +4,7 @@ use super::descriptors::Descriptors;
 use super::finish::mark_open;
 use super::health::Condition;
 use super::layout::Layout;
+use super::lending::Lending;
 use super::lock::Lock;
 use super::pins::Pins;
 use super::place::Places;
@@ -46,6 +47,7 @@ pub(super) fn open(settings: Settings, metrics: Arc<Metrics>, tuning: Tuning) ->
     let shared = Arc::new(Shared {
         condition: Condition::new(tuning.hang_after),
         descriptors: Descriptors::new(&layout),
+        lending: Lending::default(),
         queue: Queue::new(settings.queue_bytes_max, tuning.lone_wait, metrics.clone()),
         commits: Commits::new(tuning.commit_every),
         readers: Default::default(),

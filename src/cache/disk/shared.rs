@@ -7,6 +7,7 @@ use super::drive::Drive;
 use super::evict::Evicting;
 use super::health::{Condition, Health};
 use super::layout::Layout;
+use super::lending::Lending;
 use super::lock::Lock;
 use super::pins::Pins;
 use super::place::Places;
@@ -94,6 +95,7 @@ pub(super) struct Shared {
     pub(super) space: Space,
     pub(super) condition: Condition,
     pub(super) descriptors: Descriptors,
+    pub(super) lending: Lending,
     pub(super) queue: Queue,
     pub(super) commits: Commits,
     pub(super) readers: Readers,
@@ -127,7 +129,11 @@ impl Shared {
             let loaded = self.load(&encoded);
             let finish = loaded.as_ref().is_some_and(|loaded| loaded.record.state == State::Committing);
             let number = self.file_numbers.fetch_add(1, Ordering::Relaxed);
-            let file = Arc::new(DiskFile::new(self.clone(), number, key.clone(), Content::of(loaded)));
+            let mut content = Content::of(loaded);
+            if content.place.is_some_and(|place| !place.packed && self.lending.recall_proven(place.data_id)) {
+                content.proven = content.durable.clone();
+            }
+            let file = Arc::new(DiskFile::new(self.clone(), number, key.clone(), content));
             self.files.lock().insert(encoded, Arc::downgrade(&file));
             if finish {
                 self.commits.put_complete(file.clone(), true);

@@ -88,6 +88,7 @@ fn write(shared: &Shared, file: &Arc<DiskFile>, run: &Run, pages: Pages) -> Resu
     }
     if result.is_ok() && !lost {
         fill(&mut content.written, pages, true);
+        fill(&mut content.proven, pages, true);
         let tick = shared.uses.fetch_add(1, Ordering::Relaxed);
         content.used(pages, tick);
     }
