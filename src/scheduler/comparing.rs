@@ -339,12 +339,16 @@ impl Scheduler {
     pub(super) fn want_other(&mut self, file: Inode, any_tier: bool) {
         let Some(known) = self.files.get_mut(&file) else { return };
         let agreement = &mut known.agreement;
+        if known.mirrors.len() < 2 || agreement.kin.is_empty() {
+            return;
+        }
         let news = !agreement.wanted || (any_tier && !agreement.wanted_any);
-        if known.mirrors.len() > 1 && !agreement.kin.is_empty() && news {
-            (agreement.wanted, agreement.settled) = (true, false);
-            agreement.wanted_any |= any_tier;
-            self.comparing.unsettled.insert(file);
-            self.dirty = true;
+        agreement.wanted = true;
+        agreement.wanted_any |= any_tier;
+        // It is wanted with each look at a late fetch: what was settled in vain stays so until there is news of its mirrors.
+        agreement.settled &= !news;
+        if !agreement.settled {
+            self.dirty |= self.comparing.unsettled.insert(file) || news;
         }
     }
 

@@ -74,6 +74,8 @@ impl Scheduler {
     pub(super) fn on_served(&mut self, file: Inode, mirrors: MirrorSet, awaited: bool) {
         if let Some(known) = self.files.get_mut(&file) {
             known.served_by(mirrors, awaited);
+            // Somebody may wait for just that, with all it wants on its way from one that only trickles.
+            self.comparing.unsettled.insert(file);
             self.dirty = true;
         }
     }

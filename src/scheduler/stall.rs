@@ -227,6 +227,10 @@ impl Scheduler {
         let Some(fetch) = self.fetches.all.get(&id) else { return };
         let (mirror, started_at, queued) = (usize::from(fetch.mirror.0), fetch.started_at, fetch.queued);
         self.mirrors[mirror].disappoint();
+        if fetch.phase == Phase::Body && fetch.total_bytes == 0 {
+            // Heads without bodies come soon, and would be the best that there is for who goes by first bytes.
+            self.mirrors[mirror].trouble.learn(now, false);
+        }
         if fetch.phase != Phase::Body {
             let mirror = &mut self.mirrors[mirror];
             mirror.latency.add(now, now.since(started_at), queued);

@@ -143,6 +143,8 @@ fn seeds_that_failed_once() {
     check(1_882_840_403_804_756);
     // A prefetch that was served early left its deadline to be woken for.
     check(1_882_843_363_934_362);
+    // By first bytes, the best of four was one that sends heads and no bodies: it was asked for ever.
+    check(1_882_894_107_674_626);
 }
 
 #[test]

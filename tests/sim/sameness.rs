@@ -1,7 +1,7 @@
 //! Mirrors that serve other bytes under the same name, size and date: what they cost, and that nothing is mixed.
 
-use braidfs::chunk::{Inode, MirrorId, PAGE_BYTES};
-use braidfs::scheduler::{Settings, Standing, Strategy, Verify};
+use braidfs::chunk::{Inode, MirrorId, MirrorSet, PAGE_BYTES};
+use braidfs::scheduler::{Event, Settings, Standing, Strategy, Verify};
 use braidfs::simulate::mirror::{Change, Health, SimMirror};
 use braidfs::simulate::reader::SimReader;
 use braidfs::simulate::world::World;
@@ -209,6 +209,27 @@ fn a_small_file_goes_on_elsewhere_where_its_mirror_only_trickles() {
     world.mirrors[first.unwrap()].rate = 1000.0;
     world.run(20_000);
     assert!(world.readers[0].done_at.is_some(), "{:?}", world.alerts);
+}
+
+#[test]
+fn a_mirror_that_is_heard_of_late_helps_where_the_first_only_trickles() {
+    for size in [900 << 10, 8 * MIB] {
+        let mut two = mirrors(&[0, 0]);
+        two.iter_mut().for_each(|mirror| mirror.rate = 1e6);
+        let mut world = world(two, Verify::First, size, 5);
+        // All of it in one read: it is on its way, and nothing is left to be decided.
+        world.readers[0].read_pages = size / PAGE_BYTES;
+        let served = |count| Event::Served { file: FILE, mirrors: MirrorSet::first(count), awaited: false };
+        world.give(vec![served(1)]);
+        world.run(200);
+        world.mirrors[0].rate = 10.0;
+        // It has been looked for somebody else in vain.
+        world.run(5_000);
+        assert!(world.readers[0].done_at.is_none());
+        world.give(vec![served(2)]);
+        world.run(30_000);
+        assert!(world.readers[0].done_at.is_some(), "{size}: {:?}", world.alerts);
+    }
 }
 
 #[test]
