@@ -14,6 +14,8 @@ use std::time::Duration;
 const KILLS: u64 = 5;
 /// What a crash may cost.
 const LAST: Duration = Duration::from_secs(1);
+/// What the sockets between a mirror and us hold of one answer at its rate.
+const IN_SOCKETS_BYTES: u64 = 256 << 10;
 /// Kills of one cache folder; by then most of the dataset is there.
 const KILLS_IN_A_ROW: u64 = 4;
 
@@ -86,8 +88,13 @@ fn a_kill_at_any_moment_costs_no_byte_that_was_durable() {
         let counters = &mount.status()["counters"];
         // A page now and then is asked for to compare mirrors, and may be sent when nobody needs it any more.
         let compared = counters["compared_bytes"].as_u64().expect("a counter");
+        // What a mirror had sent of a fetch that was moved, as happens where this machine is busy, is lost on the way.
+        let moved = counters["redispatches"].as_u64().expect("a counter") * IN_SOCKETS_BYTES;
         let (sent, rest) = (load::sent(&mirrors), all - base);
-        assert!((rest..=rest + compared).contains(&sent), "{sent} sent, {base} bytes of {all} were held: {counters}");
+        assert!(
+            (rest..=rest + compared + moved).contains(&sent),
+            "{sent} sent, {base} bytes of {all} were held: {counters}"
+        );
         mount.umount();
     }
     println!(

@@ -19,7 +19,7 @@ const LEAST: &[(&str, u64)] = &[
     ("offline spells", 1),
     ("reads of cached pages while offline", 5),
     ("reads through a memory map", 10),
-    ("bytes evicted from memory", 6 << 20),
+    ("bytes evicted from memory", 1 << 20),
     ("bytes evicted from disk", 5 << 20),
 ];
 const STEPS: u64 = 5_000;

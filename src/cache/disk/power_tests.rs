@@ -214,15 +214,39 @@ impl Life {
         for (label, value) in &mut self.mirrors {
             value.found(found.get(label).cloned(), false);
         }
-        let (taken, counted) =
-            (simulated.allocated_below(&Path::new(DIR).join("data")), disk.shared().space.data_bytes());
-        assert!(taken <= counted, "{taken} bytes of data on disk, {counted} counted");
+        // In this order: what is deleted meanwhile is taken first and counted no more after that.
+        let counted = disk.shared().space.data_bytes();
+        let taken = simulated.allocated_below(&Path::new(DIR).join("data"));
+        let found = || data_files(&disk, &simulated);
+        assert!(taken <= counted, "{taken} bytes of data on disk, {counted} counted:\n{}", found());
         // A state file that never had a durable byte cannot be told from a damaged one.
         let set_aside = simulated.exists(&Path::new(DIR).join("state.redb.damaged-1"));
         assert!(!set_aside || !self.had_any, "the state was taken for damaged");
         assert!(set_aside || disk.health() == Health::Ok);
         self.had_any |= !set_aside;
     }
+}
+
+/// Each data file: what it takes, and what the tables say of it.
+fn data_files(disk: &Disk, simulated: &SimulatedDisk) -> String {
+    let shared = disk.shared();
+    let mut lines = String::new();
+    for id in 0..shared.places.marks().reserved {
+        let paths = [shared.layout.pages(id), shared.layout.sums(id)];
+        let [pages, sums] = paths.map(|path| simulated.allocated_bytes(&path));
+        let row = shared.store.write(|transaction| store::data_row(transaction, id)).expect("the tables can be read");
+        if pages + sums > 0 || row.is_some() {
+            lines += &format!("{id}: {pages} and {sums}, {row:?}");
+            if let Some(key) = row.and_then(|row| row.key).as_deref().and_then(FileKey::decode) {
+                let file = disk.file(&key);
+                let content = file.content.lock();
+                let charged = content::own_charge(&content.durable);
+                lines += &format!(", {:?}, {charged} and {}", content.record, content.charged_bytes);
+            }
+            lines += "\n";
+        }
+    }
+    lines
 }
 
 /// What the memory of a program holds to be durable and readable.
