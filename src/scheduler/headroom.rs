@@ -73,6 +73,12 @@ impl Headroom {
         wanted
     }
 
+    /// When there is nobody any more to leave a mirror idle for, if nobody else comes.
+    fn over_at(&self) -> Time {
+        let seconds = HALF_LIFE_SECONDS * (self.reads / READS_MIN).log2().max(0.0);
+        self.at + Duration::from_secs_f64(seconds) + Duration::from_millis(1)
+    }
+
     /// The mirror to leave idle among these.
     fn keep(&mut self, lanes: &Lanes) -> Option<usize> {
         let seconds = |at: usize| f64::from(lanes.stats(at).latency_seconds) + READ_BYTES / lanes.all[at].rate;
@@ -129,9 +135,9 @@ impl Scheduler {
         let pages = (length.min(lane.fetch_bytes as f64) as u64 / PAGE_BYTES).max(GAP_PAGES_MIN);
         let may = part > 0.0 && stats.fetches == 0.0;
         let due = headroom.next_at <= now;
-        if may && !due {
-            headroom.due = Some(headroom.next_at);
-        }
+        // At the latest when it need not be left idle any more: nothing else may happen until then.
+        let over_at = headroom.over_at();
+        headroom.due = Some(if may && !due { headroom.next_at.min(over_at) } else { over_at });
         Some(Kept { at, pages: (may && due).then_some(pages), seconds_per_page })
     }
 }

@@ -29,8 +29,9 @@ const SILENCE_NOTICED_SECONDS: f64 = 0.06;
 /// How much a silence counts against a mirror: after 100 ms of it, another that is half a second slower.
 const SILENCE_WEIGHT: f64 = 5.0;
 
-/// The rate of a mirror that should be sending falls with each ms of silence: by a fifteenth in so long.
-const FRESH_BUSY: Duration = Duration::from_millis(10);
+/// The rate of a mirror that should be sending falls with each ms of silence: by a fifteenth in so long, and by less than a
+/// tenth where it was measured for 100 ms only.
+const FRESH_BUSY: Duration = Duration::from_millis(9);
 /// That of one of which little is known, with 20 ms of a supposition behind it, falls as much in this time.
 const FRESH_UNKNOWN: Duration = Duration::from_millis(2);
 /// Trouble is forgiven by half in 10 s: by a 150th in so long. A rate that is doubted rises by less than a fortieth,

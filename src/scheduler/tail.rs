@@ -241,9 +241,11 @@ mod tests {
     }
 
     #[test]
-    fn few_samples_throttle_nothing() {
-        let mut tail = Tail::new(TailSettings::default());
-        (0..19).for_each(|at| tail.add(Time(at), Duration::from_secs(9), OBJECTIVE_SECONDS));
-        assert!(!tail.look(Time(MS), 0.0));
+    fn few_samples_throttle_nothing_and_twenty_do() {
+        for (count, throttles) in [(19, false), (20, true)] {
+            let mut tail = Tail::new(TailSettings::default());
+            (0..count).for_each(|at| tail.add(Time(at), Duration::from_secs(9), OBJECTIVE_SECONDS));
+            assert_eq!(tail.look(Time(MS), 0.0), throttles, "{count}");
+        }
     }
 }

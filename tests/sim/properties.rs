@@ -145,6 +145,10 @@ fn seeds_that_failed_once() {
     check(1_882_843_363_934_362);
     // By first bytes, the best of four was one that sends heads and no bodies: it was asked for ever.
     check(1_882_894_107_674_626);
+    // A prefetch left the only mirror that was known idle for readers, had nothing else to wait for, and slept for ever.
+    check(1_883_000_000_002_562);
+    // A mirror known for just over 100 ms lost more than a tenth of its rate between two looks.
+    check(1_884_000_000_005_953);
 }
 
 #[test]

@@ -67,9 +67,14 @@ impl Condition {
 
     /// Something failed: nothing is written until a retry goes well.
     pub(super) fn fail(&self, why: String) {
-        let now = clock::now();
+        self.fail_at(clock::now(), why);
+    }
+
+    fn fail_at(&self, now: Time, why: String) {
         let mut failure = self.failure.lock();
         let (since, pause) = match &*failure {
+            // One failure is met by everybody who comes by: it is no worse for that, and is tried again at its time.
+            Some(before) if now < before.next_try => return,
             Some(before) => (before.since, (before.pause * 2).min(RETRY_MAX)),
             None => {
                 tracing::warn!(%why, "the disk cache is off for now, reads go through to the mirrors");
@@ -144,11 +149,15 @@ mod tests {
     #[test]
     fn a_failure_lasts_until_it_is_recovered_and_pauses_grow() {
         let condition = Condition::new(RETRY_MAX);
-        condition.fail("full".to_owned());
-        let first = condition.failure.lock().as_ref().unwrap().next_try;
-        assert!(!condition.retry_due(clock::now()) && condition.retry_due(first));
-        condition.fail("full".to_owned());
-        assert!(condition.failure.lock().as_ref().unwrap().next_try.since(first) >= RETRY_MIN);
+        let start = Time(7);
+        condition.fail_at(start, "full".to_owned());
+        let next_try = || condition.failure.lock().as_ref().unwrap().next_try;
+        let first = start + RETRY_MIN;
+        assert!(!condition.retry_due(start) && condition.retry_due(first));
+        (0..100).for_each(|at| condition.fail_at(Time(8 + at), "full".to_owned()));
+        assert_eq!(next_try(), first, "many who meet it are one failure");
+        condition.fail_at(first, "full".to_owned());
+        assert_eq!(next_try(), first + 2 * RETRY_MIN);
         condition.recover();
         assert_eq!(condition.health(), Health::Ok);
     }
