@@ -3,6 +3,7 @@
 mod bad_input;
 mod bad_questions;
 mod cache_folder;
+mod comparison;
 mod ending;
 mod mountpoint;
 mod options;

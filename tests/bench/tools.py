@@ -1,0 +1,104 @@
+"""The programs that are compared, as their own documentation says to run them fast."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+MOUNT_SECONDS_MAX = 20
+RCLONE = ("--read-only --config /dev/null --dir-cache-time 1h --attr-timeout 1h --max-read-ahead 1M "
+          "--buffer-size 16M")
+RCLONE_OFF = "--vfs-cache-mode off --vfs-read-chunk-size 8M --vfs-read-chunk-streams 4"
+RCLONE_FULL = "--vfs-cache-mode full --vfs-read-ahead 64M --cache-dir {cache}"
+
+
+class Tool:
+    """Something that is mounted. `command` has {urls}, {url} (the first), {mount} and {cache}; it must stay in the
+    foreground. `keeps`: it has a cache on disk."""
+
+    def __init__(self, name, program, command, keeps, version=("--version",)):
+        self.name, self.program, self.command, self.keeps = name, program, command, keeps
+        self.version_words = version
+
+    @property
+    def is_ours(self):
+        return self.name.startswith("braidfs")
+
+    def is_here(self):
+        return shutil.which(self.program) is not None
+
+    def version(self):
+        done = subprocess.run([self.program, *self.version_words], capture_output=True, text=True)
+        return ((done.stdout or done.stderr).splitlines() or ["unknown"])[0].strip()
+
+    def mount(self, scratch, mirrors, more=""):
+        return Mount(self, scratch, mirrors, more)
+
+
+class Mount:
+    """A mounted tool; leaving the `with` ends it and clears its cache."""
+
+    def __init__(self, tool, scratch, mirrors, more):
+        self.tool, scratch = tool, Path(scratch)
+        plain = tool.name.replace(",", "").replace(" ", "-")
+        self.path, self.cache = scratch / f"mnt-{plain}", scratch / f"cache-{plain}"
+        shutil.rmtree(self.cache, ignore_errors=True)
+        self.cache.mkdir()
+        self.path.mkdir(exist_ok=True)
+        urls = [f"{mirror.url}/" for mirror in mirrors]
+        self.words = tool.command.format(program=tool.program, urls=" ".join(urls), url=urls[0], mount=self.path,
+                                         cache=self.cache) + more
+        self.log = scratch / f"{plain}.log"
+        self.start()
+
+    def start(self):
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(f"exec {self.words}", shell=True, stdout=log, stderr=log,
+                                            start_new_session=True)
+        self.pid = self.process.pid
+        until = time.monotonic() + MOUNT_SECONDS_MAX
+        while not os.path.ismount(self.path):
+            if time.monotonic() > until or self.process.poll() is not None:
+                raise RuntimeError(f"`{self.words}` did not mount: {self.log.read_text()[-500:]}")
+            time.sleep(0.01)
+
+    def again(self):
+        """End it and mount it again over the same cache folder."""
+        self.stop()
+        self.start()
+
+    def on_disk_bytes(self, name):
+        """Of ours: what is durable of a file."""
+        words = [self.tool.program, "status", str(self.path / name), "--json"]
+        return json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)["on_disk_bytes"]
+
+    def stop(self):
+        subprocess.run(["umount", self.path], capture_output=True)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            subprocess.run(["umount", "-l", self.path], capture_output=True)
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+        shutil.rmtree(self.cache, ignore_errors=True)
+
+
+def all_tools(braidfs):
+    """Ours twice: with one command line, but for where bytes are kept."""
+    rclone = "{program} mount2 ':http,url=\"{url}\":' {mount} "
+    return [
+        Tool("braidfs, no cache", braidfs, "{program} mount {urls} {mount} --cache-dir none", False),
+        Tool("braidfs", braidfs, "{program} mount {urls} {mount} --cache-dir {cache} --cache-size 8GiB", True),
+        Tool("rclone mount2, no cache", "rclone", rclone + f"{RCLONE} {RCLONE_OFF}", False, ("version",)),
+        Tool("rclone mount2, full cache", "rclone", rclone + f"{RCLONE} {RCLONE_FULL}", True, ("version",)),
+        Tool("httpdirfs, no cache", "httpdirfs", "{program} -f --no-range-check {url} {mount}", False),
+        Tool("httpdirfs, cache", "httpdirfs", "{program} -f --no-range-check --cache --cache-location {cache} {url} {mount}", True),
+    ]
