@@ -217,7 +217,7 @@ impl Life {
         // In this order: what is deleted meanwhile is taken first and counted no more after that.
         let counted = disk.shared().space.data_bytes();
         let taken = simulated.allocated_below(&Path::new(DIR).join("data"));
-        let found = || data_files(&disk, &simulated);
+        let found = || data_files(disk, simulated);
         assert!(taken <= counted, "{taken} bytes of data on disk, {counted} counted:\n{}", found());
         // A state file that never had a durable byte cannot be told from a damaged one.
         let set_aside = simulated.exists(&Path::new(DIR).join("state.redb.damaged-1"));
