@@ -7,7 +7,7 @@ use crate::fetch::checking;
 use crate::fetch::plane::Doubt;
 use crate::fetch::translate;
 use crate::fetch::tree::Tree;
-use crate::namespace::{Namespace, ROOT, Version};
+use crate::namespace::{Found, Namespace, ROOT, Version};
 use crate::scheduler::Event;
 use crate::sources::{Failure, FailureKind, Listing, Source};
 use std::collections::HashMap;
@@ -217,6 +217,15 @@ impl Tree {
             }
             Doubt::Changed { file, mirror } => {
                 namespace.changed(file, Some(mirror), now());
+                file
+            }
+            Doubt::Redated { file, mirror, unix_s } => {
+                // That is known exactly, and leaves those who list the old date with the old version.
+                let size_bytes = namespace.version(file).map(|version| version.size_bytes);
+                if let (Some((folder, name)), Some(size_bytes)) = (namespace.name(file), size_bytes) {
+                    let found = Found::File { size_bytes, modified: translate::exact(Some(unix_s)) };
+                    namespace.learned(folder, &name, mirror, found, now());
+                }
                 file
             }
             Doubt::Waiting { file } => {

@@ -82,6 +82,15 @@ pub enum Doubt {
         /// Who.
         mirror: MirrorId,
     },
+    /// A mirror has it of this date, whatever its index says.
+    Redated {
+        /// Which version.
+        file: Inode,
+        /// Who.
+        mirror: MirrorId,
+        /// The date, in seconds since 1970.
+        unix_s: i64,
+    },
     /// A mirror has no such file any more.
     Missing {
         /// Which version.
@@ -232,7 +241,7 @@ pub fn kind_for_scheduler(kind: FailureKind) -> scheduler::Failure {
         FailureKind::Unreachable => scheduler::Failure::Unreachable,
         FailureKind::Throttled { retry_after } => scheduler::Failure::Throttled { retry_after },
         FailureKind::Missing => scheduler::Failure::Missing,
-        FailureKind::Changed => scheduler::Failure::Changed,
+        FailureKind::Changed | FailureKind::Redated { .. } => scheduler::Failure::Changed,
         FailureKind::Corrupt => scheduler::Failure::Corrupt,
         FailureKind::Refused => scheduler::Failure::Refused,
         FailureKind::NoRanges => scheduler::Failure::NoRanges,

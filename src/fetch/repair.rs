@@ -106,7 +106,8 @@ pub async fn repair(tree: &Arc<Tree>, file: &Arc<OpenFile>, wanted: &Digest, fou
             Err(NotCompared::Failed(failure)) => {
                 tracing::debug!(mirror = mirror.0, why = failure.why, "a mirror could not be compared with");
                 // Those that have no such file (any more) have nothing to be asked for.
-                all_asked &= matches!(failure.kind, FailureKind::Missing | FailureKind::Changed);
+                all_asked &=
+                    matches!(failure.kind, FailureKind::Missing | FailureKind::Changed | FailureKind::Redated { .. });
             }
         }
     }

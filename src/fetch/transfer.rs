@@ -262,7 +262,8 @@ pub fn accept(plane: &Plane, file: &OpenFile, mirror: MirrorId, answer: &Answer)
     if file.validator(label).is_none() && file.is_otherwise_dated(mirror, &answer.validator) {
         let url = plane.sources[usize::from(mirror.0)].redacted_url();
         let why = format!("{url} has a file of another date than it listed");
-        return Err(Failure { kind: FailureKind::Changed, why });
+        let unix_s = answer.validator.last_modified.unwrap_or_default();
+        return Err(Failure { kind: FailureKind::Redated { unix_s }, why });
     }
     file.confirmed(label, answer.validator.clone());
     file.hash_said(label, &answer.whole);
@@ -272,7 +273,7 @@ pub fn accept(plane: &Plane, file: &OpenFile, mirror: MirrorId, answer: &Answer)
 /// The mirror has another version, or none: the listing is to be asked for again.
 pub fn doubt(plane: &Plane, file: &OpenFile, mirror: MirrorId, failure: &Failure) {
     let unknown = file.validator(plane.labels.of(mirror)).is_none();
-    if unknown && matches!(failure.kind, FailureKind::Changed) {
+    if unknown && matches!(failure.kind, FailureKind::Changed | FailureKind::Redated { .. }) {
         // Its own index says otherwise, and it has never served this version.
         plane.lied(mirror, &failure.why);
     }
@@ -280,6 +281,7 @@ pub fn doubt(plane: &Plane, file: &OpenFile, mirror: MirrorId, failure: &Failure
     let doubt = match failure.kind {
         FailureKind::Missing => Doubt::Missing { file, mirror },
         FailureKind::Changed => Doubt::Changed { file, mirror },
+        FailureKind::Redated { unix_s } => Doubt::Redated { file, mirror, unix_s },
         _ => return,
     };
     // The receiver lives as long as the mount; at its end nobody needs to know.

@@ -33,6 +33,11 @@ pub enum FailureKind {
     Missing,
     /// This mirror has another version of the file.
     Changed,
+    /// The same, under the same size, of this date; its index says another.
+    Redated {
+        /// In seconds since 1970.
+        unix_s: i64,
+    },
     /// It answered with something that is not what was asked for. The mirror is to blame.
     Corrupt,
     /// 401, 403 or another refusal, or a redirect that is not followed.

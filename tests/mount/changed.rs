@@ -1,7 +1,7 @@
 //! What a reader sees when a remote file changes: an open handle is pinned to the version that it opened.
 
 use super::{faulty_urls, mirrors};
-use crate::support::faulty::{Content, Fault, FaultyMirror, Tree, generate};
+use crate::support::faulty::{Content, Fault, FaultyMirror, Rule, Tree, generate};
 use crate::support::mounted::{Mount, Place};
 use crate::support::{reading, wait};
 use braidfs::clock;
@@ -302,6 +302,22 @@ fn a_replacement_that_is_cached_beside_it_takes_nothing_from_an_open_handle() {
     read_old();
     reading::forget_kernel_pages(&mount.path("data.bin"));
     reading::generated(&mount.path("data.bin"), NEW, SHORT);
+    drop(old);
+    mount.umount();
+}
+
+#[test]
+fn a_mirror_that_changed_before_it_was_asked_does_not_take_the_old_version_with_it() {
+    const SHORT: u64 = 3_000_000;
+    let tree = Tree::new().with_generated("folder/data.bin", OLD, SHORT);
+    let (mirrors, place) = (mirrors(2, &tree), Place::new());
+    // The one that goes on to have the old version lists the folder last.
+    let late = Fault::Delay(Duration::from_secs(2));
+    mirrors[0].add(Rule::everywhere(late).when(|request| request.is_index() && request.path.starts_with(b"folder")));
+    let mount = place.mount(&faulty_urls(&mirrors), &[]);
+    let old = File::open(mount.path("folder/data.bin")).unwrap();
+    mirrors[1].put_dated("folder/data.bin", Content::Generated { seed: NEW, size_bytes: SHORT }, 1_800_000_000);
+    reading::generated_at(&old, OLD, 0, SHORT as usize).expect("one mirror has it, and lists it in a moment");
     drop(old);
     mount.umount();
 }
