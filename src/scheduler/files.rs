@@ -35,7 +35,15 @@ pub(super) struct File {
     pub(super) agreement: Agreement,
     excluded: BTreeMap<MirrorId, (Failure, Time)>,
     stretch_failures: BTreeMap<u64, u8>,
-    moves: BTreeMap<u64, (u32, Time)>,
+    moves: BTreeMap<u64, Moves>,
+}
+
+/// How often a stretch went to another mirror because it was late, when last, and from whom.
+#[derive(Clone, Debug, Default)]
+struct Moves {
+    count: u32,
+    at: Time,
+    from: MirrorSet,
 }
 
 impl File {
@@ -162,18 +170,27 @@ impl File {
         given_up
     }
 
-    /// Unfinished pages from `page` on go to another mirror because they are late.
-    pub(super) fn count_move(&mut self, page: u64, now: Time) {
-        self.moves.retain(|_, (_, at)| now.since(*at) < MOVE_FORGOTTEN_AFTER);
-        let entry = self.moves.entry(page / STRETCH_PAGES).or_insert((0, now));
-        *entry = (entry.0 + 1, now);
+    /// Unfinished pages from `page` on go from `mirror` to another because they are late.
+    pub(super) fn count_move(&mut self, page: u64, mirror: MirrorId, now: Time) {
+        self.moves.retain(|_, moves| now.since(moves.at) < MOVE_FORGOTTEN_AFTER);
+        let moves = self.moves.entry(page / STRETCH_PAGES).or_default();
+        (moves.count, moves.at) = (moves.count + 1, now);
+        moves.from.insert(mirror);
+    }
+
+    /// Those who were late with pages from `page` on, lately.
+    pub(super) fn late_with(&self, page: u64, now: Time) -> Option<&MirrorSet> {
+        self.moved(page, now).map(|moves| &moves.from)
+    }
+
+    fn moved(&self, page: u64, now: Time) -> Option<&Moves> {
+        self.moves.get(&(page / STRETCH_PAGES)).filter(|moves| now.since(moves.at) < MOVE_FORGOTTEN_AFTER)
     }
 
     /// How many times later than usual pages from `page` on must be to be moved: 1, or more where they were
     /// moved lately.
     pub(super) fn patience(&self, page: u64, now: Time) -> f64 {
-        let moved = self.moves.get(&(page / STRETCH_PAGES)).filter(|(_, at)| now.since(*at) < MOVE_FORGOTTEN_AFTER);
-        moved.map_or(1.0, |(count, _)| f64::from(1u32 << (*count).min(MOVES_COUNTED_MAX)))
+        self.moved(page, now).map_or(1.0, |moves| f64::from(1u32 << moves.count.min(MOVES_COUNTED_MAX)))
     }
 
     /// These pages came: their failures are forgotten.
@@ -206,8 +223,8 @@ mod tests {
         let mut file = File::new(8 << 20, MirrorSet::first(2));
         let now = Time(1);
         assert_eq!(file.patience(300, now), 1.0);
-        file.count_move(300, now);
-        file.count_move(310, now);
+        file.count_move(300, MirrorId(1), now);
+        file.count_move(310, MirrorId(1), now);
         assert_eq!((file.patience(300, now), file.patience(0, now)), (4.0, 1.0));
         assert_eq!(file.patience(300, now + MOVE_FORGOTTEN_AFTER), 1.0);
     }

@@ -10,7 +10,7 @@ use super::lanes::Lanes;
 use super::marks::Marks;
 use super::strategy::{self, Ask, Draw, Strategy, Term};
 use super::tier::TIER_MAX;
-use crate::chunk::{Class, MirrorId};
+use crate::chunk::{Class, MirrorId, MirrorSet};
 use crate::clock::Time;
 
 /// Who gets a range, and of what that was said. The totals are with the lanes until the next ranking.
@@ -140,6 +140,20 @@ impl Lanes {
         let all = others;
         all.each(|at| others.set(at, self.seconds(at, bytes) < within_seconds));
         self.rank_those(others, tier, file, bytes, true)
+    }
+
+    /// The same for a range that was moved away from `late`: those again only where there is nobody else.
+    pub(super) fn rank_but(&mut self, now: Time, file: &File, bytes: u64, late: &MirrorSet) -> Option<Ranking> {
+        let tier = self.tier(now, file);
+        let mut others = file.serving(now);
+        others.keep(&self.usable);
+        file.agreement.filter(&mut others);
+        self.keep_ranged(&mut others, file);
+        self.keep_tier(&mut others, tier);
+        self.keep_ready(&mut others, bytes);
+        late.iter().for_each(|mirror| others.remove(usize::from(mirror.0)));
+        let ranking = self.rank_those(others, tier, file, bytes, true);
+        ranking.winner().map(|_| ranking)
     }
 
     /// Is the file too large for who serves no ranges, with somebody there who does?

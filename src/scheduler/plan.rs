@@ -113,7 +113,10 @@ impl Scheduler {
                 let Some(known) = self.files.get(&file) else { break };
                 let bytes = run.len_bytes(known.size_bytes);
                 let by = self.wants.get(&key).map_or(now, |want| want.expires());
-                let ranking = self.lanes.rank_demand(now, known, bytes, by);
+                // By any other measure than who completes it first, who was late with it may well be chosen again.
+                let late = known.late_with(run.start, now).filter(|_| self.lanes.strategy != Strategy::Adaptive);
+                let elsewhere = late.and_then(|late| self.lanes.rank_but(now, known, bytes, late));
+                let ranking = elsewhere.unwrap_or_else(|| self.lanes.rank_demand(now, known, bytes, by));
                 let Some(at) = ranking.winner() else {
                     let (hopeless, able) = (known.hopeless(now), self.lanes.any_able(known));
                     self.look_for_others(now, file);

@@ -191,9 +191,10 @@ impl Scheduler {
 
     fn count_move(&mut self, now: Time, id: FetchId) {
         let Some(fetch) = self.fetches.all.get(&id) else { return };
-        let (file, start) = (fetch.file, fetch.owned.first().map_or(0, |run| run.start));
+        let (file, mirror) = (fetch.file, fetch.mirror);
+        let start = fetch.owned.first().map_or(0, |run| run.start);
         if let Some(known) = self.files.get_mut(&file) {
-            known.count_move(start, now);
+            known.count_move(start, mirror, now);
         }
     }
 

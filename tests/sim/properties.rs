@@ -149,6 +149,9 @@ fn seeds_that_failed_once() {
     check(1_883_000_000_002_562);
     // A mirror known for just over 100 ms lost more than a tenth of its rate between two looks.
     check(1_884_000_000_005_953);
+    // By first bytes, a late fetch went back to the slow mirror that it was taken from, until the read failed.
+    check(1_885_000_000_004_674);
+    check(1_886_000_000_003_306);
 }
 
 #[test]
