@@ -44,12 +44,12 @@ pub fn run(command: &DemoCommand, around: &Surroundings) -> anyhow::Result<()> {
         by_mount: false,
     };
     let plan = plan_mount(&mount_command, around)?;
-    let mount = Mount::start(&plan, around)?;
+    let mut mount = Mount::start(&plan, around)?;
     let names: Vec<_> = MIRRORS.iter().map(|(name, _)| *name).collect();
     let shown = show::run(&mount, &mirrors, &names, &dataset);
     if shown.is_ok() && !command.no_wait {
         show::invite(mount.mountpoint());
-        mount.wait_for_the_end()?;
+        mount.wait_for_the_end();
         println!("\nUnmounting.");
     }
     let ended = mount.end();

@@ -34,6 +34,7 @@ use anyhow::{Context, bail};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// After the mount was taken out of the tree, whoever still has a file open is served for so long at
@@ -55,6 +56,20 @@ pub struct Mount {
     mounted: fs::Mounted,
     stop: watch::Sender<Stop>,
     control: Option<tokio::task::JoinHandle<()>>,
+    signals: Signals,
+}
+
+/// The signals that end a mount. Taken before there is one: what comes between would leave it behind.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn take(runtime: &tokio::runtime::Handle) -> std::io::Result<Signals> {
+        let _inside = runtime.enter();
+        Ok(Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
 }
 
 /// What the mount was told about its end.
@@ -88,10 +103,11 @@ impl Mount {
             ..fs::Settings::default()
         };
         fuse.validate().map_err(anyhow::Error::msg)?;
+        let signals = Signals::take(engine.runtime()).context("cannot listen to signals")?;
         let mounted = fs::mount(engine.clone(), &fuse, &mountpoint)
             .with_context(|| format!("cannot mount at {}", mountpoint.display()))?;
         let (stop, stopped) = watch::channel(Stop::No);
-        let mut mount = Mount { engine, mounted, stop, control: None };
+        let mut mount = Mount { engine, mounted, stop, control: None, signals };
         mount.control = Some(mount.open_doors(plan, around, stopped)?);
         Ok(mount)
     }
@@ -129,20 +145,18 @@ impl Mount {
 
     /// Until a signal comes, or the mount is gone by another hand (`umount`, `braidfs umount`) and nobody
     /// uses it any more.
-    pub fn wait_for_the_end(&self) -> anyhow::Result<()> {
-        self.engine.runtime().block_on(async {
-            use tokio::signal::unix::{SignalKind, signal};
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            let mut terminate = signal(SignalKind::terminate())?;
+    pub fn wait_for_the_end(&mut self) {
+        let Mount { engine, mounted, signals, .. } = self;
+        engine.runtime().block_on(async {
             loop {
                 let look_again = pause(DRAIN_PERIOD * 4);
                 tokio::select! {
-                    _ = interrupt.recv() => return Ok(()),
-                    _ = terminate.recv() => return Ok(()),
-                    () = look_again => if self.mounted.is_over() { return Ok(()) },
+                    _ = signals.interrupt.recv() => return,
+                    _ = signals.terminate.recv() => return,
+                    () = look_again => if mounted.is_over() { return },
                 }
             }
-        })
+        });
     }
 
     /// Unmount, say by whom it is busy where it is, and end everything in order.
@@ -185,11 +199,11 @@ impl Mount {
 
 /// The whole life of a mount: `ready` once it can be used, back when it has ended.
 pub fn run(plan: &MountPlan, around: &Surroundings, ready: impl FnOnce()) -> anyhow::Result<()> {
-    let mount = Mount::start(plan, around)?;
+    let mut mount = Mount::start(plan, around)?;
     let offline = if mount.engine.is_offline() { " (offline: what is cached is served)" } else { "" };
     tracing::info!(mountpoint = %mount.mountpoint().display(), "mounted{offline}");
     ready();
-    mount.wait_for_the_end()?;
+    mount.wait_for_the_end();
     mount.end()
 }
 
