@@ -210,22 +210,25 @@ impl Scheduler {
         true
     }
 
-    /// A place that is held, or of a fetch that was just sent, drawn anew when the last one is gone.
+    /// A place that is held, or of a fetch that was just sent, drawn anew when the last one is gone. Who was asked about one
+    /// that is on its way in vain is asked about a held one: whoever was to bring it may have fallen silent.
     fn page_to_compare(&mut self, file: Inode) -> Option<u64> {
         let known = self.files.get(&file)?;
-        let there = |page: u64| {
-            let one = Pages::new(page, page + 1);
-            let on_its_way = known.agreement.kin.is_empty() || known.agreement.page == Some(page);
-            known.table.count(one, State::Held) > 0 || (on_its_way && known.table.count(one, State::InFlight) > 0)
-        };
-        if let Some(page) = known.agreement.page.filter(|&page| there(page)) {
+        let is = |page: u64, state| known.table.count(Pages::new(page, page + 1), state) > 0;
+        let last = known.agreement.page;
+        let coming = last.filter(|&page| is(page, State::InFlight));
+        let held = last.filter(|&page| is(page, State::Held));
+        let asked = !known.agreement.asked.is_empty();
+        if let Some(page) = held.or(coming.filter(|_| asked)) {
             return Some(page);
         }
-        let page = match self.held_page(file, None) {
+        let page = match self.held_page(file, None).or(coming) {
             Some(page) => page,
             None => self.coming_page(file)?,
         };
-        self.files.get_mut(&file)?.agreement.at(page);
+        if Some(page) != last {
+            self.files.get_mut(&file)?.agreement.at(page);
+        }
         Some(page)
     }
 

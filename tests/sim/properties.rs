@@ -152,6 +152,8 @@ fn seeds_that_failed_once() {
     // By first bytes, a late fetch went back to the slow mirror that it was taken from, until the read failed.
     check(1_885_000_000_004_674);
     check(1_886_000_000_003_306);
+    // The first mirror fell silent before the page came that the others were to be compared with, again and again.
+    check(1_887_000_000_002_987);
 }
 
 #[test]
