@@ -145,10 +145,7 @@ impl Lanes {
     /// The same for a range that was moved away from `late`: those again only where there is nobody else.
     pub(super) fn rank_but(&mut self, now: Time, file: &File, bytes: u64, late: &MirrorSet) -> Option<Ranking> {
         let tier = self.tier(now, file);
-        let mut others = file.serving(now);
-        others.keep(&self.usable);
-        file.agreement.filter(&mut others);
-        self.keep_ranged(&mut others, file);
+        let mut others = self.serving(now, file);
         self.keep_tier(&mut others, tier);
         self.keep_ready(&mut others, bytes);
         late.iter().for_each(|mirror| others.remove(usize::from(mirror.0)));

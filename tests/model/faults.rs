@@ -40,7 +40,7 @@ fn passing(remote: &mut Remote, random: &mut StdRng) -> String {
         _ => Fault::Hangup,
     };
     let what = format!("mirror 0: {fault:?}, twice");
-    // Questions for a name are asked once, of all mirrors: what strikes them is no passing trouble.
+    // Questions for a name are asked of all mirrors, once more after a hang-up: what strikes them is no passing trouble.
     remote.add(STEADY, Rule::new(fault).times(2).when(of_bytes));
     what
 }
