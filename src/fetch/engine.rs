@@ -19,6 +19,7 @@ use crate::fetch::sums;
 use crate::fetch::transfer::believed_mirrors;
 use crate::fetch::tree::Tree;
 use crate::fetch::waiting::{Waiter, wanted};
+use crate::fetch::whole::{Whole, mend};
 use crate::namespace::{Attributes, Kind, Namespace, Snapshot};
 use crate::scheduler::{Event, Scheduler};
 use parking_lot::Mutex;
@@ -147,7 +148,7 @@ impl Engine {
                 plane.metrics.open_handles.add(1);
                 if let Some(disk) = file.disk.as_ref().filter(|_| plane.settings.passthrough) {
                     // Where it can be lent its data file is open from here on: what follows may not wait.
-                    drop(disk.lend());
+                    disk.prepare_to_lend();
                 }
                 Arc::new(Handle::new(file))
             })
@@ -163,6 +164,21 @@ impl Engine {
     /// more; asking answers that once.
     pub fn keeps_cached(&self, inode: Inode) -> bool {
         !self.plane.tainted.lock().remove(&inode)
+    }
+
+    /// The whole file of a handle, where the kernel may read it past us. Never waits.
+    pub fn whole(&self, handle: &Handle) -> Option<Whole> {
+        Whole::of(&handle.file, &self.plane, self.runtime())
+    }
+
+    /// Bring back what is damaged of a file that the kernel reads past us.
+    pub fn mend<F>(&self, handle: &Handle, answer: F)
+    where
+        F: FnOnce(Result<(), Trouble>) + Send + 'static,
+    {
+        let (plane, file) = (self.plane.clone(), handle.file.clone());
+        let deadline = plane.settings.read_deadline;
+        self.runtime().spawn(async move { answer(within(deadline, mend(&plane, &file)).await) });
     }
 
     /// The kernel reads this one past us.

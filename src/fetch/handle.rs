@@ -5,7 +5,6 @@
 //!
 //! The lock of a handle's streaks is taken by its readers and its close, and by nobody who fetches.
 
-use crate::cache::disk::Lent;
 use crate::chunk::{Inode, Pages, ReaderId};
 use crate::fetch::inbox::{Command, Inbox};
 use crate::fetch::opened::OpenFile;
@@ -13,7 +12,6 @@ use crate::scheduler::Event;
 use crate::scheduler::streak::{SLACK_PAGES, Streak};
 use parking_lot::Mutex;
 use std::collections::HashMap;
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,22 +24,6 @@ pub struct Handle {
     /// The version that it is pinned to.
     pub file: Arc<OpenFile>,
     streaks: Mutex<[Followed; STREAKS]>,
-}
-
-/// A complete and verified file version on the cache's disk, for the kernel to read past us. To be held as long as it
-/// may.
-pub struct Whole(Lent);
-
-impl Whole {
-    /// Of a file with these bytes and no others.
-    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.0.descriptor()
-    }
-
-    /// Has that turned out to be what it should not be?
-    pub fn is_wrong(&self) -> bool {
-        self.0.is_wrong()
-    }
 }
 
 /// A streak, and what the scheduler knows of it.
@@ -104,14 +86,6 @@ impl Handle {
     /// A handle that nobody has read through yet.
     pub fn new(file: Arc<OpenFile>) -> Handle {
         Handle { file, streaks: Mutex::default() }
-    }
-
-    /// The whole file, where the kernel may read it past us. Never waits.
-    pub fn whole(&self) -> Option<Whole> {
-        if self.file.is_sealed() || self.file.is_condemned() {
-            return None;
-        }
-        self.file.disk.as_ref()?.lend_now().map(Whole)
     }
 
     /// A read of `pages` comes through this handle.

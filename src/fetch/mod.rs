@@ -23,6 +23,7 @@ pub mod rules;
 pub mod settings;
 pub mod tree;
 pub mod waiting;
+mod whole;
 
 mod checking;
 mod compare;
@@ -55,7 +56,8 @@ mod unlocked_tests;
 
 pub use engine::{Engine, Parts};
 pub use error::Trouble;
-pub use handle::{Handle, Whole};
+pub use handle::Handle;
 pub use listing::FirstLook;
 pub use opened::label;
 pub use settings::Settings;
+pub use whole::{LentStanding, Whole};

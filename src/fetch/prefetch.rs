@@ -1,5 +1,6 @@
 //! Prefetch jobs: files and folders brought to disk, done only when durable.
 
+use crate::cache::disk::DiskFile;
 use crate::chunk::{Inode, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::local_second_of_day;
 use crate::fetch::checking::until_looked_up;
@@ -18,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 /// Pages asked for at a time: 8 MiB, so that one file can use several mirrors and a job its window.
-const STRETCH_PAGES: u64 = 2048;
+pub(in crate::fetch) const STRETCH_PAGES: u64 = 2048;
 /// Files of a job that are fetched at a time: small ones need many round trips at once.
 const FILES_AT_ONCE: usize = 256;
 /// Files that are open at a time, with those that have come and wait for the next commit, which is a second away: with
@@ -317,36 +318,46 @@ impl Job {
         Ok(failed)
     }
 
-    /// Ask for `pages` and wait until they are as they should be.
     async fn until(
         &self,
         file: &Arc<OpenFile>,
         pages: Pages,
-        is_so: impl Fn(&crate::cache::disk::DiskFile) -> bool,
+        is_so: impl Fn(&DiskFile) -> bool,
     ) -> Result<(), Trouble> {
-        let disk = file.disk.as_ref().ok_or(Trouble::NotKept)?;
-        if is_so(disk) {
-            return Ok(());
-        }
-        if !disk.held(pages) {
-            self.plane.inbox.push(Command::Keep { file: file.clone(), pages, reader: self.reader });
-        }
-        let wait = async {
-            loop {
-                let changed = file.changed.notified();
-                tokio::pin!(changed);
-                changed.as_mut().enable();
-                if is_so(disk) {
-                    return Ok(());
-                }
-                if let Some(trouble) = file.take_hopeless(pages) {
-                    return Err(trouble);
-                }
-                changed.await;
-            }
-        };
-        tokio::time::timeout(self.plane.settings.read_deadline, wait).await.unwrap_or(Err(Trouble::TimedOut))
+        until(&self.plane, file, pages, self.reader, is_so).await
     }
+}
+
+/// Ask for `pages` to be brought to disk and wait until they are as they should be.
+pub(in crate::fetch) async fn until(
+    plane: &Plane,
+    file: &Arc<OpenFile>,
+    pages: Pages,
+    reader: ReaderId,
+    is_so: impl Fn(&DiskFile) -> bool,
+) -> Result<(), Trouble> {
+    let disk = file.disk.as_ref().ok_or(Trouble::NotKept)?;
+    if is_so(disk) {
+        return Ok(());
+    }
+    if !disk.held(pages) {
+        plane.inbox.push(Command::Keep { file: file.clone(), pages, reader });
+    }
+    let wait = async {
+        loop {
+            let changed = file.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if is_so(disk) {
+                return Ok(());
+            }
+            if let Some(trouble) = file.take_hopeless(pages) {
+                return Err(trouble);
+            }
+            changed.await;
+        }
+    };
+    tokio::time::timeout(plane.settings.read_deadline, wait).await.unwrap_or(Err(Trouble::TimedOut))
 }
 
 impl Outcome {

@@ -49,6 +49,48 @@ impl BraidFs {
     }
 }
 
+/// What answers an open, from another thread.
+struct Opening {
+    files: Arc<Handles<Handle>>,
+    engine: Arc<Engine>,
+    modes: Arc<Modes>,
+}
+
+impl Opening {
+    fn answer(self, inode: u64, handle: Arc<Handle>, reply: ReplyOpen) {
+        // The page cache belongs to the inode, and the inode is one version: it is stale only where that turned
+        // out to be somebody else's bytes.
+        let keeps = self.engine.keeps_cached(handle.file.inode);
+        let flags = if keeps { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
+        self.answer_with(flags, inode, handle, reply);
+    }
+
+    fn answer_with(self, flags: FopenFlags, inode: u64, handle: Arc<Handle>, reply: ReplyOpen) {
+        let engine = &self.engine;
+        let number = self.files.add(handle.clone());
+        match self.modes.opened(inode, FileHandle(number), flags, || engine.whole(&handle), reply) {
+            Opened::Answered => {}
+            Opened::Passthrough => engine.note_passthrough(),
+            Opened::Damaged(reply) => {
+                self.files.remove(number);
+                engine.clone().mend(&handle.clone(), move |mended| match mended {
+                    Ok(()) => self.answer_with(flags, inode, handle, reply),
+                    Err(trouble) => self.fail(&handle, trouble, reply),
+                });
+            }
+            Opened::Wrong(reply) => {
+                self.files.remove(number);
+                self.fail(&handle, Trouble::Stale, reply);
+            }
+        }
+    }
+
+    fn fail(&self, handle: &Handle, trouble: Trouble, reply: ReplyOpen) {
+        self.engine.close(handle);
+        reply.error(errno(trouble));
+    }
+}
+
 impl Filesystem for BraidFs {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
         // Each is wanted where the kernel has it: without PARALLEL_DIROPS one slow lookup holds up its
@@ -101,24 +143,9 @@ impl Filesystem for BraidFs {
         if flags.acc_mode() != fuser::OpenAccMode::O_RDONLY {
             return reply.error(Errno::EROFS);
         }
-        let (files, engine, modes) = (self.files.clone(), self.engine.clone(), self.modes.clone());
+        let opening = Opening { files: self.files.clone(), engine: self.engine.clone(), modes: self.modes.clone() };
         self.engine.open(Inode(inode.0), move |opened| match opened {
-            // The page cache belongs to the inode, and the inode is one version: it is stale only where that turned
-            // out to be somebody else's bytes.
-            Ok(handle) => {
-                let keeps = engine.keeps_cached(handle.file.inode);
-                let flags = if keeps { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
-                let number = files.add(handle.clone());
-                match modes.opened(inode.0, FileHandle(number), flags, || handle.whole(), reply) {
-                    Opened::Answered => {}
-                    Opened::Passthrough => engine.note_passthrough(),
-                    Opened::Wrong(reply) => {
-                        files.remove(number);
-                        engine.close(&handle);
-                        reply.error(errno(Trouble::Stale));
-                    }
-                }
-            }
+            Ok(handle) => opening.answer(inode.0, handle, reply),
             Err(trouble) => reply.error(errno(trouble)),
         });
     }

@@ -4,7 +4,7 @@
 //! The mode belongs to the inode until its last handle closes: while one handle is open in one mode, the kernel fails an
 //! open in the other with EIO. So the first open decides for all that overlap with it.
 
-use crate::fetch::Whole;
+use crate::fetch::{LentStanding, Whole};
 use fuser::{BackingId, FileHandle, FopenFlags, ReplyOpen};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -39,7 +39,9 @@ pub enum Opened {
     Answered,
     /// They do not.
     Passthrough,
-    /// Somebody has it open and reads past us what turned out to be wrong since. Nobody else may: the open is to fail.
+    /// Somebody has it open and reads it past us, and it was found damaged: it is to be mended, and then opened again.
+    Damaged(ReplyOpen),
+    /// The same, but it turned out to be wrong. Nobody else may read it: the open is to fail.
     Wrong(ReplyOpen),
 }
 
@@ -69,12 +71,15 @@ impl Modes {
                 reply.opened(handle, flags);
                 Opened::Answered
             }
-            Mode::Passthrough { file, .. } if file.is_wrong() => return Opened::Wrong(reply),
-            Mode::Passthrough { id, .. } => {
-                // What is said of the page cache does not go with it: the kernel would refuse.
-                reply.opened_passthrough(handle, FopenFlags::empty(), id);
-                Opened::Passthrough
-            }
+            Mode::Passthrough { id, file } => match file.standing() {
+                LentStanding::Wrong => return Opened::Wrong(reply),
+                LentStanding::Damaged => return Opened::Damaged(reply),
+                LentStanding::Right => {
+                    // What is said of the page cache does not go with it: the kernel would refuse.
+                    reply.opened_passthrough(handle, FopenFlags::empty(), id);
+                    Opened::Passthrough
+                }
+            },
         };
         open.handles += 1;
         opened

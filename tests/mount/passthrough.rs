@@ -3,8 +3,10 @@
 use super::{data_bytes, faulty_urls, mirrors};
 use crate::support::faulty::{FaultyMirror, Tree};
 use crate::support::mounted::{Mount, Place};
-use crate::support::{reading, wait};
+use crate::support::{dataset, reading, wait};
 use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 const SIZE: u64 = 5_000_003;
 const SEED: u64 = 7;
@@ -48,7 +50,7 @@ fn a_complete_file_is_read_by_the_kernel_itself_and_after_a_restart_once_it_was_
     let Some(file) = passed_through(&mount, "a.bin") else { return };
     let before = reads(&mount);
     reading::generated_at(&file, SEED, 0, SIZE as usize).unwrap();
-    assert_eq!(std::os::unix::fs::FileExt::read_at(&file, &mut [0; 10], SIZE).unwrap(), 0, "its end is its end");
+    assert_eq!(file.read_at(&mut [0; 10], SIZE).unwrap(), 0, "its end is its end");
     assert_eq!(reads(&mount), before, "nobody asked us");
     drop(file);
     mount.umount();
@@ -116,10 +118,7 @@ fn a_file_that_is_passed_through_is_not_evicted_and_the_limit_holds() {
     reading::generated(&mount.path("a.bin"), SEED, SIZE);
     let Some(file) = passed_through(&mount, "a.bin") else { return };
     for round in 0..3 {
-        (0..8).for_each(|at| {
-            reading::forget_kernel_pages(&mount.path(format!("go/{at}.bin")));
-            reading::generated(&mount.path(format!("go/{at}.bin")), at, SIZE);
-        });
+        read_others(&mount);
         reading::forget_kernel_pages(&mount.path("a.bin"));
         reading::generated_at(&file, SEED, 0, SIZE as usize).unwrap();
         assert!(disk_bytes(&mount) <= mount.number("disk_limit"), "round {round}");
@@ -148,5 +147,58 @@ fn one_that_is_evicted_by_hand_is_read_on_and_counts_until_it_is_closed() {
     reading::forget_kernel_pages(&mount.path("a.bin"));
     reading::generated(&mount.path("a.bin"), SEED, SIZE);
     assert!(data_bytes(&mirrors) >= SIZE, "it is fetched again");
+    mount.umount();
+}
+
+/// Overwrite a page in the middle of a data file of `a.bin`'s length, and have it verified.
+fn rot(place: &Place, mount: &Mount) {
+    let cache = place.cache();
+    let files = dataset::files(&cache).into_iter().map(|file| cache.join(file.path));
+    let of_length = |path: &PathBuf| path.extension().is_some_and(|end| end == "pages") && length(path) == SIZE;
+    let path = files.into_iter().find(of_length).expect("its data file");
+    let file = File::options().write(true).open(path).unwrap();
+    file.write_all_at(&[0x55; 4096], SIZE / 2 / 4096 * 4096).unwrap();
+    file.sync_all().unwrap();
+    let words = ["verify".into(), mount.path("a.bin").into_os_string()];
+    let output = place.braidfs(words);
+    assert_eq!(output.status.code(), Some(1), "it is found: {output:?}");
+}
+
+/// More than 16 MiB of memory hold.
+fn read_others(mount: &Mount) {
+    for at in 0..8 {
+        let path = mount.path(format!("go/{at}.bin"));
+        reading::forget_kernel_pages(&path);
+        reading::generated(&path, at, SIZE);
+    }
+}
+
+fn length(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |about| about.len())
+}
+
+#[test]
+fn a_page_that_rots_under_a_reader_is_mended_in_its_place() {
+    let (mut mirrors, place) = (mirrors(1, &tree()), Place::new());
+    let mount = place.mount(&faulty_urls(&mirrors), &["--memory", "16MiB"]);
+    reading::generated(&mount.path("a.bin"), SEED, SIZE);
+    let Some(file) = passed_through(&mount, "a.bin") else { return };
+    read_others(&mount);
+    mirrors.iter().for_each(FaultyMirror::forget);
+    rot(&place, &mount);
+    wait::until("its reader has the right bytes again", || {
+        reading::generated_at(&file, SEED, 0, SIZE as usize).is_ok()
+    });
+    assert_eq!(file.read_at(&mut [0; 10], SIZE).unwrap(), 0, "its end is its end");
+    assert!(data_bytes(&mirrors) < SIZE / 2, "nothing but what was damaged was fetched");
+    assert!(place.braidfs(["evict".into(), mount.path("go").into_os_string()]).status.success());
+    read_others(&mount);
+    mirrors.iter_mut().for_each(FaultyMirror::down);
+    rot(&place, &mount);
+    File::open(mount.path("a.bin")).expect_err("nobody else gets to read what is known to be damaged");
+    mirrors.iter_mut().for_each(FaultyMirror::up);
+    let again = wait::for_some("it is mended for those who open it", || File::open(mount.path("a.bin")).ok());
+    [&file, &again].iter().for_each(|file| reading::generated_at(file, SEED, 0, SIZE as usize).unwrap());
+    drop((file, again));
     mount.umount();
 }

@@ -1,7 +1,7 @@
 //! What is known in memory of an open file: which pages can be read, which are durable, where they lie.
 
 use super::page_io::GROUP_PAGES;
-use super::record::{LEAF_PAGES, Place, Record, all_set, encode_leaf, fill, leaf_sum};
+use super::record::{LEAF_PAGES, Place, Record, all_set, encode_leaf, fill, gaps, leaf_sum};
 use super::store::Loaded;
 use crate::chunk::{PAGE_BYTES, Pages};
 use roaring::RoaringBitmap;
@@ -34,7 +34,9 @@ pub(super) struct Content {
     pub(super) punching: Vec<Pages>,
     /// When it was last used, in uses of the whole cache; 0: not by anybody since it was loaded.
     pub(super) used_tick: u64,
-    /// The same for each group.
+    /// The same for all groups at once...
+    pub(super) whole_used: u64,
+    /// ...and for each of those that were used since.
     pub(super) group_used: BTreeMap<u64, u64>,
     /// Bytes of the ledger that this file's own data file answers for.
     pub(super) charged_bytes: u64,
@@ -87,9 +89,11 @@ impl Content {
         self.epoch += 1;
     }
 
-    /// What writing `pages` into a data file of its own adds to the ledger.
+    /// What writing `pages` into a data file of its own adds to the ledger. What is durable and cannot be read (it was found
+    /// damaged) still has its room.
     pub(super) fn own_need(&self, pages: Pages) -> u64 {
-        let fresh = pages.count() - count(&self.written, pages);
+        let fresh =
+            gaps(&self.written, pages).into_iter().map(|gap| gap.count() - count(&self.durable, gap)).sum::<u64>();
         let groups = pages.split(GROUP_PAGES).map(|pages| group(pages.start / GROUP_PAGES));
         let empty = groups.filter(|&group| count(&self.written, group) + count(&self.durable, group) == 0);
         fresh * PAGE_BYTES + empty.count() as u64 * GROUP_SUM_BYTES
@@ -144,7 +148,10 @@ impl Content {
             let settled = count(&self.written, pages) == count_both(&self.written, &self.durable, pages);
             let leaving = self.punching.iter().any(|leaving| !leaving.intersect(pages).is_empty());
             if !writing && settled && !leaving {
-                groups.push((self.group_used.get(&number).copied().unwrap_or(0), std::cmp::Reverse(number)));
+                groups.push((
+                    self.group_used.get(&number).copied().unwrap_or(self.whole_used),
+                    std::cmp::Reverse(number),
+                ));
             }
         }
         groups.sort_unstable();
@@ -169,6 +176,12 @@ impl Content {
         for pages in pages.split(GROUP_PAGES) {
             self.group_used.insert(pages.start / GROUP_PAGES, tick);
         }
+    }
+
+    /// All of it is used.
+    pub(super) fn used_whole(&mut self, tick: u64) {
+        (self.used_tick, self.whole_used) = (tick, tick);
+        self.group_used.clear();
     }
 
     pub(super) fn holds(&self, pages: Pages) -> bool {

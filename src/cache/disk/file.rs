@@ -2,7 +2,7 @@
 
 use super::content::Content;
 use super::page_io::{Checked, DataFile};
-use super::record::{FileKey, Place, all_set, fill, runs};
+use super::record::{FileKey, Place, all_set, fill, gaps, runs};
 use super::shared::Shared;
 use super::state::State;
 use crate::chunk::{PAGE_BYTES, Pages};
@@ -70,18 +70,7 @@ impl DiskFile {
 
     /// The runs of `pages` that are not held.
     pub fn missing(&self, pages: Pages) -> Vec<Pages> {
-        let mut missing = Vec::new();
-        let mut at = pages.start;
-        for run in runs(&self.content.lock().written, pages) {
-            if run.start > at {
-                missing.push(Pages::new(at, run.start));
-            }
-            at = run.end;
-        }
-        if at < pages.end {
-            missing.push(Pages::new(at, pages.end));
-        }
-        missing
+        gaps(&self.content.lock().written, pages)
     }
 
     /// The runs of pages that are held.
@@ -263,13 +252,12 @@ impl DiskFile {
             self.shared.metrics.disk_damaged_pages.add(pages.count());
         }
         content.epoch += 1;
-        let place = content.place;
+        // Kept until it is committed: who opens the file meanwhile must not find the old bits again.
+        if let (Some(place), Some(file)) = (content.place, self.shared.opened(&self.encoded)) {
+            self.shared.drop_damaged(file, place, &damaged);
+        }
         drop(content);
         tracing::warn!(path = %String::from_utf8_lossy(&self.key.path), ?damaged, "cached pages are damaged, fetching them again");
-        // Kept until it is committed: who opens the file meanwhile must not find the old bits again.
-        if let (Some(place), Some(file)) = (place, self.shared.opened(&self.encoded)) {
-            self.shared.commits.put_damaged(file, place, &damaged);
-        }
         ReadNow::Damaged(damaged)
     }
 }

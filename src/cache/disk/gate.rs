@@ -48,10 +48,8 @@ impl DiskFile {
         runs.iter().for_each(|&run| fill(&mut content.written, run, false));
         content.epoch += 1;
         content.checked = false;
-        let place = content.place;
-        drop(content);
-        if let Some(place) = place {
-            self.shared.commits.put_damaged(self.clone(), place, runs);
+        if let Some(place) = content.place {
+            self.shared.drop_damaged(self.clone(), place, runs);
         }
     }
 

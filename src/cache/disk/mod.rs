@@ -59,7 +59,7 @@ mod tests;
 
 pub use file::{DiskFile, ReadNow};
 pub use health::Health;
-pub use lending::Lent;
+pub use lending::{Lent, LentStanding};
 pub use pins::{Pin, PinError};
 pub use record::FileKey;
 pub use state::State;

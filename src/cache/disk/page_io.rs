@@ -73,11 +73,16 @@ impl DataFile {
         })
     }
 
-    /// Write neighbouring whole pages from page `start` on, and their checksums.
-    pub(super) fn write(&self, start: u64, buffers: &[&[u8]]) -> io::Result<()> {
+    /// Write neighbouring whole pages from page `start` on, and their checksums. Of the pages nothing from `end_bytes` on,
+    /// which is the exact length of a file whose readers would see more.
+    pub(super) fn write(&self, start: u64, buffers: &[&[u8]], end_bytes: Option<u64>) -> io::Result<()> {
         let length: usize = buffers.iter().map(|buffer| buffer.len()).sum();
-        let written = if length >= DIRECT_BYTES_MIN { self.write_direct(start, buffers)? } else { 0 };
-        self.write_buffered(start * PAGE_BYTES, buffers, written)?;
+        let kept = end_bytes.map_or(length, |end| length.min(end.saturating_sub(start * PAGE_BYTES) as usize));
+        let written = match length >= DIRECT_BYTES_MIN {
+            true => self.write_direct(start, &first(buffers, kept / PAGE * PAGE))?,
+            false => 0,
+        };
+        self.write_buffered(start * PAGE_BYTES, &first(buffers, kept), written)?;
         let mut sums = Vec::with_capacity(length / PAGE * 4);
         for page in buffers.iter().flat_map(|buffer| buffer.chunks(PAGE)) {
             sums.extend_from_slice(&crc32c::crc32c(page).to_le_bytes());
@@ -88,6 +93,11 @@ impl DataFile {
     /// Of its pages; none of a simulated disk.
     pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.pages.descriptor()
+    }
+
+    #[cfg(test)]
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Let the kernel forget what it has of `pages` in memory, where the disk has it: the next read asks the disk.
@@ -225,6 +235,16 @@ impl DataFile {
     }
 }
 
+/// The first bytes of these buffers.
+fn first<'a>(buffers: &[&'a [u8]], mut length: usize) -> Vec<&'a [u8]> {
+    let some = buffers.iter().map(|buffer| {
+        let (first, _) = buffer.split_at(buffer.len().min(length));
+        length -= first.len();
+        first
+    });
+    some.filter(|buffer| !buffer.is_empty()).collect()
+}
+
 /// The checksum of a page of which only the first bytes are given, the rest being zeros.
 fn sum_of(bytes: &[u8]) -> u32 {
     const ZEROS: [u8; PAGE] = [0; PAGE];
@@ -288,10 +308,10 @@ mod tests {
         let file = data_file(dir.path());
         let bytes: Vec<u8> = (0..100 * PAGE).map(|at| (at / 3) as u8).collect();
         let odd = &bytes[1..1 + 90 * PAGE];
-        file.write(5, &[&odd[..50 * PAGE], &odd[50 * PAGE..]]).unwrap();
+        file.write(5, &[&odd[..50 * PAGE], &odd[50 * PAGE..]], None).unwrap();
         let bounce = Bounce::of(&[&bytes]);
-        file.write(200, &[bounce.bytes()]).unwrap();
-        file.write(2, &[&bytes[..PAGE]]).unwrap();
+        file.write(200, &[bounce.bytes()], None).unwrap();
+        file.write(2, &[&bytes[..PAGE]], None).unwrap();
         file.sync_pages().unwrap();
         let mut read = vec![0; 90 * PAGE];
         assert_eq!(file.read(5, &mut read, false).unwrap(), Checked::Right);
@@ -305,7 +325,7 @@ mod tests {
     fn altered_bytes_and_holes_never_pass() {
         let dir = tempfile::tempdir().unwrap();
         let file = data_file(dir.path());
-        file.write(0, &[&vec![7; 3 * PAGE]]).unwrap();
+        file.write(0, &[&vec![7; 3 * PAGE]], None).unwrap();
         file.pages.write_all_at(&[8], PAGE as u64 + 9).unwrap();
         let mut read = vec![0; 4 * PAGE];
         let damaged = file.read(0, &mut read, false).unwrap();
@@ -318,10 +338,26 @@ mod tests {
         let file = data_file(dir.path());
         let mut page = vec![3; PAGE];
         page[100..].fill(0);
-        file.write(0, &[&page]).unwrap();
+        file.write(0, &[&page], None).unwrap();
         file.truncate(100).unwrap();
         let mut read = vec![0; 100];
         assert_eq!(file.read(0, &mut read, false).unwrap(), Checked::Right);
         assert_eq!(read, page[..100]);
+    }
+
+    #[test]
+    fn nothing_is_written_beyond_the_end_that_is_given() {
+        let dir = tempfile::tempdir_in(".").unwrap();
+        let file = data_file(dir.path());
+        let mut bytes = vec![9; 40 * PAGE];
+        bytes[39 * PAGE + 100..].fill(0);
+        let end = 39 * PAGE + 100;
+        file.write(0, &[&bytes[..20 * PAGE], &bytes[20 * PAGE..]], Some(end as u64)).unwrap();
+        assert_eq!(file.pages.length_bytes().unwrap(), end as u64);
+        assert!(!file.direct_refused.load(Ordering::Relaxed), "whole pages still go past the page cache");
+        file.write(39, &[&bytes[39 * PAGE..]], Some(end as u64)).unwrap();
+        let mut read = vec![0; end];
+        assert_eq!(file.read(0, &mut read, false).unwrap(), Checked::Right);
+        assert!(file.pages.length_bytes().unwrap() == end as u64 && read == bytes[..end]);
     }
 }

@@ -205,6 +205,19 @@ pub(super) fn runs(bitmap: &RoaringBitmap, within: Pages) -> Vec<Pages> {
     found
 }
 
+/// The runs of `within` that are not set.
+pub(super) fn gaps(bitmap: &RoaringBitmap, within: Pages) -> Vec<Pages> {
+    let mut found = Vec::new();
+    let mut at = within.start;
+    for run in runs(bitmap, within).into_iter().chain([Pages::new(within.end, within.end)]) {
+        if run.start > at {
+            found.push(Pages::new(at, run.start));
+        }
+        at = run.end;
+    }
+    found
+}
+
 /// Set or clear a run.
 pub(super) fn fill(bitmap: &mut RoaringBitmap, pages: Pages, set: bool) {
     if pages.is_empty() {

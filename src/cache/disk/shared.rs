@@ -13,13 +13,14 @@ use super::pins::Pins;
 use super::place::Places;
 use super::queue::Queue;
 use super::readers::Readers;
-use super::record::FileKey;
+use super::record::{FileKey, Place};
 use super::scrub::Scrub;
 use super::space::Space;
 use super::state::State;
 use super::store::{LISTINGS, Loaded, MIRRORS, Store, StoreError, from_redb};
 use super::vanished::Identity;
 use super::waiting::Commits;
+use crate::chunk::Pages;
 use crate::metrics::Metrics;
 use parking_lot::Mutex;
 use redb::{AccessGuard, ReadableTable};
@@ -157,6 +158,14 @@ impl Shared {
     /// A file that somebody has.
     pub(super) fn opened(&self, encoded: &[u8]) -> Option<Arc<DiskFile>> {
         self.files.lock().get(encoded).and_then(Weak::upgrade)
+    }
+
+    /// These pages are not to be held any more: not before the last borrower of a lent file has given it back. Under the
+    /// lock of its content, under which it is lent.
+    pub(super) fn drop_damaged(&self, file: Arc<DiskFile>, place: Place, pages: &[Pages]) {
+        if let Some((file, place, pages)) = self.lending.put_damaged((file, place, pages.to_vec())) {
+            self.commits.put_damaged(file, place, &pages);
+        }
     }
 
     /// Everybody's files.

@@ -76,7 +76,7 @@ fn write(shared: &Shared, file: &Arc<DiskFile>, run: &Run, pages: Pages) -> Resu
             Begun::Again => {}
         }
     };
-    let result = put(shared, run, pages, &begun);
+    let result = put(shared, file, run, pages, &begun);
     shared.space.allocated(begun.need);
     let mut content = file.content.lock();
     content.writing = None;
@@ -228,7 +228,7 @@ fn reserve(shared: &Shared, need: u64, deadline: Time) -> Result<(), WriteError>
     }
 }
 
-fn put(shared: &Shared, run: &Run, pages: Pages, begun: &Placed) -> io::Result<()> {
+fn put(shared: &Shared, file: &DiskFile, run: &Run, pages: Pages, begun: &Placed) -> io::Result<()> {
     let _operation = shared.condition.operation();
     let GivenPlace { place, fresh } = begun.given;
     shared.step(Step::Write(place.data_id))?;
@@ -241,5 +241,7 @@ fn put(shared: &Shared, run: &Run, pages: Pages, begun: &Placed) -> io::Result<(
         false => shared.descriptors.get(place.data_id)?,
     };
     let buffers: Vec<&[u8]> = run.jobs.iter().map(|(_, job)| (*job.bytes).as_ref()).collect();
-    data.write(place.base_page + pages.start, &buffers)
+    // Its readers would see the zeros that fill its last page up.
+    let end_bytes = shared.lending.is_lent(place.data_id).then_some(file.key().size_bytes);
+    data.write(place.base_page + pages.start, &buffers, end_bytes)
 }
