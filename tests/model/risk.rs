@@ -1,5 +1,6 @@
 //! What was at risk in a run. One in which little could go wrong has proved little, and does not pass.
 
+use super::run::Keeping;
 use std::collections::BTreeMap;
 
 /// How often something happened that could go wrong.
@@ -13,14 +14,24 @@ const LEAST: &[(&str, u64)] = &[
     ("reads of a version that was replaced", 40),
     ("reads that ended with ESTALE", 2),
     ("replaced while reads were under way", 3),
-    ("requests struck by a fault", 40),
     ("clean restarts", 1),
     ("kills", 1),
     ("offline spells", 1),
     ("reads of cached pages while offline", 5),
     ("reads through a memory map", 10),
+];
+const IN_MEMORY: &[(&str, u64)] = &[("requests struck by a fault", 60), ("bytes evicted from memory", 20 << 20)];
+const ANSWERED: &[(&str, u64)] = &[
+    ("requests struck by a fault", 60),
+    ("bytes evicted from memory", 20 << 20),
+    ("bytes evicted from disk", 5 << 20),
+];
+/// What the kernel has taken over comes to nobody's memory, and asks no mirror.
+const PASSED_THROUGH: &[(&str, u64)] = &[
+    ("requests struck by a fault", 40),
     ("bytes evicted from memory", 1 << 20),
     ("bytes evicted from disk", 5 << 20),
+    ("files passed through", 20),
 ];
 const STEPS: u64 = 5_000;
 
@@ -35,12 +46,17 @@ impl Risk {
         self.0.iter().map(|(what, count)| format!("{count:>14} {what}\n")).collect()
     }
 
-    /// Panics where too little was at risk in so many steps. `without_disk`: there was no cache to evict from.
-    pub fn enough(&self, steps: u64, without_disk: bool) {
+    /// Panics where too little was at risk in so many steps.
+    pub fn enough(&self, steps: u64, keeping: Keeping) {
         if steps < STEPS {
             return;
         }
-        for &(what, least) in LEAST.iter().filter(|(what, _)| !(without_disk && what.contains("disk"))) {
+        let also = match keeping {
+            Keeping::Memory => IN_MEMORY,
+            Keeping::Answered => ANSWERED,
+            Keeping::PassedThrough => PASSED_THROUGH,
+        };
+        for &(what, least) in LEAST.iter().chain(also) {
             let (least, have) = (least * steps / STEPS, self.0.get(what).copied().unwrap_or(0));
             assert!(
                 have >= least,

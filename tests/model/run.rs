@@ -26,11 +26,33 @@ pub struct Mapped {
     pub at: Time,
 }
 
+/// How a mount keeps what arrives, and who reads it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Keeping {
+    /// In memory only.
+    Memory,
+    /// On disk; every read comes to the daemon.
+    Answered,
+    /// On disk, where the kernel reads complete files by itself.
+    PassedThrough,
+}
+
+impl Keeping {
+    /// One mount in six keeps nothing on disk; the kernel takes over in every second.
+    fn of(seed: u64) -> Keeping {
+        match seed % 6 {
+            3 => Keeping::Memory,
+            1 | 5 => Keeping::Answered,
+            _ => Keeping::PassedThrough,
+        }
+    }
+}
+
 /// A run under way.
 pub struct Run<'a> {
     place: &'a Place,
     pub seed: u64,
-    pub keeps_on_disk: bool,
+    pub keeping: Keeping,
     pub remote: Remote,
     mount: Option<Mount<'a>>,
     pub handles: Vec<Arc<Opened>>,
@@ -60,13 +82,11 @@ pub fn run(seed: u64, steps: u64) -> String {
     let place = Place::new();
     let mut random = StdRng::seed_from_u64(seed);
     let remote = Remote::start(random.random_range(2..5), seed);
-    // One in six keeps nothing on disk.
-    let keeps_on_disk = seed % 6 != 3;
     let last_seen = vec![0; remote.files.len()];
     let mut run = Run {
         place: &place,
         seed,
-        keeps_on_disk,
+        keeping: Keeping::of(seed),
         remote,
         mount: None,
         handles: Vec::new(),
@@ -89,6 +109,10 @@ pub fn run(seed: u64, steps: u64) -> String {
 }
 
 impl Run<'_> {
+    pub fn keeps_on_disk(&self) -> bool {
+        self.keeping != Keeping::Memory
+    }
+
     /// Start the daemon, with options that chance has chosen.
     pub fn mount(&mut self, random: &mut StdRng) {
         let urls: Vec<String> = self.remote.mirrors.iter().map(|mirror| mirror.url()).collect();
@@ -97,10 +121,11 @@ impl Run<'_> {
         options.extend(["--memory", "16MiB"]);
         options.extend(["--strategy", strategies[random.random_range(0..strategies.len())]]);
         options.push(if random.random_bool(0.8) { "--hedging=true" } else { "--hedging=false" });
-        match self.keeps_on_disk {
-            true => options.extend(["--cache-size", "24MiB"]),
-            false => options.extend(["--cache-dir", "none"]),
-        }
+        options.extend(match self.keeping {
+            Keeping::Memory => ["--cache-dir", "none"].as_slice(),
+            Keeping::Answered => &["--cache-size", "24MiB", "--passthrough=false"],
+            Keeping::PassedThrough => &["--cache-size", "24MiB"],
+        });
         if std::env::var_os("BRAIDFS_MODEL_VERBOSE").is_some() {
             options.extend(["-v", "-v"]);
         }
@@ -140,6 +165,7 @@ impl Run<'_> {
         let counter = |name: &str| status["counters"][name].as_u64().expect("a counter");
         self.risk.add("bytes evicted from memory", counter("memory_evicted_bytes"));
         self.risk.add("bytes evicted from disk", counter("disk_evicted_bytes"));
+        self.risk.add("files passed through", counter("passthrough_opens"));
         assert_eq!(counter("disk_damaged_pages"), 0, "pages of the cache were damaged");
     }
 
@@ -147,7 +173,7 @@ impl Run<'_> {
         self.come_online();
         self.end_daemon(None);
         self.risk.add("requests struck by a fault", self.remote.struck());
-        self.risk.enough(steps, !self.keeps_on_disk);
+        self.risk.enough(steps, self.keeping);
         self.risk.table()
     }
 
