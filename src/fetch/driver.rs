@@ -277,7 +277,7 @@ impl Driver {
         }
     }
 
-    fn act_on_all(&mut self, time: Time) {
+    pub(super) fn act_on_all(&mut self, time: Time) {
         self.plane.pool.take_dropped(&mut self.dropped);
         for (file, pages) in std::mem::take(&mut self.dropped) {
             let Some(open) = self.plane.opened.get(file) else { continue };

@@ -51,10 +51,16 @@ impl Driver {
                 for pages in lost.into_iter().flat_map(|pages| self.plane.pool.missing(file, pages)) {
                     self.scheduler.handle(time, Event::Dropped { file, pages });
                 }
-                self.scheduler.handle(time, Event::Compared { comparison, result: Err(Failure::Cancelled) });
+                self.not_compared(comparison);
             }
-            None => self.scheduler.handle(time, Event::Compared { comparison, result: Err(Failure::Cancelled) }),
+            None => self.not_compared(comparison),
         }
+    }
+
+    /// There is nothing to compare with. Not said here and now: the scheduler would ask again in the same breath, about a
+    /// file that is closed for ever, since we would never come to what says so.
+    fn not_compared(&self, comparison: ComparisonId) {
+        self.plane.inbox.tell(Event::Compared { comparison, result: Err(Failure::Cancelled) });
     }
 
     /// Who waits for what is held is answered when the file is opened to readers again.
@@ -100,5 +106,63 @@ impl Driver {
             "serves other bytes of {path} than others do, under the same size and date (page {page}): not used for it"
         );
         self.plane.lied(mirror, &why);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::pool::Pool;
+    use crate::chunk::{MirrorSet, Pages, ReaderId};
+    use crate::clock::now;
+    use crate::fetch::plane::{Parts, Plane};
+    use crate::fetch::settings::Settings;
+    use crate::metrics::Metrics;
+    use crate::scheduler::{self, Scheduler};
+    use crate::sources::{self, Source};
+    use std::sync::{Arc, mpsc};
+    use std::time::Duration;
+
+    fn driver() -> Driver {
+        let metrics = Arc::new(Metrics::default());
+        let pool = Pool::new(8 << 20, metrics.clone()).unwrap();
+        let source = |port: u16| {
+            let settings = sources::Settings::parse(&format!("http://127.0.0.1:{port}/")).unwrap();
+            Arc::new(Source::new(settings, metrics.clone()).unwrap())
+        };
+        let sources: Vec<_> = [1, 2].map(source).into();
+        let (index_sources, rules, settings) = (sources.clone(), Default::default(), Settings::default());
+        let parts = Parts { settings, metrics, pool, disk: None, sources, index_sources, rules };
+        let plane = Plane::new(parts, tokio::sync::mpsc::unbounded_channel().0);
+        Driver::new(Arc::new(plane), Scheduler::new(scheduler::Settings::default(), 2, 1, now()))
+    }
+
+    #[test]
+    fn a_comparison_for_a_file_that_was_just_closed_does_not_keep_the_driver_from_hearing_of_that() {
+        let (ended, ends) = mpsc::channel();
+        std::thread::spawn(move || {
+            let (mut driver, time, file) = (driver(), now(), Inode(7));
+            let held = vec![Pages::new(0, 256)];
+            let (mirrors, rule) = (MirrorSet::first(2), Default::default());
+            let first = [MirrorId(0)].into_iter().collect();
+            let gone = Event::MirrorSeen { mirror: MirrorId(0), result: Err(Failure::Unreachable) };
+            // Its only kin is gone while it is held: another has to be compared.
+            let (pages, class, deadline) = (Pages::new(300, 304), Class::Demand, time + Duration::from_secs(30));
+            let events = [
+                Event::Opened { file, size_bytes: 2 << 20, mirrors, held, rule },
+                Event::Agreed { file, mirrors: first, confirmed: false },
+                gone.clone(),
+                gone,
+                Event::Wanted { file, pages, class, reader: ReaderId(1), deadline },
+            ];
+            events.into_iter().for_each(|event| driver.scheduler.handle(time, event));
+            // Probes are sent from it.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            tokio::task::LocalSet::new().block_on(&runtime, async { driver.act_on_all(time) });
+            let asked = driver.scheduler.compared_bytes();
+            ended.send(asked).unwrap();
+        });
+        let asked = ends.recv_timeout(Duration::from_secs(20)).expect("it comes back to its inbox");
+        assert_eq!(asked, 4096, "one comparison was tried");
     }
 }

@@ -158,35 +158,32 @@ impl Lanes {
         if file.size_bytes <= self.whole_bytes_max {
             return false;
         }
-        let mut serving = file.serving(now);
-        serving.keep(&self.usable);
-        file.agreement.filter(&mut serving);
-        serving.meets(&self.ranges)
+        self.able(file.serving(now), file).meets(&self.ranges)
     }
 
     /// Those that may be asked for a file: of a large one only those with ranges, if there are any.
     fn serving(&self, now: Time, file: &File) -> Marks {
-        let mut serving = file.serving(now);
-        serving.keep(&self.usable);
-        file.agreement.filter(&mut serving);
+        let mut serving = self.able(file.serving(now), file);
         self.keep_ranged(&mut serving, file);
         serving
     }
 
     /// May anybody be asked whose bytes may be used?
     pub(super) fn any_able(&self, file: &File) -> bool {
-        let mut able = Marks::of(&file.mirrors);
-        able.keep(&self.usable);
-        file.agreement.filter(&mut able);
-        able.any()
+        self.able(Marks::of(&file.mirrors), file).any()
     }
 
     /// The same, those left out for this file for a time not counted.
     pub(super) fn any_asked(&self, now: Time, file: &File) -> bool {
-        let mut able = file.serving(now);
-        able.keep(&self.usable);
-        file.agreement.filter(&mut able);
-        able.any()
+        self.able(file.serving(now), file).any()
+    }
+
+    /// Those of `lanes` that can be asked and whose bytes of this file may be used.
+    #[inline(always)]
+    fn able(&self, mut lanes: Marks, file: &File) -> Marks {
+        lanes.keep(&self.usable);
+        file.agreement.filter(&mut lanes);
+        lanes
     }
 
     /// Of a large file only those with ranges, if there are any.

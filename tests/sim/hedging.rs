@@ -1,8 +1,8 @@
 //! What hedging is for: a reader whose answer does not come waits about as long as if it had been asked elsewhere.
 
-use braidfs::chunk::{Class, FetchId, Inode, MirrorId, MirrorSet, Pages, ReaderId};
-use braidfs::clock::Time;
-use braidfs::scheduler::{Action, Event, FileRule, Scheduler, Settings, Verdict};
+use super::desk::Desk;
+use braidfs::chunk::{Class, Pages};
+use braidfs::scheduler::{Event, Settings};
 use braidfs::simulate::mirror::{Change, Health, SimMirror};
 use braidfs::simulate::reader::SimReader;
 use braidfs::simulate::world::World;
@@ -68,84 +68,12 @@ fn what_all_mirrors_are_slow_at_is_not_asked_for_twice() {
     assert!(hedges.issued < 40, "{hedges:?}");
 }
 
-const MS: u64 = 1_000_000;
-const FILE: Inode = Inode(1);
-
-/// A scheduler and two mirrors that answer after so long, always; both have been asked and compared.
-struct Desk {
-    scheduler: Scheduler,
-    now: Time,
-}
-
-impl Desk {
-    fn new(latency_ms: u64) -> Desk {
-        let mut now = Time(1000 * MS);
-        let mut scheduler = Scheduler::new(Settings::default(), 2, 1, now);
-        for _ in 0..200 {
-            now = now + Duration::from_millis(50);
-            for mirror in [MirrorId(0), MirrorId(1)] {
-                scheduler.handle(now, Event::MirrorSeen { mirror, result: Ok(Duration::from_millis(latency_ms)) });
-            }
-        }
-        let (mirrors, rule) = (MirrorSet::first(2), FileRule::default());
-        scheduler.handle(now, Event::Opened { file: FILE, size_bytes: SIZE, mirrors, held: Vec::new(), rule });
-        let mut desk = Desk { scheduler, now };
-        let (fetch, _) = desk.want(Pages::new(5000, 5001));
-        for event in [Event::Connected { fetch }, Event::FirstByte { fetch }] {
-            desk.tell(event);
-        }
-        desk.tell(Event::Arrived { fetch, pages: Pages::new(5000, 5001) });
-        desk.tell(Event::Finished { fetch });
-        desk.drain();
-        desk
-    }
-
-    fn tell(&mut self, event: Event) {
-        self.scheduler.handle(self.now, event);
-    }
-
-    /// Fetches that begin; comparisons are answered.
-    fn drain(&mut self) -> Vec<(FetchId, MirrorId)> {
-        let mut started = Vec::new();
-        while let Some(action) = self.scheduler.poll_action(self.now) {
-            match action {
-                Action::Start { fetch, mirror, .. } => started.push((fetch, mirror)),
-                Action::Compare { comparison, .. } => {
-                    self.tell(Event::Compared { comparison, result: Ok(Verdict::Same) });
-                }
-                _ => {}
-            }
-        }
-        started
-    }
-
-    fn want(&mut self, pages: Pages) -> (FetchId, MirrorId) {
-        let deadline = self.now + Duration::from_secs(30);
-        self.tell(Event::Wanted { file: FILE, pages, class: Class::Demand, reader: ReaderId(1), deadline });
-        self.drain()[0]
-    }
-
-    /// Nothing more comes: after how many milliseconds is another mirror asked too?
-    fn hedged_after_ms(&mut self) -> u64 {
-        for ms in 1..1000 {
-            self.now = self.now + Duration::from_millis(1);
-            if self.scheduler.poll_timeout().is_some_and(|due| due <= self.now) {
-                self.tell(Event::Tick);
-            }
-            if !self.drain().is_empty() {
-                return ms;
-            }
-        }
-        panic!("it is waited for for ever");
-    }
-}
-
 #[test]
 fn a_first_byte_is_late_after_a_quarter_more_than_is_unusual_and_not_before_a_tick() {
     // Where nothing deviates, half more than the usual is unusual.
     for (latency_ms, late_ms) in [(100, 188), (60, 113), (40, 75), (20, 38), (10, 25), (1, 25)] {
-        let mut desk = Desk::new(latency_ms);
-        let (fetch, _) = desk.want(Pages::new(0, 16));
+        let mut desk = Desk::of_two(Settings::default(), latency_ms);
+        let (fetch, _) = desk.want(Class::Demand, Pages::new(0, 16));
         desk.tell(Event::Connected { fetch });
         let ms = desk.hedged_after_ms();
         assert!((late_ms..=late_ms + 2).contains(&ms), "usual {latency_ms} ms: hedged after {ms}");
@@ -155,9 +83,9 @@ fn a_first_byte_is_late_after_a_quarter_more_than_is_unusual_and_not_before_a_ti
 #[test]
 fn a_small_body_is_late_after_60_ms_of_silence() {
     for (pages, late_ms) in [(1, 60), (16, 60), (32, 60)] {
-        let mut desk = Desk::new(10);
+        let mut desk = Desk::of_two(Settings::default(), 10);
         let wanted = Pages::new(0, pages);
-        let (fetch, _) = desk.want(wanted);
+        let (fetch, _) = desk.want(Class::Demand, wanted);
         desk.tell(Event::Connected { fetch });
         desk.now = desk.now + Duration::from_millis(10);
         desk.tell(Event::FirstByte { fetch });

@@ -5,6 +5,7 @@
 
 mod caps;
 mod crowded;
+mod desk;
 mod hedging;
 mod history;
 mod measuring;
@@ -14,3 +15,4 @@ mod properties;
 mod sameness;
 mod scenarios;
 mod storm;
+mod thresholds;

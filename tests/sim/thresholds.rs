@@ -1,0 +1,150 @@
+//! The numbers by which a mirror is judged: just below each nothing happens, just above it what it is there for does.
+
+use super::desk::Desk;
+use braidfs::chunk::{Class, Inode, MirrorId, Pages};
+use braidfs::scheduler::{Action, BreakerState, Event, Failure, Hopeless, Settings};
+use std::time::Duration;
+
+/// Running fetches are looked at so often.
+const TICK_MS: u64 = 25;
+
+fn without_hedging() -> Settings {
+    Settings { hedging: false, ..Settings::default() }
+}
+
+fn is_within_a_tick(ms: u64, wanted_ms: u64) -> bool {
+    (wanted_ms..=wanted_ms + TICK_MS + 1).contains(&ms)
+}
+
+/// The first two prefetches that one mirror gets.
+fn two_of_one(desk: &mut Desk) -> [braidfs::chunk::FetchId; 2] {
+    let mut begun = Vec::new();
+    for at in 0..8 {
+        begun.extend(desk.starts(Class::Prefetch, Pages::new(at * 2048, at * 2048 + 2048)));
+        let of_first: Vec<_> = begun.iter().filter(|(_, mirror)| *mirror == MirrorId(0)).collect();
+        if let [(one, _), (other, _), ..] = of_first[..] {
+            return [*one, *other];
+        }
+    }
+    panic!("it has not got two of {begun:?}");
+}
+
+#[test]
+fn a_body_has_stalled_after_250_ms_of_silence_and_three_times_that_beside_others_of_its_mirror() {
+    let mut desk = Desk::of_two(without_hedging(), 10);
+    let (fetch, _) = desk.want(Class::Prefetch, Pages::new(0, 256));
+    desk.answers(fetch);
+    desk.tell(Event::Progress { fetch, total_bytes: 1000 });
+    let ms = desk.given_up_after_ms(fetch);
+    assert!(is_within_a_tick(ms, 250), "{ms}");
+
+    let mut desk = Desk::of_two(without_hedging(), 10);
+    let [silent, alive] = two_of_one(&mut desk);
+    for fetch in [silent, alive] {
+        desk.answers(fetch);
+        desk.tell(Event::Progress { fetch, total_bytes: 1000 });
+    }
+    let mut total_bytes = 1000;
+    let ms = (1..2000).find(|_| {
+        total_bytes += 1000;
+        desk.tell(Event::Progress { fetch: alive, total_bytes });
+        desk.pass();
+        desk.decided().iter().any(|action| matches!(action, Action::Cancel { fetch, .. } if *fetch == silent))
+    });
+    assert!(ms.is_some_and(|ms| is_within_a_tick(ms, 750)), "{ms:?}");
+}
+
+#[test]
+fn a_first_byte_is_given_up_after_four_times_the_usual_but_not_before_300_ms_and_of_the_unknown_after_500() {
+    for (latency_ms, late_ms) in [(10, 300), (70, 300), (80, 320), (200, 800)] {
+        let mut desk = Desk::of_two(without_hedging(), latency_ms);
+        let (fetch, _) = desk.want(Class::Prefetch, Pages::new(0, 256));
+        desk.tell(Event::Connected { fetch });
+        let ms = desk.given_up_after_ms(fetch);
+        assert!(is_within_a_tick(ms, late_ms), "usual {latency_ms} ms: {ms}");
+    }
+    let mut desk = Desk::new(without_hedging(), 2);
+    let (fetch, _) = desk.want(Class::Prefetch, Pages::new(0, 256));
+    desk.tell(Event::Connected { fetch });
+    let ms = desk.given_up_after_ms(fetch);
+    assert!(is_within_a_tick(ms, 500), "unknown: {ms}");
+}
+
+#[test]
+fn where_nobody_else_could_help_silence_is_borne_for_5_s() {
+    let mut desk = Desk::new(without_hedging(), 1);
+    desk.learn(1, 10);
+    let (fetch, _) = desk.want(Class::Demand, Pages::new(0, 256));
+    desk.answers(fetch);
+    desk.tell(Event::Progress { fetch, total_bytes: 1000 });
+    let ms = desk.given_up_after_ms(fetch);
+    assert!(is_within_a_tick(ms, 5000), "{ms}");
+}
+
+#[test]
+fn what_a_reader_has_come_up_to_in_a_large_fetch_is_hedged_after_100_ms_of_its_mirrors_silence() {
+    let mut desk = Desk::of_two(Settings::default(), 10);
+    let (fetch, _) = desk.want(Class::Demand, Pages::new(0, 512));
+    desk.answers(fetch);
+    desk.tell(Event::Progress { fetch, total_bytes: 1000 });
+    let ms = desk.hedged_after_ms();
+    assert!((100..=102).contains(&ms), "{ms}");
+}
+
+#[test]
+fn a_mirror_that_has_not_got_a_file_is_not_asked_for_it_for_a_minute() {
+    for (ms, is_asked) in [(59_990, false), (60_010, true)] {
+        let mut desk = Desk::new(without_hedging(), 1);
+        desk.learn(1, 10);
+        let (fetch, _) = desk.want(Class::Demand, Pages::new(0, 16));
+        desk.tell(Event::Failed { fetch, failure: Failure::Missing });
+        assert!(desk.decided().iter().any(|it| matches!(it, Action::Fail { why: Hopeless::Missing, .. })));
+        desk.now = desk.now + Duration::from_millis(ms);
+        desk.tell(Event::Tick);
+        assert_eq!(!desk.starts(Class::Demand, Pages::new(0, 16)).is_empty(), is_asked, "after {ms} ms");
+    }
+}
+
+#[test]
+fn wrong_bytes_in_a_third_file_are_no_accident_of_one_file() {
+    let mut desk = Desk::of_two(Settings::default(), 10);
+    let mut state = |files: u64| {
+        for file in (1..=files).map(Inode) {
+            desk.open(file, 2);
+            desk.tell(Event::Blamed { mirror: MirrorId(0), file });
+        }
+        desk.scheduler.snapshot(desk.now).mirrors[0].state
+    };
+    assert_eq!([state(2), state(3)], [BreakerState::Closed, BreakerState::Open]);
+}
+
+#[test]
+fn we_are_offline_3_s_after_no_mirror_may_be_asked_any_more() {
+    let mut desk = Desk::of_two(without_hedging(), 10);
+    let mut down_for_ms = None;
+    let mut begun = desk.starts(Class::Demand, Pages::new(0, 16));
+    let offline = loop {
+        for (fetch, _) in begun.drain(..) {
+            desk.tell(Event::Failed { fetch, failure: Failure::Unreachable });
+        }
+        for action in desk.decided() {
+            match action {
+                Action::Start { fetch, mirror, .. } => begun.push((fetch, mirror)),
+                Action::Probe { mirror } => {
+                    desk.tell(Event::ProbeDone { mirror, result: Err(Failure::Unreachable) });
+                }
+                _ => {}
+            }
+        }
+        let seen = desk.scheduler.snapshot(desk.now);
+        if seen.offline_since.is_some() {
+            break down_for_ms;
+        }
+        if seen.mirrors.iter().all(|mirror| mirror.state != BreakerState::Closed) {
+            *down_for_ms.get_or_insert(0) += 1;
+        }
+        desk.pass();
+    };
+    assert!(offline.is_some_and(|ms| (3000..=3002).contains(&ms)), "{offline:?}");
+    assert!(desk.starts(Class::Demand, Pages::new(0, 16)).is_empty());
+}
