@@ -408,3 +408,24 @@ impl Scheduler {
         any
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheduler::Settings;
+
+    #[test]
+    fn a_mirror_that_failed_once_may_be_well_and_one_that_failed_twice_is_gone() {
+        for (tries, is_offline) in [(1, false), (2, true)] {
+            let mut scheduler = Scheduler::new(Settings::default(), 2, 1, Time(0));
+            for (mirror, tries) in scheduler.mirrors.iter_mut().zip([9, tries]) {
+                mirror.breaker.state = BreakerState::Open;
+                mirror.breaker.reason = Reason::Unreachable;
+                mirror.breaker.tries = tries;
+            }
+            scheduler.check_offline(Time(0));
+            scheduler.check_offline(Time(0) + scheduler.settings.offline_after);
+            assert_eq!(scheduler.offline_since.is_some(), is_offline, "{tries} tries");
+        }
+    }
+}

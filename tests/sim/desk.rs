@@ -17,13 +17,15 @@ pub struct Desk {
     pub now: Time,
     /// What it decided, but for what is answered here.
     decided: VecDeque<Action>,
+    latency_ms: u64,
 }
 
 impl Desk {
     /// So many mirrors of which nothing is known, and a file.
     pub fn new(settings: Settings, mirrors: usize) -> Desk {
         let now = Time(1_000_000_000);
-        let mut desk = Desk { scheduler: Scheduler::new(settings, mirrors, 1, now), now, decided: VecDeque::new() };
+        let scheduler = Scheduler::new(settings, mirrors, 1, now);
+        let mut desk = Desk { scheduler, now, decided: VecDeque::new(), latency_ms: 0 };
         desk.open(FILE, mirrors);
         desk
     }
@@ -43,6 +45,7 @@ impl Desk {
 
     /// Each of the mirrors has answered after so long, always.
     pub fn learn(&mut self, mirrors: u16, latency_ms: u64) {
+        self.latency_ms = latency_ms;
         for _ in 0..200 {
             self.now = self.now + Duration::from_millis(50);
             for mirror in (0..mirrors).map(MirrorId) {
@@ -60,9 +63,33 @@ impl Desk {
         self.tell(Event::Finished { fetch });
     }
 
-    /// A fetch has its connection and its head.
+    /// 4 MiB of demand have come from each of two mirrors, 64 MiB a second.
+    pub fn learn_rate(&mut self) {
+        for at in 0..32 {
+            // Two at a time, so that each mirror gets one.
+            let both = [0, 32].map(|from| {
+                let start = 100_000 + at * 64 + from;
+                let pages = Pages::new(start, start + 32);
+                (self.want(Class::Demand, pages), pages)
+            });
+            assert_ne!(both[0].0.1, both[1].0.1, "one mirror gets both");
+            both.iter().for_each(|&((fetch, _), _)| self.tell(Event::Connected { fetch }));
+            (0..self.latency_ms).for_each(|_| self.pass());
+            both.iter().for_each(|&((fetch, _), _)| self.tell(Event::FirstByte { fetch }));
+            for half in 0..2 {
+                self.pass();
+                for &((fetch, _), Pages { start, .. }) in &both {
+                    self.tell(Event::Arrived { fetch, pages: Pages::new(start + half * 16, start + half * 16 + 16) });
+                }
+            }
+            both.iter().for_each(|&((fetch, _), _)| self.tell(Event::Finished { fetch }));
+        }
+    }
+
+    /// A fetch has its connection, and after the usual time its head.
     pub fn answers(&mut self, fetch: FetchId) {
         self.tell(Event::Connected { fetch });
+        (0..self.latency_ms).for_each(|_| self.pass());
         self.tell(Event::FirstByte { fetch });
     }
 

@@ -70,8 +70,8 @@ fn what_all_mirrors_are_slow_at_is_not_asked_for_twice() {
 
 #[test]
 fn a_first_byte_is_late_after_a_quarter_more_than_is_unusual_and_not_before_a_tick() {
-    // Where nothing deviates, half more than the usual is unusual.
-    for (latency_ms, late_ms) in [(100, 188), (60, 113), (40, 75), (20, 38), (10, 25), (1, 25)] {
+    // Where nothing deviates, more than the usual is unusual.
+    for (latency_ms, late_ms) in [(100, 125), (60, 75), (40, 50), (24, 30), (20, 25), (10, 25), (1, 25)] {
         let mut desk = Desk::of_two(Settings::default(), latency_ms);
         let (fetch, _) = desk.want(Class::Demand, Pages::new(0, 16));
         desk.tell(Event::Connected { fetch });

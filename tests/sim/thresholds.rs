@@ -1,8 +1,9 @@
 //! The numbers by which a mirror is judged: just below each nothing happens, just above it what it is there for does.
 
 use super::desk::Desk;
-use braidfs::chunk::{Class, Inode, MirrorId, Pages};
+use braidfs::chunk::{Class, FetchId, Inode, MirrorId, Pages};
 use braidfs::scheduler::{Action, BreakerState, Event, Failure, Hopeless, Settings};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Running fetches are looked at so often.
@@ -16,17 +17,19 @@ fn is_within_a_tick(ms: u64, wanted_ms: u64) -> bool {
     (wanted_ms..=wanted_ms + TICK_MS + 1).contains(&ms)
 }
 
-/// The first two prefetches that one mirror gets.
-fn two_of_one(desk: &mut Desk) -> [braidfs::chunk::FetchId; 2] {
-    let mut begun = Vec::new();
+/// Prefetches until one mirror has two: one of those, and all others.
+fn two_of_one(desk: &mut Desk) -> (FetchId, Vec<FetchId>) {
+    let mut begun: BTreeMap<MirrorId, Vec<FetchId>> = BTreeMap::new();
     for at in 0..8 {
-        begun.extend(desk.starts(Class::Prefetch, Pages::new(at * 2048, at * 2048 + 2048)));
-        let of_first: Vec<_> = begun.iter().filter(|(_, mirror)| *mirror == MirrorId(0)).collect();
-        if let [(one, _), (other, _), ..] = of_first[..] {
-            return [*one, *other];
+        for (fetch, mirror) in desk.starts(Class::Prefetch, Pages::new(at * 2048, at * 2048 + 2048)) {
+            begun.entry(mirror).or_default().push(fetch);
+        }
+        if let Some(two) = begun.values_mut().find(|begun| begun.len() >= 2) {
+            let one = two.remove(0);
+            return (one, begun.into_values().flatten().collect());
         }
     }
-    panic!("it has not got two of {begun:?}");
+    panic!("none has got two: {begun:?}");
 }
 
 #[test]
@@ -39,15 +42,20 @@ fn a_body_has_stalled_after_250_ms_of_silence_and_three_times_that_beside_others
     assert!(is_within_a_tick(ms, 250), "{ms}");
 
     let mut desk = Desk::of_two(without_hedging(), 10);
-    let [silent, alive] = two_of_one(&mut desk);
-    for fetch in [silent, alive] {
-        desk.answers(fetch);
-        desk.tell(Event::Progress { fetch, total_bytes: 1000 });
-    }
-    let mut total_bytes = 1000;
-    let ms = (1..2000).find(|_| {
+    desk.learn_rate();
+    let (silent, others) = two_of_one(&mut desk);
+    let mut total_bytes = 0;
+    let mut go_on = |desk: &mut Desk| {
         total_bytes += 1000;
-        desk.tell(Event::Progress { fetch: alive, total_bytes });
+        others.iter().for_each(|&fetch| desk.tell(Event::Progress { fetch, total_bytes }));
+    };
+    for &fetch in others.iter().chain([&silent]) {
+        desk.tell(Event::Connected { fetch });
+        desk.tell(Event::FirstByte { fetch });
+    }
+    desk.tell(Event::Progress { fetch: silent, total_bytes: 1000 });
+    let ms = (1..2000).find(|_| {
+        go_on(&mut desk);
         desk.pass();
         desk.decided().iter().any(|action| matches!(action, Action::Cancel { fetch, .. } if *fetch == silent))
     });
@@ -83,10 +91,14 @@ fn where_nobody_else_could_help_silence_is_borne_for_5_s() {
 
 #[test]
 fn what_a_reader_has_come_up_to_in_a_large_fetch_is_hedged_after_100_ms_of_its_mirrors_silence() {
-    let mut desk = Desk::of_two(Settings::default(), 10);
-    let (fetch, _) = desk.want(Class::Demand, Pages::new(0, 512));
+    // It would be moved as late a moment before.
+    let settings = Settings { late_slack: Duration::from_secs(1), ..Settings::default() };
+    let mut desk = Desk::of_two(settings, 10);
+    desk.learn_rate();
+    let (fetch, _) = desk.want(Class::Prefetch, Pages::new(0, 2048));
     desk.answers(fetch);
     desk.tell(Event::Progress { fetch, total_bytes: 1000 });
+    assert!(desk.starts(Class::Demand, Pages::new(0, 16)).is_empty(), "it is on its way");
     let ms = desk.hedged_after_ms();
     assert!((100..=102).contains(&ms), "{ms}");
 }
