@@ -2,7 +2,7 @@
 
 use super::{data_bytes, faulty_urls, mirrors};
 use crate::support::faulty::{FaultyMirror, Tree};
-use crate::support::mounted::{Mount, Place};
+use crate::support::mounted::{Mount, Place, without_passthrough};
 use crate::support::{dataset, reading, wait};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -16,9 +16,12 @@ fn tree() -> Tree {
     (0..8).fold(tree, |tree, at| tree.with_generated(format!("go/{at}.bin"), at, SIZE))
 }
 
-/// Open it until that is passed through. `None` where this machine's kernel does not do that, which only says so once it
-/// was tried.
+/// Open it until that is passed through. `None` where it is switched off, or this machine's kernel does not do that, which
+/// only says so once it was tried.
 fn passed_through(mount: &Mount, name: &str) -> Option<File> {
+    if without_passthrough() {
+        return None;
+    }
     let before = mount.status()["counters"]["passthrough_opens"].as_u64().expect("a counter");
     let opened = wait::for_some("an open that is passed through, or a word why not", || {
         let file = File::open(mount.path(name)).expect("it is there");

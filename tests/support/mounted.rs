@@ -18,6 +18,12 @@ pub fn program() -> OsString {
     std::env::var_os("BRAIDFS_TEST_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_braidfs").into())
 }
 
+/// Is every read to come to the daemon, in all mounts? `BRAIDFS_TEST_PASSTHROUGH=false` says so: `tests/run` runs the
+/// tests of mounts once more that way.
+pub fn without_passthrough() -> bool {
+    std::env::var_os("BRAIDFS_TEST_PASSTHROUGH").is_some_and(|said| said == "false")
+}
+
 /// The folders of one user with one mount: mountpoint, cache, sockets, logs. Gone when dropped.
 pub struct Place {
     folder: TempDir,
@@ -79,6 +85,9 @@ impl Place {
             words.extend(["--cache-dir".into(), self.cache().into()]);
         }
         words.extend(options.iter().map(OsString::from));
+        if without_passthrough() && !options.iter().any(|option| option.starts_with("--passthrough")) {
+            words.push("--passthrough=false".into());
+        }
         self.start(self.command().args(words))
     }
 
