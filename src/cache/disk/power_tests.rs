@@ -11,6 +11,7 @@ use drive::Drive;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 
 const CUTS: u64 = 100;
 const DIR: &str = "/home/user/cache";
@@ -94,7 +95,14 @@ impl Life {
 
     fn open(&self, simulated: &Arc<SimulatedDisk>) -> Result<Disk, OpenError> {
         let tuning = Tuning { drive: Drive::simulated(simulated), ..quick() };
-        Disk::open_with(settings(Path::new(DIR), self.limit), Arc::default(), tuning)
+        let disk = Disk::open_with(settings(Path::new(DIR), self.limit), Arc::default(), tuning)?;
+        // While what a state without a durable byte left is being cleared away, nothing that is put is kept.
+        let deadline = clock::now() + PATIENCE;
+        while disk.shared().clearing.load(Ordering::Relaxed) && !simulated.is_dead() {
+            assert!(clock::now() < deadline, "it is not cleared away");
+            std::thread::yield_now();
+        }
+        Ok(disk)
     }
 
     /// Work until the power is gone, at the latest at the end of it.
