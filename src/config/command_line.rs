@@ -1,6 +1,7 @@
 //! The whole command line, as data: what `braidfs --help` shows and what was typed.
 
 use super::fuse_options::FuseOptions;
+use super::ideas::Ideas;
 use super::options::Given;
 use crate::scheduler::Strategy;
 use crate::scheduler::explain::DECISIONS_KEPT;
@@ -87,6 +88,9 @@ pub struct MountCommand {
     /// Written by mount(8) rather than by a person: `braidfs SRC MNT -o …`.
     #[arg(long, hide = true)]
     pub by_mount: bool,
+    /// For measurements.
+    #[command(flatten)]
+    pub ideas: Ideas,
 }
 
 const SIZES_AND_PLACES: &str = "\

@@ -5,6 +5,7 @@ use super::defaults::{self, Surroundings};
 use super::duration::Length;
 use super::file::{ConfigFile, FileError, Headers, MirrorTable};
 use super::fuse_options::BadFuseOption;
+use super::ideas::Ideas;
 use super::options::{CacheDirGiven, Given, ScrubRate};
 use super::rate::Rate;
 use super::rule;
@@ -70,6 +71,8 @@ pub struct MountPlan {
     pub log_file: Option<PathBuf>,
     /// The file that part of this came from.
     pub config_file: Option<PathBuf>,
+    /// What is switched off to measure what it is worth.
+    pub ideas: Ideas,
     /// What is not wrong but should be said.
     pub warnings: Vec<String>,
 }
@@ -184,6 +187,7 @@ pub fn plan_mount(command: &MountCommand, around: &Surroundings) -> Result<Mount
         plan.rules = rule::rules(file)?;
     }
     plan.config_file = file.map(|file| file.path);
+    plan.ideas = command.ideas;
     Ok(plan)
 }
 
@@ -249,14 +253,7 @@ fn tier(table: &MirrorTable, file: &ConfigFile) -> Result<u8, FileError> {
 
 fn mirror_rate_limit(table: &MirrorTable, file: &ConfigFile) -> Result<Option<u64>, FileError> {
     let Some(given) = &table.rate_limit else { return Ok(None) };
-    rate_limit(*given.get_ref()).map(Some).map_err(|why| file.wrong(given.span(), why))
-}
-
-fn rate_limit(rate: Rate) -> Result<u64, String> {
-    match rate.0 < defaults::RATE_LIMIT_MIN {
-        true => Err(format!("rate-limit {rate} is less than {}; give more", Rate(defaults::RATE_LIMIT_MIN))),
-        false => Ok(rate.0),
-    }
+    given.get_ref().of_a_limit().map(Some).map_err(|why| file.wrong(given.span(), why))
 }
 
 /// SOURCE... and MOUNTPOINT. A lone word beside `--config` is the mountpoint; a lone file may name
@@ -370,7 +367,7 @@ fn lay_out(
         verify: verify(given.verify, mirrors.len())?,
         hedging: given.hedging.unwrap_or(true),
         passthrough: given.passthrough.unwrap_or(true),
-        rate_limit: given.rate_limit.map(rate_limit).transpose().map_err(PlanError::Value)?,
+        rate_limit: given.rate_limit.map(Rate::of_a_limit).transpose().map_err(PlanError::Value)?,
         rules: Rules::default(),
         background: given.background.unwrap_or(false),
         allow_other: given.allow_other.unwrap_or(false),
@@ -384,6 +381,7 @@ fn lay_out(
         mirrors,
         mountpoint,
         name,
+        ideas: Ideas::default(),
         warnings,
     })
 }

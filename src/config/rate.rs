@@ -1,5 +1,6 @@
 //! Rates as people write them: `20MB/s`, `512KiB/s`.
 
+use super::defaults;
 use super::size::Size;
 use serde::de::{self, Deserialize, Deserializer};
 use std::fmt;
@@ -13,6 +14,19 @@ pub struct Rate(pub u64);
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0:?} is not a rate in bytes; write 20MB/s or 512KiB/s (100 Mbit/s is 12.5MB/s)")]
 pub struct BadRate(String);
+
+impl Rate {
+    /// In bytes per second, where it is not too little for a limit.
+    ///
+    /// # Errors
+    /// It is, in words.
+    pub fn of_a_limit(self) -> Result<u64, String> {
+        match self.0 < defaults::RATE_LIMIT_MIN {
+            true => Err(format!("rate-limit {self} is less than {}; give more", Rate(defaults::RATE_LIMIT_MIN))),
+            false => Ok(self.0),
+        }
+    }
+}
 
 impl FromStr for Rate {
     type Err = BadRate;

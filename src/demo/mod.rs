@@ -41,6 +41,7 @@ pub fn run(command: &DemoCommand, around: &Surroundings) -> anyhow::Result<()> {
         config: None,
         fuse: Vec::new(),
         given: Given { name: Some("demo".into()), cache_dir: Some(CacheDirGiven::At(cache)), ..Given::default() },
+        ideas: Default::default(),
         by_mount: false,
     };
     let plan = plan_mount(&mount_command, around)?;

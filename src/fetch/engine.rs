@@ -26,9 +26,9 @@ use parking_lot::Mutex;
 use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::mpsc;
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 
 pub use crate::fetch::plane::Parts;
 
@@ -50,36 +50,48 @@ pub struct Engine {
     pub(in crate::fetch) plane: Arc<Plane>,
     pub(in crate::fetch) tree: Arc<Tree>,
     pub(in crate::fetch) started: Time,
+    runtime: tokio::runtime::Handle,
+    /// The runtime of everything that is not file data; none where that shares the data's.
     meta: Option<Runtime>,
-    data: Mutex<Option<JoinHandle<()>>>,
+    data: Mutex<Option<DataPlane>>,
 }
 
 impl Engine {
     /// Start the threads, with what earlier mounts measured. Nothing is asked of any mirror yet.
     pub fn start(parts: Parts, namespace: Namespace, mut scheduler: Scheduler) -> io::Result<Arc<Engine>> {
-        let (doubts, doubted) = mpsc::unbounded_channel();
+        let (doubts, doubted) = tokio::sync::mpsc::unbounded_channel();
         let plane = Arc::new(Plane::new(parts, doubts));
         history::recall(&plane, &mut scheduler);
-        let meta = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(META_THREADS)
+        let data = tokio::runtime::Builder::new_current_thread()
             .max_blocking_threads(BLOCKING_THREADS)
-            .thread_name("braidfs-meta")
             .enable_all()
             .build()?;
-        let tree = Tree::new(namespace, plane.clone(), meta.handle().clone());
+        let meta = match plane.settings.one_runtime {
+            true => None,
+            false => Some(
+                tokio::runtime::Builder::new_multi_thread()
+                    .worker_threads(META_THREADS)
+                    .max_blocking_threads(BLOCKING_THREADS)
+                    .thread_name("braidfs-meta")
+                    .enable_all()
+                    .build()?,
+            ),
+        };
+        let runtime = meta.as_ref().unwrap_or(&data).handle().clone();
+        let tree = Tree::new(namespace, plane.clone(), runtime.clone());
         let inbox = plane.inbox.clone();
         // Weak would do too, but the inbox outlives the pool's last reservation either way.
         plane.pool.on_freed(Box::new(move || inbox.push(Command::MemoryFreed)));
-        let data = spawn_data_plane(plane.clone(), scheduler)?;
-        meta.spawn(follow_doubts(tree.clone(), doubted));
-        meta.spawn(history::keep(Arc::downgrade(&plane)));
+        let data = DataPlane::spawn(data, plane.clone(), scheduler)?;
+        runtime.spawn(follow_doubts(tree.clone(), doubted));
+        runtime.spawn(history::keep(Arc::downgrade(&plane)));
         let started = crate::clock::now();
-        Ok(Arc::new(Engine { plane, tree, started, meta: Some(meta), data: Mutex::new(Some(data)) }))
+        Ok(Arc::new(Engine { plane, tree, started, runtime, meta, data: Mutex::new(Some(data)) }))
     }
 
     /// Where tasks that are not file data run: the control server lives there too.
     pub fn runtime(&self) -> &tokio::runtime::Handle {
-        self.meta.as_ref().expect("only `drop` takes it").handle()
+        &self.runtime
     }
 
     /// Look a name up in a folder.
@@ -212,6 +224,14 @@ impl Engine {
         let place = handle.reads(pages, &plane.readers, &plane.inbox);
         let bytes = offset_bytes..(offset_bytes + length_bytes).min(file.size_bytes);
         let sealed = file.is_sealed();
+        if plane.settings.fresh_buffers
+            && !sealed
+            && let Some(fresh) = from_disk::fresh(file, pages)
+        {
+            plane.metrics.read_disk_hits.add(1);
+            plane.metrics.read_bytes.add(bytes.end - bytes.start);
+            return answer(Ok(wanted(&fresh, pages, &bytes)));
+        }
         if !sealed && let Some(pinned) = plane.pool.pinned(file.inode, pages) {
             plane.metrics.read_memory_hits.add(1);
             plane.metrics.read_bytes.add(bytes.end - bytes.start);
@@ -274,9 +294,8 @@ impl Engine {
     /// answered with errors.
     pub fn end(&self) {
         self.plane.inbox.push(Command::End);
-        if let Some(data) = self.data.lock().take() {
-            // A panic of the data plane has been printed by its own thread.
-            let _ = data.join();
+        if let Some(data) = &*self.data.lock() {
+            data.wait();
         }
         history::write_last(&self.plane);
         if let Some(disk) = &self.plane.disk
@@ -290,6 +309,7 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.end();
+        drop(self.data.lock().take());
         if let Some(meta) = self.meta.take() {
             meta.shutdown_background();
         }
@@ -391,20 +411,41 @@ async fn within<T>(
     tokio::time::timeout(deadline, work).await.unwrap_or(Err(Trouble::TimedOut))
 }
 
-async fn follow_doubts(tree: Arc<Tree>, mut doubts: mpsc::UnboundedReceiver<Doubt>) {
+async fn follow_doubts(tree: Arc<Tree>, mut doubts: tokio::sync::mpsc::UnboundedReceiver<Doubt>) {
     while let Some(doubt) = doubts.recv().await {
         tree.doubted(&doubt);
     }
 }
 
-fn spawn_data_plane(plane: Arc<Plane>, scheduler: Scheduler) -> io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("braidfs-data".into()).spawn(move || {
-        let tasks = tokio::task::LocalSet::new();
-        runtime.block_on(tasks.run_until(Driver::new(plane, scheduler).run()));
-        // Tasks of fetches are dropped here, and say so to nobody: the mount has ended.
-        drop(tasks);
-    })
+/// The thread of the driver and all fetches.
+struct DataPlane {
+    /// Hangs up when the driver has ended.
+    ended: Mutex<mpsc::Receiver<()>>,
+    /// Its runtime lives until this is dropped: others may share it.
+    _alive: oneshot::Sender<()>,
+}
+
+impl DataPlane {
+    fn spawn(runtime: Runtime, plane: Arc<Plane>, scheduler: Scheduler) -> io::Result<DataPlane> {
+        let (ending, ended) = mpsc::channel();
+        let (alive, dropped) = oneshot::channel();
+        std::thread::Builder::new().name("braidfs-data".into()).spawn(move || {
+            let tasks = tokio::task::LocalSet::new();
+            runtime.block_on(tasks.run_until(Driver::new(plane, scheduler).run()));
+            // Tasks of fetches are dropped here, and say so to nobody: the mount has ended.
+            drop(tasks);
+            drop(ending);
+            // Nothing is ever sent.
+            let _ = runtime.block_on(dropped);
+            runtime.shutdown_background();
+        })?;
+        Ok(DataPlane { ended: Mutex::new(ended), _alive: alive })
+    }
+
+    /// Until the driver has ended. A panic of it was printed by its own thread.
+    fn wait(&self) {
+        let _ = self.ended.lock().recv();
+    }
 }
 
 /// What a path under the mount leads to, by names that are known or can be asked for.

@@ -40,6 +40,14 @@ pub fn now(plane: &Plane, file: &Arc<OpenFile>, pages: Pages) -> bool {
     })
 }
 
+/// Read `pages` into a buffer of their own, waiting for the disk: what the pool is compared with.
+pub fn fresh(file: &OpenFile, pages: Pages) -> Option<Vec<u8>> {
+    let on_disk = file.disk.as_ref().filter(|_| file.on_disk(pages))?;
+    let mut bytes = vec![0; (pages.count() * PAGE_BYTES) as usize];
+    let size_bytes = pages.len_bytes(file.size_bytes) as usize;
+    (on_disk.read_blocking(pages, &mut bytes[..size_bytes]) == ReadNow::Done).then_some(bytes)
+}
+
 fn into_pool(
     plane: &Plane,
     file: &Arc<OpenFile>,

@@ -9,6 +9,10 @@ pub struct Settings {
     pub quorum: bool,
     /// Complete files on disk may be read by the kernel past us.
     pub passthrough: bool,
+    /// Reads of what is on disk take a buffer of their own. To measure what the pool is worth.
+    pub fresh_buffers: bool,
+    /// Everything shares the data's thread and runtime. To measure what their being apart is worth.
+    pub one_runtime: bool,
     /// A read that has received no byte for so long fails. Each byte that arrives for it, from any
     /// mirror, starts it anew.
     pub read_timeout: Duration,
@@ -27,6 +31,8 @@ impl Default for Settings {
         Settings {
             quorum: false,
             passthrough: true,
+            fresh_buffers: false,
+            one_runtime: false,
             read_timeout: Duration::from_secs(30),
             read_deadline: Duration::from_secs(600),
             relist_patience: Duration::from_secs(1),

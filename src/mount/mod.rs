@@ -18,6 +18,7 @@ use crate::cache::disk::{self, Disk};
 use crate::cache::pool::Pool;
 use crate::chunk::MirrorId;
 use crate::config::defaults::Surroundings;
+use crate::config::ideas::Ideas;
 use crate::config::plan::{MirrorPlan, MountPlan};
 use crate::control::busy;
 use crate::control::mountinfo;
@@ -98,7 +99,7 @@ impl Mount {
             umask: u32::from(plan.umask),
             fsname: plan.fsname.clone(),
             noexec: plan.noexec,
-            passthrough: plan.passthrough && plan.cache.path().is_some(),
+            passthrough: plan.passthrough && !plan.ideas.without_pool && plan.cache.path().is_some(),
             stack_depth: if plan.cache.path().is_some_and(disk::lies_on_overlay) { 2 } else { 1 },
             ..fs::Settings::default()
         };
@@ -235,13 +236,15 @@ fn open_disk(plan: &MountPlan, mountpoint: &Path, metrics: &Arc<Metrics>) -> any
 fn start_engine(plan: &MountPlan, disk: Option<Disk>, metrics: Arc<Metrics>) -> anyhow::Result<Arc<Engine>> {
     let settings = fetch::Settings {
         quorum: plan.verify == scheduler::Verify::Quorum,
-        passthrough: plan.passthrough,
+        passthrough: plan.passthrough && !plan.ideas.without_pool,
+        fresh_buffers: plan.ideas.without_pool,
+        one_runtime: plan.ideas.without_data_plane,
         read_timeout: plan.read_timeout,
         read_deadline: plan.read_deadline,
         ..fetch::Settings::default()
     };
     settings.validate().map_err(anyhow::Error::msg)?;
-    let client = |mirror: &MirrorPlan| Source::new(source_settings(mirror)?, metrics.clone()).map(Arc::new);
+    let client = |mirror: &MirrorPlan| Source::new(source_settings(mirror, plan.ideas)?, metrics.clone()).map(Arc::new);
     let sources = plan.mirrors.iter().map(client).collect::<Result<Vec<_>, _>>()?;
     let index_sources = plan.mirrors.iter().map(client).collect::<Result<Vec<_>, _>>()?;
     let pool = Pool::new(plan.memory, metrics.clone()).context("the memory of --memory cannot be had")?;
@@ -282,8 +285,10 @@ fn decisions(pool_bytes: u64, plan: &MountPlan) -> scheduler::Settings {
     }
 }
 
-fn source_settings(mirror: &MirrorPlan) -> Result<sources::Settings, BadSource> {
+fn source_settings(mirror: &MirrorPlan, ideas: Ideas) -> Result<sources::Settings, BadSource> {
     let mut settings = sources::Settings::parse(mirror.url.0.as_str())?;
+    settings.keeps_connections = !ideas.without_kept_connections;
+    settings.resumes_tls = !ideas.without_tls_resumption;
     settings.headers = mirror.headers.0.clone().into_iter().collect();
     settings.user_agent = mirror.user_agent.clone();
     settings.ca_file = mirror.ca_file.clone();

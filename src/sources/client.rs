@@ -36,7 +36,7 @@ pub(super) fn build(settings: &Settings) -> Result<Client, BadSource> {
         .user_agent(agent.unwrap_or_else(|| concat!("braidfs/", env!("CARGO_PKG_VERSION")).into()))
         .connect_timeout(settings.connect_timeout)
         .pool_idle_timeout(IDLE_KEPT)
-        .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+        .pool_max_idle_per_host(if settings.keeps_connections { IDLE_CONNECTIONS_MAX } else { 0 })
         .tcp_nodelay(true)
         .tcp_keepalive(KEEPALIVE);
     builder = match settings.http2 {
@@ -89,6 +89,9 @@ fn tls(settings: &Settings) -> Result<ClientConfig, BadSource> {
         true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         false => vec![b"http/1.1".to_vec()],
     };
+    if !settings.resumes_tls {
+        tls.resumption = rustls::client::Resumption::disabled();
+    }
     Ok(tls)
 }
 

@@ -48,6 +48,10 @@ pub struct Settings {
     /// so one lost packet stalls every fetch, and bulk ranges are faster over several HTTP/1.1
     /// connections. It pays where many small files are read over a long line.
     pub http2: bool,
+    /// A connection serves one request after another. Off only to measure what that is worth.
+    pub keeps_connections: bool,
+    /// A new TLS connection goes on with the session of an earlier one. Off only to measure what that is worth.
+    pub resumes_tls: bool,
 }
 
 /// Whether requests go through a proxy.
@@ -168,6 +172,8 @@ impl Settings {
             ca_file: None,
             proxy: Proxy::default(),
             http2: false,
+            keeps_connections: true,
+            resumes_tls: true,
         })
     }
 
