@@ -41,6 +41,11 @@ impl Risk {
         *self.0.entry(what).or_default() += count;
     }
 
+    /// All that happened in another mount.
+    pub fn add_all(&mut self, other: &Risk) {
+        other.0.iter().for_each(|(what, &count)| self.add(what, count));
+    }
+
     /// A line for each thing.
     pub fn table(&self) -> String {
         self.0.iter().map(|(what, count)| format!("{count:>14} {what}\n")).collect()
