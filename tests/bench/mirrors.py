@@ -16,9 +16,9 @@ CONFIGURATION = """
 worker_processes 1; pid {folder}/pid; error_log {folder}/error.log; daemon on; worker_rlimit_nofile 8192;
 events {{ worker_connections 4096; }}
 http {{
-  log_format counted '$request_method $status $body_bytes_sent "$http_range" $request_uri $ssl_session_reused';
+  log_format counted '$request_method $status $body_bytes_sent "$http_range" $request_uri $connection $ssl_session_reused';
   access_log {folder}/access.log counted buffer=64k flush=1s;
-  sendfile on; tcp_nopush on; keepalive_requests 100000; default_type application/octet-stream;
+  sendfile on; tcp_nopush on; keepalive_requests {requests}; default_type application/octet-stream;
   client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
   uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
   server {{ listen {address}; root {root}; autoindex on; {more} }}
@@ -34,11 +34,20 @@ def sh(command, check=True):
     return done.stdout
 
 
+def make_certificate(scratch, address):
+    """A key and a certificate for an address, which programs believe by SSL_CERT_FILE. Its folder."""
+    folder = scratch / "tls"
+    folder.mkdir(exist_ok=True)
+    sh(f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN={address} "
+       f"-addext subjectAltName=IP:{address} -keyout {folder}/key.pem -out {folder}/cert.pem")
+    return folder
+
+
 class Mirror:
-    """One nginx. `rate_mb_s`: of its link, in MB/s, of which payload is 0.967 at most; None: as fast as the loopback.
+    """One nginx. `tls`: over TLS, with a certificate of our own. `requests`: so many a connection. `rate_mb_s`: of its link, in MB/s, of which payload is 0.967 at most; None: as fast as the loopback.
     `round_trip_ms`: true latency, by a queue between two TUN devices (kernels without netem have no other)."""
 
-    def __init__(self, number, root, scratch, rate_mb_s=None, round_trip_ms=0, tls=None):
+    def __init__(self, number, root, scratch, rate_mb_s=None, round_trip_ms=0, tls=None, requests=100_000):
         self.number, self.namespace = number, f"{PREFIX}{number}"
         self.folder = Path(scratch) / f"nginx{number}"
         self.line = None
@@ -46,7 +55,7 @@ class Mirror:
         self.rate_mb_s = None
         if rate_mb_s:
             self.shape(rate_mb_s)
-        self._start(root, tls)
+        self._start(root, make_certificate(Path(scratch), self.address) if tls else None, requests)
 
     def _make_link(self, scratch, round_trip_ms):
         ours, theirs, name = f"{PREFIX}v{self.number}", f"{PREFIX}w{self.number}", self.namespace
@@ -66,14 +75,15 @@ class Mirror:
             self.line = subprocess.Popen([*map(str, words), f"{self.address}/30"], stdout=subprocess.PIPE)
             self.line.stdout.readline()
 
-    def _start(self, root, tls):
+    def _start(self, root, tls, requests):
         self.folder.mkdir(parents=True, exist_ok=True)
         address, more, scheme = f"{self.address}:80", "", "http"
         if tls:
             address, scheme = f"{self.address}:443 ssl", "https"
             more = f"ssl_certificate {tls}/cert.pem; ssl_certificate_key {tls}/key.pem; ssl_session_cache shared:s:1m;"
         self.url = f"{scheme}://{self.address}"
-        text = CONFIGURATION.format(folder=self.folder, root=root, address=address, more=more)
+        text = CONFIGURATION.format(folder=self.folder, root=root, address=address, more=more,
+                                    requests=requests)
         (self.folder / "nginx.conf").write_text(text)
         sh(f"ip netns exec {self.namespace} nginx -c {self.folder}/nginx.conf -e {self.folder}/error.log")
 
@@ -93,7 +103,8 @@ class Mirror:
         return int(sh(f"ip netns exec {self.namespace} cat {counter}"))
 
     def requests(self):
-        """Lines of its log: method, status, body bytes, range, target, `r` where a TLS session was resumed."""
+        """Lines of its log: method, status, body bytes, range, target, the connection's number, `r` where its TLS session was
+        resumed."""
         time.sleep(1.2)
         return (self.folder / "access.log").read_text().splitlines()
 

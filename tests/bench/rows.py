@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import dataset
+import ideas
 import measure
 
 MIB = 1 << 20
@@ -424,4 +425,15 @@ ROWS = [
         without=("httpdirfs, cache",)),
     Row("fio skip", "256 KiB of each MiB", (RATE,), fio("--rw=read:768k", "--bs=256k", "--size=1g"),
         without=("httpdirfs, cache",)),
+    Row("idea: bytes moved", "128 KiB here and there of a file that is wholly cached: pooled pages and passthrough, or a fresh buffer a read",
+        (Figure("mean µs", "µs", False), Figure("CPU µs a read", "µs", False)), ideas.bytes_moved,
+        only=("braidfs", ideas.POOL_OFF[0])),
+    Row("idea: connections", "4 KiB by 16 threads over TLS, 20 requests a connection",
+        (Figure("requests/s", "", True), Figure("requests a connection", "", True, 1),
+         Figure("full handshakes", "of the connections", False, 3)), ideas.small_requests,
+        mirrors=({"tls": True, "requests": 20},),
+        only=("braidfs", ideas.RESUMPTION_OFF[0], ideas.RESUMED_EACH[0], ideas.KEPT_OFF[0])),
+    Row("idea: data plane", "64 KiB reads, 50 a second, while eight clients ask the daemon without a pause",
+        (Figure("p50 ms", "ms", False, 2), Figure("p99 ms", "ms", False, 2), Figure("questions", "", True)), ideas.storm,
+        only=("braidfs", ideas.PLANE_OFF[0])),
 ]

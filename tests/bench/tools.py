@@ -7,6 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import ideas
+
 MOUNT_SECONDS_MAX = 20
 RCLONE = ("--read-only --config /dev/null --dir-cache-time 1h --attr-timeout 1h --max-read-ahead 1M "
           "--buffer-size 16M")
@@ -50,13 +52,15 @@ class Mount:
         urls = [f"{mirror.url}/" for mirror in mirrors]
         self.words = tool.command.format(program=tool.program, urls=" ".join(urls), url=urls[0], mount=self.path,
                                          cache=self.cache) + more
-        self.log = scratch / f"{plain}.log"
+        self.log, self.certificate = scratch / f"{plain}.log", scratch / "tls/cert.pem"
         self.start()
 
     def start(self):
         with open(self.log, "w") as log:
+            # A certificate of our own mirrors, where they have one.
+            environment = {**os.environ, "SSL_CERT_FILE": str(self.certificate)} if self.certificate.exists() else None
             self.process = subprocess.Popen(f"exec {self.words}", shell=True, stdout=log, stderr=log,
-                                            start_new_session=True)
+                                            start_new_session=True, env=environment)
         self.pid = self.process.pid
         until = time.monotonic() + MOUNT_SECONDS_MAX
         while not os.path.ismount(self.path):
@@ -92,13 +96,15 @@ class Mount:
 
 
 def all_tools(braidfs):
-    """Ours twice: with one command line, but for where bytes are kept."""
+    """Ours twice: with one command line, but for where bytes are kept; and with an idea switched off, for its row only."""
+    ours = "{program} mount {urls} {mount} --cache-dir {cache} --cache-size 8GiB"
     rclone = "{program} mount2 ':http,url=\"{url}\":' {mount} "
     return [
         Tool("braidfs, no cache", braidfs, "{program} mount {urls} {mount} --cache-dir none", False),
-        Tool("braidfs", braidfs, "{program} mount {urls} {mount} --cache-dir {cache} --cache-size 8GiB", True),
+        Tool("braidfs", braidfs, ours, True),
         Tool("rclone mount2, no cache", "rclone", rclone + f"{RCLONE} {RCLONE_OFF}", False, ("version",)),
         Tool("rclone mount2, full cache", "rclone", rclone + f"{RCLONE} {RCLONE_FULL}", True, ("version",)),
         Tool("httpdirfs, no cache", "httpdirfs", "{program} -f --no-range-check {url} {mount}", False),
         Tool("httpdirfs, cache", "httpdirfs", "{program} -f --no-range-check --cache --cache-location {cache} {url} {mount}", True),
+        *[Tool(name, braidfs, f"{ours} {options}", True) for name, options in ideas.ALL],
     ]

@@ -130,7 +130,7 @@ fn of_files(remote: &mut Remote, mirror: usize, random: &mut StdRng) -> String {
     let times = if hangs { random.random_range(1..3) } else { random.random_range(1..8) };
     let mut what = format!("mirror {mirror}: {fault:?}, {times} times");
     let mut rule = Rule::new(fault.clone()).times(times);
-    if matches!(fault, Fault::ContentRange { total: 1, .. }) {
+    if matches!(fault, Fault::ContentRange { total: 1, .. } | Fault::ContentLength(_)) {
         // Where nobody else has the file, what its only mirror answers to the question for its size is its size.
         rule = rule.when(of_bytes);
     }

@@ -1,0 +1,123 @@
+"""What the ideas that braidfs is built on are worth, each against itself switched off by a hidden option."""
+import json
+import os
+import socket
+import threading
+import time
+
+import dataset
+import measure
+
+# The variants: names of tools, and what is added to our command line.
+POOL_OFF = ("braidfs, fresh buffers", "--without-pool")
+PLANE_OFF = ("braidfs, one runtime", "--without-data-plane")
+RESUMPTION_OFF = ("braidfs, no resumption", "--without-tls-resumption")
+KEPT_OFF = ("braidfs, a connection each", "--without-kept-connections --without-tls-resumption")
+RESUMED_EACH = ("braidfs, a resumed connection each", "--without-kept-connections")
+ALL = (POOL_OFF, PLANE_OFF, RESUMPTION_OFF, KEPT_OFF, RESUMED_EACH)
+STORM_CLIENTS = 8
+
+
+def bytes_moved(bench, mount, mirrors):
+    """128 KiB here and there of a file that is wholly cached, the pages warm below and forgotten above: mean latency, and
+    CPU of who reads and of the daemon together."""
+    name, size, length, count = "big/c.bin", dataset.BIG["c.bin"], 128 << 10, 4000
+    buffer = bench.buffer(size)
+    for _ in range(2):
+        measure.sequential(bench.sums, mount.path / name, name, buffer)
+    until = time.monotonic() + 30
+    while mount.on_disk_bytes(name) < size:
+        if time.monotonic() > until:
+            raise RuntimeError(f"{name} is not durable 30 s after it was read")
+        time.sleep(0.05)
+    places = measure.offsets(bench.seed, count, length, size)
+    descriptor = os.open(mount.path / name, os.O_RDONLY)
+    try:
+        room, taken, digests = bytearray(length), 0.0, []
+        before = measure.cpu_seconds(mount.pid) + own_cpu_seconds()
+        for place in places:
+            # Each read shall come to the mount; what lies below stays in the kernel's memory.
+            os.posix_fadvise(descriptor, place, length, os.POSIX_FADV_DONTNEED)
+            began = time.perf_counter()
+            os.preadv(descriptor, [room], place)
+            taken += time.perf_counter() - began
+            digests.append(hash(bytes(room[:4096])))
+        cpu = measure.cpu_seconds(mount.pid) + own_cpu_seconds() - before
+    finally:
+        os.close(descriptor)
+    with open(bench.root / name, "rb") as truth:
+        for place, digest in zip(places, digests):
+            truth.seek(place)
+            if hash(truth.read(4096)) != digest:
+                raise measure.Wrong(name)
+    return {"mean µs": taken / count * 1e6, "CPU µs a read": cpu / count * 1e6}
+
+
+def own_cpu_seconds():
+    times = os.times()
+    return times.user + times.system
+
+
+def small_requests(bench, mount, mirrors):
+    """4 KiB here and there by 16 threads, each a request of its own over TLS: how many a second, and how many of the
+    connections began with a full handshake."""
+    name, size, length, count = "big/a.bin", dataset.BIG["a.bin"], 4096, 3000
+    places = measure.offsets(bench.seed, count, length, size)
+    measure.random_reads(bench.root, mount.path / name, name, [0], length)
+    before = len(mirrors[0].requests())
+    began = time.perf_counter()
+    measure.random_reads(bench.root, mount.path / name, name, places, length, 16)
+    seconds = time.perf_counter() - began
+    lines = [line.split() for line in mirrors[0].requests()[before:]]
+    # The connection's number and its first request, and whether its session was resumed.
+    first = {line[-2]: line[-1] for line in reversed(lines)}
+    full = sum(how != "r" for how in first.values())
+    return {"requests/s": len(lines) / seconds, "requests a connection": len(lines) / max(len(first), 1),
+            "full handshakes": full / max(len(first), 1)}
+
+
+def storm(bench, mount, mirrors):
+    """Random reads of 64 KiB, 50 a second, while eight clients ask for status and explanations without a pause."""
+    name, size, length, count = "big/a.bin", dataset.BIG["a.bin"], 64 << 10, 1000
+    places = measure.offsets(bench.seed, count, length, size)
+    stop, asked = threading.Event(), [0] * STORM_CLIENTS
+    address = control_socket(mount)
+    threads = [threading.Thread(target=ask, args=(address, at, stop, asked)) for at in range(STORM_CLIENTS)]
+    for thread in threads:
+        thread.start()
+    taken = []
+    try:
+        descriptor = os.open(mount.path / name, os.O_RDONLY)
+        due = time.perf_counter()
+        for place in places:
+            due += 0.02
+            time.sleep(max(0.0, due - time.perf_counter()))
+            began = time.perf_counter()
+            os.pread(descriptor, length, place)
+            taken.append(time.perf_counter() - began)
+        os.close(descriptor)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    taken.sort()
+    return {"p50 ms": taken[count // 2] * 1e3, "p99 ms": taken[int(count * 0.99)] * 1e3,
+            "questions": sum(asked)}
+
+
+def control_socket(mount):
+    """Of a mount of root's: named by the mount's device."""
+    device = os.stat(mount.path).st_dev
+    return f"/run/braidfs/{os.major(device)}-{os.minor(device)}.sock"
+
+
+def ask(address, at, stop, asked):
+    questions = [{"v": 1, "command": "status", "args": {"path": None}}, {"v": 1, "command": "mirrors", "args": {}},
+                 {"v": 1, "command": "explain", "args": {"target": None, "last": 100}}]
+    while not stop.is_set():
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
+            door.connect(address)
+            door.sendall(json.dumps(questions[asked[at] % len(questions)]).encode() + b"\n")
+            while door.recv(1 << 16):
+                pass
+        asked[at] += 1
