@@ -2,14 +2,21 @@
 
 use crate::cache::disk::{Health, WriteError, WriteJob};
 use crate::chunk::{Class, Pages};
+use crate::clock::{self, Time};
 use crate::fetch::error::Trouble;
 use crate::fetch::hashes;
 use crate::fetch::opened::OpenFile;
 use crate::fetch::plane::Plane;
+use crate::sources::{Body, Failure};
+use bytes::Bytes;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Pages in a long run: 1 MiB on its grid, so that a run is one extent of the pool, one write.
 const RUN_PAGES: u64 = 256;
+/// What has come is handed over after this, though its run is not full: from then on it is the queue that waits for
+/// neighbours, and a slow fetch, or one that falls silent, costs a crash no more than the last second.
+const HAND_OVER: Duration = Duration::from_millis(100);
 
 /// Gathers what one fetch brings.
 pub struct Keeper {
@@ -17,12 +24,14 @@ pub struct Keeper {
     file: Arc<OpenFile>,
     class: Class,
     pending: Option<Pages>,
+    /// When the first of them came.
+    since: Time,
 }
 
 impl Keeper {
     /// For a fetch of `file`.
     pub fn new(plane: Arc<Plane>, file: Arc<OpenFile>, class: Class) -> Keeper {
-        Keeper { plane, file, class, pending: None }
+        Keeper { plane, file, class, pending: None, since: Time(0) }
     }
 
     /// `pages` are in the pool now. Waits only where somebody was promised durability and the disk is behind.
@@ -30,27 +39,55 @@ impl Keeper {
         if self.file.disk.is_none() || pages.is_empty() {
             return;
         }
-        let pending = match self.pending.take() {
+        let now = clock::now();
+        let (before, mut since) = (self.pending.take(), self.since);
+        let pending = match before {
             Some(pending) if pending.end == pages.start => Pages::new(pending.start, pages.end),
             Some(pending) => {
                 self.keep(pending).await;
+                since = now;
                 pages
             }
-            None => pages,
+            None => {
+                since = now;
+                pages
+            }
         };
         let full = Pages::new(pending.start, (pending.end / RUN_PAGES * RUN_PAGES).max(pending.start));
         if !full.is_empty() {
             self.keep(full).await;
+            since = now;
         }
         let rest = Pages::new(full.end, pending.end);
         self.pending = (!rest.is_empty()).then_some(rest);
+        self.since = since;
+        if now.since(since) >= HAND_OVER {
+            self.hand_over().await;
+        }
+    }
+
+    /// The next bytes of a body. What has come before is handed over where they are long in coming.
+    pub async fn next_of(&mut self, body: &mut Body) -> Result<Option<Bytes>, Failure> {
+        let mut next = std::pin::pin!(body.next());
+        if self.pending.is_some() {
+            let wait = (self.since + HAND_OVER).since(clock::now());
+            #[allow(clippy::disallowed_methods, reason = "bytes that do not come ring no bell")]
+            let waited = tokio::time::sleep(wait);
+            tokio::select! { biased; body = &mut next => return body, () = waited => {} }
+            self.hand_over().await;
+        }
+        next.await
+    }
+
+    async fn hand_over(&mut self) {
+        if let Some(pending) = self.pending.take() {
+            self.keep(pending).await;
+        }
     }
 
     /// The fetch has ended: hand over what is left.
     pub async fn finish(mut self) {
-        if let Some(pending) = self.pending.take() {
-            self.keep(pending).await;
-        }
+        self.hand_over().await;
     }
 
     async fn keep(&self, pages: Pages) {

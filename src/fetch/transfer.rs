@@ -123,7 +123,7 @@ impl Transfer {
             filler.hold_back();
         }
         let mut total_bytes = 0;
-        while let Some(body) = answer.body.next().await? {
+        while let Some(body) = keeper.next_of(&mut answer.body).await? {
             total_bytes += body.len() as u64;
             plane.brought(self.mirror, body.len() as u64);
             if let Some((hasher, _)) = &mut check {
@@ -175,7 +175,7 @@ impl Transfer {
             let mut left = stretch.len_bytes(self.file.size_bytes) as usize;
             while left > 0 {
                 if rest.is_empty() {
-                    let Some(body) = answer.body.next().await? else { return Ok(()) };
+                    let Some(body) = keeper.next_of(&mut answer.body).await? else { return Ok(()) };
                     plane.brought(self.mirror, body.len() as u64);
                     total_bytes += body.len() as u64;
                     rest = body;

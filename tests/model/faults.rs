@@ -113,7 +113,9 @@ fn of_files(remote: &mut Remote, mirror: usize, random: &mut StdRng) -> String {
         15 => Fault::Gzip,
         16 => Fault::HtmlPage { status: 200 },
         17 => Fault::HtmlPage { status: 206 },
-        18 => Fault::FlipEtag,
+        // For the program that is another version there. Where two of three mirrors say so, it is the one that is shown, and
+        // the steady mirror has not got it.
+        18 if mirror + 1 == remote.mirrors.len() => Fault::FlipEtag,
         19 => Fault::ContentLength(10),
         20 => Fault::ContentLength(-10),
         21 => Fault::Multipart,

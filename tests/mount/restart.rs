@@ -1,9 +1,9 @@
 //! What is cached survives a restart; only the rest is fetched.
 
 use super::{data_bytes, faulty_urls, mirrors};
-use crate::support::faulty::{FaultyMirror, Tree};
+use crate::support::faulty::{Fault, FaultyMirror, Tree};
 use crate::support::mounted::Place;
-use crate::support::reading;
+use crate::support::{reading, wait};
 
 const SIZE: u64 = 9_000_001;
 
@@ -54,7 +54,7 @@ fn a_file_that_changed_meanwhile_is_fetched_anew() {
     let mount = place.mount(&faulty_urls(&mirrors), &["--entry-lifetime", "1s"]);
     // Cached listings are served at once and revalidated behind the reader's back: the new one shows soon.
     let path = mount.path("big.bin");
-    crate::support::wait::until("the new size", || std::fs::metadata(&path).unwrap().len() == SIZE + 5);
+    wait::until("the new size", || std::fs::metadata(&path).unwrap().len() == SIZE + 5);
     reading::generated(&path, 3, SIZE + 5);
     mount.umount();
 }
@@ -67,4 +67,26 @@ fn without_a_cache_folder_nothing_is_kept_on_disk() {
     mount.umount();
     assert_eq!(std::fs::read_dir(place.cache()).unwrap().count(), 0);
     assert!(!place.path("home/.cache/braidfs").exists());
+}
+
+#[test]
+fn what_comes_slowly_is_durable_long_before_its_run_is_full() {
+    let (mirrors, place) = (mirrors(1, &tree()), Place::new());
+    // A run of 1 MiB takes it 20 s, what is read of it 4.
+    mirrors[0].always(Fault::Shape { bytes_per_second: 50_000 });
+    let mount = place.mount(&faulty_urls(&mirrors), &[]);
+    let path = mount.path("big.bin");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let file = std::fs::File::open(&path).unwrap();
+            std::os::unix::fs::FileExt::read_exact_at(&file, &mut [0; 200_000], 0).unwrap();
+        });
+        let counted = wait::for_some("some of it is durable", || {
+            let counters = mount.status()["counters"].clone();
+            counters["disk_written_bytes"].as_u64().filter(|&bytes| bytes > 0).map(|_| counters)
+        });
+        assert_eq!(counted["fetch_failures"], 0);
+        assert!(counted["fetched_bytes"].as_u64() < Some(200_000), "it is still coming: {counted}");
+    });
+    mount.umount();
 }

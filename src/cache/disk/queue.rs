@@ -1,7 +1,7 @@
 //! What is to be written: a queue bounded in bytes, in which neighbours find each other.
 //!
 //! A run of 1 MiB goes at once, and so does a whole file, which has no neighbours; a shorter one waits for
-//! some for a second, because a lone page costs the disk as much as a long run.
+//! some for a moment, because a lone page costs the disk as much as a long run.
 
 use super::{WriteError, WriteJob};
 use crate::chunk::{PAGE_BYTES, Pages};

@@ -74,9 +74,10 @@ pub(super) struct Tuning {
 impl Default for Tuning {
     fn default() -> Tuning {
         Tuning {
-            // Together with the wait for neighbours and the sync itself, a crash costs about a second.
-            commit_every: Duration::from_millis(400),
-            lone_wait: Duration::from_millis(500),
+            // Together with the wait for a run, the wait for neighbours and the sync itself, a crash costs less than a
+            // second.
+            commit_every: Duration::from_millis(200),
+            lone_wait: Duration::from_millis(150),
             // A disk is read through once a week by those who know them (RAID arrays, ZFS by habit: a month).
             scrub_every: Duration::from_secs(7 * 24 * 60 * 60),
             scrub_quiet: Duration::from_secs(2),
