@@ -39,7 +39,7 @@ def make_certificate(scratch, address):
     folder = scratch / "tls"
     folder.mkdir(exist_ok=True)
     sh(f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN={address} "
-       f"-addext subjectAltName=IP:{address} -keyout {folder}/key.pem -out {folder}/cert.pem")
+       f"-addext subjectAltName=IP:{address} -addext basicConstraints=critical,CA:FALSE -keyout {folder}/key.pem -out {folder}/cert.pem")
     return folder
 
 
