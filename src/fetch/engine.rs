@@ -62,10 +62,7 @@ impl Engine {
         let (doubts, doubted) = tokio::sync::mpsc::unbounded_channel();
         let plane = Arc::new(Plane::new(parts, doubts));
         history::recall(&plane, &mut scheduler);
-        let data = tokio::runtime::Builder::new_current_thread()
-            .max_blocking_threads(BLOCKING_THREADS)
-            .enable_all()
-            .build()?;
+        let data = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let meta = match plane.settings.one_runtime {
             true => None,
             false => Some(

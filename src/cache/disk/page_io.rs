@@ -78,11 +78,15 @@ impl DataFile {
     pub(super) fn write(&self, start: u64, buffers: &[&[u8]], end_bytes: Option<u64>) -> io::Result<()> {
         let length: usize = buffers.iter().map(|buffer| buffer.len()).sum();
         let kept = end_bytes.map_or(length, |end| length.min(end.saturating_sub(start * PAGE_BYTES) as usize));
-        let written = match length >= DIRECT_BYTES_MIN {
-            true => self.write_direct(start, &first(buffers, kept / PAGE * PAGE))?,
-            false => 0,
+        let (whole, all);
+        let (direct, buffered) = if kept == length {
+            (buffers, buffers)
+        } else {
+            (whole, all) = (first(buffers, kept / PAGE * PAGE), first(buffers, kept));
+            (&whole[..], &all[..])
         };
-        self.write_buffered(start * PAGE_BYTES, &first(buffers, kept), written)?;
+        let written = if length >= DIRECT_BYTES_MIN { self.write_direct(start, direct)? } else { 0 };
+        self.write_buffered(start * PAGE_BYTES, buffered, written)?;
         let mut sums = Vec::with_capacity(length / PAGE * 4);
         for page in buffers.iter().flat_map(|buffer| buffer.chunks(PAGE)) {
             sums.extend_from_slice(&crc32c::crc32c(page).to_le_bytes());
