@@ -8,9 +8,11 @@ use crate::fetch::opened::OpenFile;
 use crate::fetch::plane::{Doubt, Plane};
 use crate::fetch::room;
 use crate::scheduler::{self, Event};
-use crate::sources::{Answer, Failure, FailureKind, Hasher, Part, RangeAsk};
+use crate::sources::{Answer, Body, Failure, FailureKind, Hasher, Part, RangeAsk};
+use bytes::Bytes;
 use std::cell::Cell;
 use std::sync::Arc;
+use std::task::Poll;
 
 /// A whole body takes memory in stretches of this many pages (256 KiB): few reservations, and little is
 /// held before its bytes come.
@@ -123,7 +125,7 @@ impl Transfer {
             filler.hold_back();
         }
         let mut total_bytes = 0;
-        while let Some(body) = keeper.next_of(&mut answer.body).await? {
+        while let Some(body) = next_of(&mut keeper, &mut answer.body, &mut filler).await? {
             total_bytes += body.len() as u64;
             plane.brought(self.mirror, body.len() as u64);
             if let Some((hasher, _)) = &mut check {
@@ -175,7 +177,11 @@ impl Transfer {
             let mut left = stretch.len_bytes(self.file.size_bytes) as usize;
             while left > 0 {
                 if rest.is_empty() {
-                    let Some(body) = keeper.next_of(&mut answer.body).await? else { return Ok(()) };
+                    let next = match &mut filler {
+                        Some(filler) => next_of(&mut keeper, &mut answer.body, filler).await?,
+                        None => keeper.next_of(&mut answer.body).await?,
+                    };
+                    let Some(body) = next else { return Ok(()) };
                     plane.brought(self.mirror, body.len() as u64);
                     total_bytes += body.len() as u64;
                     rest = body;
@@ -253,6 +259,17 @@ impl Transfer {
             hashes::consider(plane, &self.file);
         }
     }
+}
+
+/// The next bytes of a body. While there are none, others may bring the page that it stopped in.
+async fn next_of(keeper: &mut Keeper, body: &mut Body, filler: &mut Filler) -> Result<Option<Bytes>, Failure> {
+    let mut next = std::pin::pin!(keeper.next_of(body));
+    let here = std::future::poll_fn(|context| Poll::Ready(next.as_mut().poll(context))).await;
+    if let Poll::Ready(body) = here {
+        return body;
+    }
+    filler.set_aside();
+    next.await
 }
 
 /// Is this an answer about the version of `file`? Then what it says of it is remembered. Of a mirror that was never asked for

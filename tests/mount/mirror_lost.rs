@@ -2,11 +2,15 @@
 
 use super::{mirrors, nginxes, urls};
 use crate::support::dataset;
-use crate::support::faulty::{BlackHole, Fault, FaultyMirror, Tree};
+use crate::support::faulty::{BlackHole, Fault, FaultyMirror, Request, Rule, Tree};
 use crate::support::mounted::Place;
 use crate::support::netns::{self, ShapedMirror};
 use crate::support::nginx::{Nginx, Setup};
-use crate::support::reading::{big, big_with_trouble};
+use crate::support::reading::{self, big, big_with_trouble};
+use crate::support::wait;
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A mirror slow enough that a read of `big/a.bin` is in the middle of something when trouble comes:
 /// bytes a second for each of its connections.
@@ -130,6 +134,31 @@ fn answers_that_break_off() {
 #[test]
 fn answers_that_stall() {
     beside_an_honest_one(&[Fault::StallAfter(100_000), Fault::StallAfter(0), Fault::Silent, Fault::Trickle]);
+}
+
+#[test]
+fn a_page_that_its_mirror_falls_silent_in_comes_from_the_other() {
+    const AT: u64 = 32 << 20;
+    const LENGTH: u64 = 64 << 10;
+    let (mirrors, place) = (mirrors(2, &Tree::new().with_generated("a.bin", 1, 64 << 20)), Place::new());
+    let mount = place.mount(&super::faulty_urls(&mirrors), &[]);
+    let file = File::open(mount.path("a.bin")).unwrap();
+    reading::generated_at(&file, 1, 0, 4096).unwrap();
+    wait::until("both mirrors are compared", || mirrors.iter().all(|mirror| !mirror.data_requests().is_empty()));
+    let asked = |request: &Request| request.range().is_some_and(|(from, _)| (AT..AT + LENGTH).contains(&from));
+    let silent = Arc::new(AtomicBool::new(false));
+    for mirror in &mirrors {
+        let silent = silent.clone();
+        let first = move |request: &Request| asked(request) && !silent.swap(true, Ordering::SeqCst);
+        mirror.add(Rule::new(Fault::StallAfter(10_000)).when(first));
+    }
+    reading::generated_at(&file, 1, AT, LENGTH as usize).unwrap();
+    // The second brings all of it, the page that the first is in the middle of as well.
+    let ranges = mirrors.iter().flat_map(FaultyMirror::data_requests).filter(asked);
+    let ranges: Vec<_> = ranges.filter_map(|request| request.range()).collect();
+    assert!(silent.load(Ordering::SeqCst) && ranges.len() == 2, "{ranges:?}");
+    drop(file);
+    mount.umount();
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::io;
 
 /// Writes bytes of a file into memory that is reserved for them, and makes page after page held.
 ///
-/// A page is claimed before its first byte is written. Where it is claimed by another filler, held
+/// A page is claimed before a byte of it is written. Where it is claimed by another filler, held
 /// already, or not reserved, its bytes are skipped and counted. A page that was skipped because
 /// another filler was at it becomes held by that one, or by nobody where that one ends early: what
 /// did not arrive is asked for again by whoever reckons up the fetches.
@@ -17,6 +17,8 @@ pub struct Filler {
     open: Option<Claim<Owner>>,
     /// Whole runs that nobody may see yet, with their first pages; `None`: each is seen at once.
     held_back: Option<Vec<(u64, Claim<Owner>)>>,
+    /// The first bytes of the page at which the position is, while it is claimed by nobody here.
+    aside: Vec<u8>,
     ties: Ties,
     pages: Pages,
     size_bytes: u64,
@@ -27,7 +29,7 @@ pub struct Filler {
 impl Filler {
     pub(super) fn new(ties: Ties, pages: Pages, size_bytes: u64) -> Filler {
         let position = pages.start * PAGE_BYTES;
-        Filler { open: None, held_back: None, ties, pages, size_bytes, position, skipped_bytes: 0 }
+        Filler { open: None, held_back: None, aside: Vec::new(), ties, pages, size_bytes, position, skipped_bytes: 0 }
     }
 
     /// From now on pages that [`Filler::fill`] completes are not held before [`Filler::publish`]; dropped without it,
@@ -77,6 +79,27 @@ impl Filler {
         }
     }
 
+    /// The next bytes are waited for: a page that is partly here is given back, so that another filler may bring it
+    /// meanwhile, and claimed again when they come. Who waits for a page whose mirror fell silent in the middle of it
+    /// would else wait until that fetch ends, whoever else was asked for it.
+    pub fn set_aside(&mut self) {
+        if let Some(mut claim) = self.open.take_if(|claim| claim.len_pages() == 1) {
+            let here = (self.position % PAGE_BYTES) as usize;
+            self.aside.extend_from_slice(&claim.bytes_mut()[..here]);
+        }
+    }
+
+    /// The page that was set aside, its first bytes in place. `None` where another is at it, or was.
+    fn take_up(&mut self, page: u64) -> Option<Claim<Owner>> {
+        let mut claim = self.ties.run_of(page).and_then(|run| run.claim(run.place(page), 1));
+        match &mut claim {
+            Some(claim) => claim.bytes_mut()[..self.aside.len()].copy_from_slice(&self.aside),
+            None => self.skipped_bytes += self.aside.len() as u64,
+        }
+        self.aside.clear();
+        claim
+    }
+
     /// Lets `read` bring `pages` (of those given to this filler; the position does not matter and
     /// does not move): it is called with each run of pages that can be written and their memory,
     /// whole pages, and answers how many bytes from the front are right. Full pages of these, and the
@@ -123,6 +146,9 @@ impl Filler {
         if self.open.is_none() && offset == 0 {
             let wanted = self.whole_pages(page, bytes.len()).max(1).min(self.pages.end - page);
             self.open = self.ties.run_of(page).and_then(|run| run.claim(run.place(page), wanted as usize));
+        }
+        if self.open.is_none() && !self.aside.is_empty() {
+            self.open = self.take_up(page);
         }
         let Some(mut claim) = self.open.take() else {
             let taken = bytes.len().min(page_left as usize);

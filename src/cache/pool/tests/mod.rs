@@ -208,6 +208,30 @@ fn of_two_fillers_one_writes_a_page_and_what_one_gives_up_the_other_may_have() {
 }
 
 #[test]
+fn a_page_that_was_set_aside_goes_on_or_is_brought_by_another() {
+    let pool = pool_of(4);
+    let pages = Pages::new(0, 4);
+    let reservation = pool.reserve(FILE, pages, Class::Demand, false).unwrap();
+    let bytes = body(FILE, pages, SIZE_BYTES);
+    let (mut silent, mut other) = (reservation.filler(pages, SIZE_BYTES), reservation.filler(pages, SIZE_BYTES));
+    // Alone it loses nothing by that, in the middle of a page and between two, once and again.
+    let mut arrived = Vec::new();
+    for part in [&bytes[..100], &bytes[100..3000], &bytes[3000..4096], &bytes[4096..5000]] {
+        silent.fill(part, |pages| arrived.push(pages));
+        silent.set_aside();
+        silent.set_aside();
+    }
+    assert_eq!((&arrived[..], silent.skipped_bytes()), (&[Pages::new(0, 1)][..], 0));
+    assert_eq!(pool.pinned(FILE, Pages::new(0, 1)).unwrap()[..], bytes[..4096]);
+    // The other has all that is not here, and what comes of it later is let go.
+    other.fill(&bytes, |pages| arrived.push(pages));
+    assert_eq!((&arrived[1..], other.skipped_bytes()), (&[Pages::new(1, 4)][..], 4096));
+    silent.fill(&bytes[5000..9000], |pages| panic!("{pages:?} were here"));
+    assert_eq!(silent.skipped_bytes(), 9000 - 4096);
+    assert_eq!(pool.pinned(FILE, pages).unwrap()[..], bytes);
+}
+
+#[test]
 fn a_whole_file_body_fills_what_is_reserved_of_it() {
     let pool = pool_of(4);
     let (size, all) = (100 * 4096 - 7, Pages::new(0, 100));
