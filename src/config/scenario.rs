@@ -84,6 +84,7 @@ struct MirrorTable {
     latency: Length,
     jitter: Option<Length>,
     connection_bandwidth: Option<Rate>,
+    joining: Option<Spanned<f64>>,
     wobble: Option<Spanned<f64>>,
     losses_per_second: Option<Spanned<f64>>,
     reset_every: Option<u64>,
@@ -224,6 +225,7 @@ fn mirror_plan(table: &MirrorTable) -> Result<MirrorPlan, Wrong> {
     let mut plan = MirrorPlan::new(table.bandwidth.0, table.latency.0);
     plan.jitter = table.jitter.map_or(Duration::ZERO, |length| length.0);
     plan.connection_bandwidth = table.connection_bandwidth.map_or(f64::INFINITY, |rate| rate.0);
+    plan.joining = within(table.joining.as_ref(), 0.01, 1.0, 1.0)?;
     plan.wobble = within(table.wobble.as_ref(), 0.0, 0.95, 0.0)?;
     plan.losses_per_second = within(table.losses_per_second.as_ref(), 0.0, 5.0, 0.0)?;
     plan.reset_every = table.reset_every.unwrap_or(0);

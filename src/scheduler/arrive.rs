@@ -23,7 +23,10 @@ impl Scheduler {
         let progress = Progress::new(mirror.fetch_rate(now) / (mirror.fetches + 1) as f64);
         let queued_bytes = mirror.remaining_bytes;
         let queued = queued_bytes > 0;
+        let extra = class != Class::Demand && mirror.would_try(now, &self.settings);
         mirror.fetches += 1;
+        mirror.freed_at = None;
+        mirror.extra_fetches += usize::from(extra);
         mirror.demand_fetches += usize::from(class == Class::Demand);
         mirror.remaining_bytes += length_bytes;
         mirror.bucket.spend(now, length_bytes);
@@ -50,6 +53,7 @@ impl Scheduler {
             waited,
             queued,
             queued_bytes,
+            extra,
             hedged: false,
             is_hedge: false,
             twin: None,
@@ -240,6 +244,7 @@ impl Scheduler {
             if let Some(fetch) = self.fetches.all.get(&id) {
                 let (file, mirror) = (fetch.file, usize::from(fetch.mirror.0));
                 self.mirrors[mirror].breaker.success(now);
+                self.mirrors[mirror].freed_at = Some(now);
                 self.mirrors[mirror].trouble.learn(now, true);
                 self.mirrors[mirror].stability.ended(now, true);
                 // What it let go for want of memory is left to those who wait, or it would come and go for ever.
@@ -286,6 +291,7 @@ impl Scheduler {
         let mirror = &mut self.mirrors[usize::from(fetch.mirror.0)];
         mirror.fetches -= 1;
         mirror.demand_fetches -= usize::from(fetch.class == Class::Demand);
+        mirror.extra_fetches -= usize::from(fetch.extra);
         mirror.remaining_bytes -= fetch.remaining_bytes();
         if fetch.phase == Phase::Body {
             mirror.bodies -= 1;

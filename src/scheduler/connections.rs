@@ -12,7 +12,7 @@ use std::time::Duration;
 /// One brings bytes while the other asks.
 pub(super) const CONNECTIONS_MIN: usize = 2;
 /// A number is judged after it was in full use for so long: twice what the rate looks back on.
-const TRIAL: Duration = Duration::from_millis(300);
+pub(super) const TRIAL: Duration = Duration::from_millis(300);
 /// After one that was no use, the next is tried so much later; twice as late each time …
 const WAIT_MIN: Duration = Duration::from_secs(2);
 /// … up to this: links change.
@@ -64,6 +64,17 @@ impl Connections {
         self.limit.min(max)
     }
 
+    /// How many of them were found to be of use. The ones beyond may starve beside those: where a sender keeps to the
+    /// rate that it measured at first (BBR), one that joins a full link measures little, and stays there.
+    pub(super) fn proven(&self, max: usize) -> usize {
+        self.trial.as_ref().map_or(self.limit, |trial| self.limit.min(trial.before)).min(max)
+    }
+
+    /// Is another number being tried?
+    pub(super) fn trying(&self) -> bool {
+        self.trial.is_some()
+    }
+
     /// Begin with so many, which an earlier mount found.
     pub(super) fn suppose(&mut self, limit: usize) {
         if !self.judged && self.trial.is_none() {
@@ -77,7 +88,8 @@ impl Connections {
     }
 
     /// So many bodies of the background run now, at `rate` bytes per second together.
-    pub(super) fn look(&mut self, now: Time, running: usize, rate: f64, max: usize) {
+    /// `may_try`: not too many other mirrors try another number.
+    pub(super) fn look(&mut self, now: Time, running: usize, rate: f64, max: usize, may_try: bool) {
         if running >= self.limit {
             self.full_at = now;
             self.full_since.get_or_insert(now);
@@ -92,7 +104,7 @@ impl Connections {
         }
         if let Some(trial) = self.trial.take() {
             self.judge(now, &trial, rate);
-        } else if now >= self.next_trial {
+        } else if may_try && now >= self.next_trial {
             self.try_another(now, rate, max);
         }
     }
@@ -147,7 +159,7 @@ mod tests {
         for tick in 0..seconds * 40 {
             let now = Time(from * 1_000_000_000 + tick * 25_000_000);
             let running = connections.limit(8);
-            connections.look(now, running, rate(running), 8);
+            connections.look(now, running, rate(running), 8, true);
         }
     }
 
@@ -161,7 +173,7 @@ mod tests {
         for tick in 0..4000 {
             let running = connections.limit(8);
             two += usize::from(running == 2);
-            connections.look(Time(60_000_000_000 + tick * 25_000_000), running, 20e6, 8);
+            connections.look(Time(60_000_000_000 + tick * 25_000_000), running, 20e6, 8, true);
         }
         assert!(two > 3900, "{two} of 4000 ticks with two");
     }
@@ -173,6 +185,22 @@ mod tests {
         assert_eq!(connections.limit(8), 8);
         run(&mut connections, 4, 200, |_| 8e6);
         assert!(connections.limit(8) <= 3, "{}", connections.limit(8));
+    }
+
+    #[test]
+    fn those_that_are_only_tried_are_not_proven_until_they_are_judged() {
+        let mut connections = Connections::new();
+        let mut tried = 0;
+        for tick in 0..40 {
+            tried += usize::from(connections.limit(8) == 3);
+            assert_eq!(connections.proven(8), 2);
+            connections.look(Time(tick * 25_000_000), connections.limit(8), 20e6, 8, true);
+        }
+        assert!(tried > 0, "three are tried");
+        assert_eq!(connections.limit(8), 2);
+        let mut useful = Connections::new();
+        run(&mut useful, 0, 4, |running| running as f64 * 1e6);
+        assert_eq!((useful.limit(8), useful.proven(8)), (8, 8));
     }
 
     #[test]
@@ -188,7 +216,7 @@ mod tests {
     fn what_is_not_in_full_use_is_not_tried() {
         let mut connections = Connections::new();
         for tick in 0..400 {
-            connections.look(Time(tick * 25_000_000), 1, 20e6, 8);
+            connections.look(Time(tick * 25_000_000), 1, 20e6, 8, true);
         }
         assert_eq!((connections.limit(8), connections.trial.is_some()), (2, false));
     }

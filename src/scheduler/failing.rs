@@ -12,6 +12,9 @@ use std::time::Duration;
 
 /// Wrong bytes in so many files are no accident of one file: the mirror is quarantined.
 const CORRUPT_FILES_MAX: usize = 3;
+/// One of so many mirrors tries another number of connections at a time, one at least: those that only try take a part of
+/// its link, and what the readers need next comes from the others meanwhile.
+const MIRRORS_A_TRIAL: usize = 4;
 /// A fetch for which there was no memory is tried again after this, in the background and on demand. The
 /// driver tells when memory is free; this only bounds the wait where it does not.
 const NO_MEMORY_PAUSE: Duration = Duration::from_millis(50);
@@ -295,9 +298,13 @@ impl Scheduler {
     }
 
     fn look_at_connections(&mut self, now: Time) {
+        let trials = self.mirrors.iter().filter(|mirror| mirror.connections.trying()).count();
+        let mut left = (self.mirrors.len() / MIRRORS_A_TRIAL).max(1).saturating_sub(trials);
         for mirror in self.mirrors.iter_mut().filter(|mirror| mirror.bodies > 0) {
             let (running, rate) = (mirror.fetches - mirror.demand_fetches, mirror.rate(now));
-            mirror.connections.look(now, running, rate, self.settings.background_fetches_max);
+            let tried = mirror.connections.trying();
+            mirror.connections.look(now, running, rate, self.settings.background_fetches_max, left > 0);
+            left -= usize::from(!tried && mirror.connections.trying());
         }
         for mirror in &mut self.mirrors {
             let load = mirror.load(mirror.rate(now), &self.settings);

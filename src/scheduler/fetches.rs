@@ -47,6 +47,8 @@ pub(super) struct Fetch {
     pub(super) queued: bool,
     /// What was on its mirror's link before it, in bytes.
     pub(super) queued_bytes: u64,
+    /// It only tries whether one more connection is of use.
+    pub(super) extra: bool,
     /// It was late and was hedged, or could not be.
     pub(super) hedged: bool,
     /// It is the second one for its pages, and owns none of them.
@@ -211,6 +213,7 @@ mod tests {
             waited: false,
             queued: false,
             queued_bytes: 0,
+            extra: false,
             hedged: false,
             is_hedge: false,
             twin: None,

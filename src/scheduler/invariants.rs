@@ -51,10 +51,15 @@ impl Scheduler {
         }
         self.mirrors.iter().enumerate().find_map(|(at, mirror)| {
             let of = || live().filter(|fetch| usize::from(fetch.mirror.0) == at);
-            let counted = (mirror.fetches, mirror.demand_fetches, mirror.bodies, mirror.remaining_bytes);
-            let true_ones = (
+            let fetches = (mirror.fetches, mirror.demand_fetches, mirror.extra_fetches);
+            let counted = (fetches, mirror.bodies, mirror.remaining_bytes);
+            let fetches = (
                 of().count(),
                 of().filter(|fetch| fetch.class == Class::Demand).count(),
+                of().filter(|fetch| fetch.extra && fetch.class != Class::Demand).count(),
+            );
+            let true_ones = (
+                fetches,
                 of().filter(|fetch| fetch.phase == Phase::Body).count(),
                 of().map(|fetch| fetch.remaining_bytes()).sum(),
             );

@@ -24,11 +24,6 @@ const UNKNOWN_SECONDS: f64 = 0.05;
 /// … or this part of the longest window, where that is less: on fast links it would never get one.
 const UNKNOWN_OF_WINDOW: f64 = 0.5;
 
-/// Bodies of a healthy mirror have a byte every few ms; a lost packet is repaired within some tens.
-const SILENCE_NOTICED_SECONDS: f64 = 0.06;
-/// How much a silence counts against a mirror: after 100 ms of it, another that is half a second slower.
-const SILENCE_WEIGHT: f64 = 5.0;
-
 /// The rate of a mirror that should be sending falls with each ms of silence: by a fifteenth in so long, and by less than a
 /// tenth where it was measured for 100 ms only.
 const FRESH_BUSY: Duration = Duration::from_millis(9);
@@ -63,6 +58,9 @@ pub(super) struct Lane {
     /// Those of its fetches that are of the background, and how many they may be while the link is full.
     pub(super) background_fetches: usize,
     pub(super) connections: usize,
+    /// So many of these are known to be of use, and so many run that only try whether one more is.
+    proven: usize,
+    extra_fetches: usize,
     /// With so many bytes on its way the link is full.
     pub(super) filled_bytes: f64,
     /// How many more demand fetches it may have.
@@ -201,6 +199,13 @@ impl Lanes {
         self.demand_room.set(at, lane.demand_room > 0);
     }
 
+    /// Would its next background fetch only be a trial of one more connection?
+    pub(super) fn would_try(&self, at: usize) -> bool {
+        let lane = &self.all[at];
+        let steady = lane.background_fetches.saturating_sub(lane.extra_fetches);
+        lane.known && steady >= lane.proven && lane.load_bytes >= lane.filled_bytes
+    }
+
     /// So much is meant for it.
     pub(super) fn mean(&mut self, at: usize, bytes: u64) {
         self.given.insert(at);
@@ -210,13 +215,18 @@ impl Lanes {
 
     /// A background fetch of so many bytes goes to it.
     pub(super) fn give_background(&mut self, at: usize, bytes: u64, fetches_max: usize) {
+        let extra = self.would_try(at);
         self.mean(at, bytes);
         self.figures[at / BESIDE].fetches[at % BESIDE] += 1.0;
         let lane = &mut self.all[at];
         lane.background_fetches += 1;
+        lane.extra_fetches += usize::from(extra);
         let left = lane.room_bytes.saturating_sub(bytes);
+        // Those that are only tried take no other's place.
+        let beside = if lane.extra_fetches > 0 { lane.proven + lane.extra_fetches } else { 0 };
         let enough = lane.background_fetches >= fetches_max
-            || lane.background_fetches >= lane.connections && (lane.load_bytes >= lane.filled_bytes || !lane.known);
+            || lane.background_fetches >= lane.connections.max(beside)
+                && (lane.load_bytes >= lane.filled_bytes || !lane.known);
         lane.room_bytes = if left < lane.fetch_bytes / 2 || enough { 0 } else { left };
         self.room.set(at, lane.room_bytes > 0);
     }
@@ -392,6 +402,8 @@ impl Scheduler {
             load_bytes: mirror.remaining_bytes as f64,
             background_fetches: mirror.fetches - mirror.demand_fetches,
             connections: mirror.background_max(rate, f64::INFINITY, settings),
+            extra_fetches: mirror.extra_fetches,
+            proven: mirror.connections.proven(settings.background_fetches_max),
             filled_bytes: mirror.filled_bytes(rate),
             demand_room: settings.demand_fetches_max.saturating_sub(mirror.demand_fetches),
             room_bytes: mirror.room_bytes(now, rate, self.tail.share, settings),
@@ -427,16 +439,6 @@ impl Scheduler {
     /// Its weight among all mirrors, after decay under load.
     pub(super) fn live_weight(&self, mirror: &Mirror, rate: f64) -> f64 {
         mirror.weight.live(mirror.base_weight / self.base_weight_max, mirror.load(rate, &self.settings))
-    }
-
-    /// A mirror whose bodies have all stopped may be gone, which is known only when its silence has lasted.
-    /// Until then whoever waits is better sent to one that is talking.
-    fn silence_seconds(&self, now: Time, mirror: &Mirror) -> f64 {
-        let silence = now.seconds_since(mirror.sign_at);
-        match mirror.bodies > 0 && silence > SILENCE_NOTICED_SECONDS && now >= self.blameless_until {
-            true => SILENCE_WEIGHT * silence,
-            false => 0.0,
-        }
     }
 
     /// The mirrors whose breaker waits for a time, and some others.
@@ -487,6 +489,8 @@ impl Lanes {
                 load_bytes: f64::from(stats.queued_seconds) * rate,
                 background_fetches: 0,
                 connections: 2,
+                proven: 2,
+                extra_fetches: 0,
                 filled_bytes: 0.0,
                 demand_room: 1,
                 room_bytes: 1 << 20,

@@ -107,6 +107,10 @@ pub(super) struct Mirror {
     /// Live fetches, and how many of them are demand.
     pub(super) fetches: usize,
     pub(super) demand_fetches: usize,
+    /// Those of the background that only try whether one more connection is of use.
+    pub(super) extra_fetches: usize,
+    /// When a fetch ended well, and no other has begun since: its connection is free.
+    pub(super) freed_at: Option<Time>,
     /// Those whose body has begun.
     pub(super) bodies: usize,
     /// How many background fetches it has at a time.
@@ -146,6 +150,8 @@ impl Mirror {
             ranges: true,
             fetches: 0,
             demand_fetches: 0,
+            extra_fetches: 0,
+            freed_at: None,
             bodies: 0,
             connections: Connections::new(),
             remaining_bytes: 0,
@@ -208,6 +214,15 @@ impl Mirror {
         }
     }
 
+    /// Would one more background fetch only try whether another connection is of use?
+    pub(super) fn would_try(&self, now: Time, settings: &Settings) -> bool {
+        let steady = self.fetches - self.demand_fetches - self.extra_fetches;
+        let filled = self.filled_bytes(self.rate(now));
+        self.meter.known()
+            && self.remaining_bytes as f64 >= filled
+            && steady >= self.connections.proven(settings.background_fetches_max)
+    }
+
     /// With so much on its way its link does not idle.
     pub(super) fn filled_bytes(&self, rate: f64) -> f64 {
         rate * FILLED_ROUND_TRIPS * self.latency_seconds()
@@ -218,7 +233,11 @@ impl Mirror {
     /// only while something is in flight.
     pub(super) fn room_bytes(&self, now: Time, rate: f64, share: f64, settings: &Settings) -> u64 {
         let running = self.fetches - self.demand_fetches;
-        if running >= self.background_max(rate, self.remaining_bytes as f64, settings) {
+        let most = self.background_max(rate, self.remaining_bytes as f64, settings);
+        // Those that are only tried take no other's place.
+        let steady = self.connections.proven(settings.background_fetches_max) + self.extra_fetches;
+        let steady = if self.extra_fetches > 0 { steady.min(settings.background_fetches_max) } else { 0 };
+        if running >= most.max(steady) {
             return 0;
         }
         let window = self.window_bytes(rate, settings) as f64 * share * self.trouble.window_factor(now);

@@ -8,6 +8,7 @@
 use super::Scheduler;
 use super::action::Action;
 use super::class_weight::base;
+use super::connections::TRIAL;
 use super::explain::Cause;
 use super::fetches::Runs;
 use super::headroom::Kept;
@@ -29,6 +30,10 @@ const UNITS_MAX: usize = 512;
 const WEIGHTS: [f64; 2] = [base(Class::Readahead), base(Class::Prefetch)];
 /// Long fetches end on this grid, so that memory and disk get whole extents.
 const EXTENT_PAGES: u64 = 256;
+
+/// What was late once and is waited for is asked of several mirrors, so many pages (256 KiB) of each: a new connection
+/// on a full link gets a small share of it at first, and one of them may be slow again.
+const LATE_PAGES: u64 = 64;
 
 /// A fetch that the pass decided on.
 #[derive(Debug)]
@@ -111,10 +116,12 @@ impl Scheduler {
             let Some(key) = next else { break };
             while let Some((file, run)) = self.next_of_want(&key, self.lanes.unit_pages) {
                 let Some(known) = self.files.get(&file) else { break };
+                let late = known.late_with(run.start, now);
+                let run = if late.is_some() { head(run, LATE_PAGES) } else { run };
                 let bytes = run.len_bytes(known.size_bytes);
                 let by = self.wants.get(&key).map_or(now, |want| want.expires());
                 // By any other measure than who completes it first, who was late with it may well be chosen again.
-                let late = known.late_with(run.start, now).filter(|_| self.lanes.strategy != Strategy::Adaptive);
+                let late = late.filter(|_| self.lanes.strategy != Strategy::Adaptive);
                 let elsewhere = late.and_then(|late| self.lanes.rank_but(now, known, bytes, late));
                 let ranking = elsewhere.unwrap_or_else(|| self.lanes.rank_demand(now, known, bytes, by));
                 let Some(at) = ranking.winner() else {
@@ -292,7 +299,7 @@ impl Scheduler {
             return Outcome::Nobody;
         };
         let lane = &self.lanes.all[at];
-        if lane.room_bytes == 0 {
+        if lane.room_bytes == 0 || (self.lanes.would_try(at) && self.is_near(&unit)) {
             self.lanes.mean(at, bytes);
             return Outcome::Dealt { to: unit.pages.end, started_bytes: 0 };
         }
@@ -324,6 +331,15 @@ impl Scheduler {
             self.budget_bytes = self.budget_bytes.saturating_sub(started_bytes);
         }
         Outcome::Dealt { to: run.end, started_bytes }
+    }
+
+    /// Will its reader be there before a trial of connections has ended?
+    fn is_near(&self, unit: &Unit) -> bool {
+        unit.is_read
+            || unit.position.is_some_and(|position| {
+                let ahead = unit.pages.start.saturating_sub(position) * PAGE_BYTES;
+                (ahead as f64) < self.lanes.rate * TRIAL.as_secs_f64()
+            })
     }
 
     /// Take note of a fetch: its pages are in flight from here on. Neighbours that go to one mirror for one
@@ -391,6 +407,11 @@ impl Scheduler {
         let fetch = self.launch(now, decision);
         self.out.push_back(Action::Start { fetch, mirror, file, pages, class, whole });
     }
+}
+
+/// So many pages of a run at most.
+fn head(run: Pages, pages_max: u64) -> Pages {
+    Pages::new(run.start, run.end.min(run.start + pages_max))
 }
 
 /// Let a run end on a whole extent or chunk, if it has one inside and does not end its window.

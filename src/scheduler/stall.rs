@@ -3,6 +3,7 @@
 use super::Scheduler;
 use super::event::Failure;
 use super::fetches::{Fetch, Phase};
+use super::mirror::Mirror;
 use super::tier::TIER_MAX;
 use crate::chunk::{Class, FetchId, Inode, MirrorId, PAGE_BYTES};
 use crate::clock::Time;
@@ -30,6 +31,10 @@ const TRIAL_SECONDS: f64 = 0.03;
 /// A mirror of which nothing is known is taken for so much later than what is supposed of it: what is known to be
 /// slow is left for it, and what is good enough is not.
 const UNKNOWN_SECONDS: f64 = 0.3;
+/// Bodies of a healthy mirror have a byte every few ms; a lost packet is repaired within some tens.
+const SILENCE_NOTICED_SECONDS: f64 = 0.06;
+/// How much a silence counts against a mirror: after 100 ms of it, another that is half a second slower.
+const SILENCE_WEIGHT: f64 = 5.0;
 /// Fetches that are moved at a time because they are late. The next look is 25 ms later.
 const MOVES_MAX: usize = 4;
 
@@ -135,6 +140,7 @@ impl Scheduler {
             self.mirrors.iter().filter(|mirror| mirror.breaker.usable(now)).map(|mirror| mirror.rate(now)).sum();
         let mut moved_bytes = vec![0.0; self.mirrors.len()];
         let (mut moves, mut helpless) = (Vec::new(), SmallVec::<[Inode; 4]>::new());
+        let mut again = SmallVec::<[FetchId; 4]>::new();
         let mut crowded_out = std::mem::take(&mut self.crowded_out);
         for (&id, fetch) in self.fetches.all.iter().filter(|(_, fetch)| !fetch.cancelled) {
             let rest = fetch.remaining_bytes();
@@ -147,8 +153,16 @@ impl Scheduler {
             let (allowed, factor) = (allowed * patience, self.settings.late_factor * patience);
             let next = (NEXT_BYTES.min(rest)) as f64 / fetch.progress.rate(now);
             let waited = fetch.waited && fetch.phase == Phase::Body && next > allowed;
-            if waited && !crowded_out.contains(&id) && self.is_crowded_out(now, fetch) {
-                crowded_out.push(id);
+            if self.is_crowded_out(now, fetch) {
+                if !crowded_out.contains(&id) {
+                    crowded_out.push(id);
+                }
+                let freed_at = self.mirrors[usize::from(fetch.mirror.0)].freed_at;
+                let moves = now.seconds_since(fetch.sign_at) < SILENCE_NOTICED_SECONDS;
+                if moves && freed_at.is_some_and(|at| at > fetch.started_at) {
+                    again.push(id);
+                    continue;
+                }
             }
             if own <= allowed && !waited {
                 continue;
@@ -169,6 +183,8 @@ impl Scheduler {
         crowded_out.retain(|&id| self.is_in_flight(id));
         self.crowded_out = crowded_out;
         helpless.into_iter().for_each(|file| self.want_other(file, false));
+        // By the connection that has just become free, which has the link.
+        again.into_iter().for_each(|id| self.cancel(now, id, false));
         for id in moves {
             let drain = self.worth_draining(now, id);
             self.learn_from_moved(now, id);
@@ -177,11 +193,18 @@ impl Scheduler {
         }
     }
 
-    /// Does it get less than half of an even share of its mirror's link? Its neighbours' connections hold the rest, and
-    /// new ones of the background would go on with that.
+    /// Does somebody wait for it, long, while it gets less than half of an even share of its mirror's link? Its neighbours'
+    /// connections hold the rest, and new fetches of the background would go on with that.
     fn is_crowded_out(&self, now: Time, fetch: &Fetch) -> bool {
         let mirror = &self.mirrors[usize::from(fetch.mirror.0)];
-        mirror.fetches > 1 && fetch.progress.rate(now) < CROWDED_OUT * mirror.rate(now) / mirror.fetches as f64
+        let needed = if fetch.class == Class::Demand { fetch.remaining_bytes() } else { NEXT_BYTES };
+        let rate = fetch.progress.rate(now);
+        let long = needed.min(fetch.remaining_bytes()) as f64 > rate * self.settings.late_slack.as_secs_f64();
+        fetch.waited
+            && fetch.phase == Phase::Body
+            && long
+            && (mirror.fetches > 1 || mirror.freed_at.is_some())
+            && rate < CROWDED_OUT * mirror.rate(now) / mirror.fetches as f64
     }
 
     fn patience(&self, now: Time, fetch: &Fetch) -> f64 {
@@ -232,9 +255,30 @@ impl Scheduler {
             // Heads without bodies come soon, and would be the best that there is for who goes by first bytes.
             self.mirrors[mirror].trouble.learn(now, false);
         }
-        if fetch.phase != Phase::Body {
+        if fetch.phase == Phase::Body {
+            self.suspect_silent(now, mirror);
+        } else {
             let mirror = &mut self.mirrors[mirror];
             mirror.latency.add(now, now.since(started_at), queued);
+            mirror.breaker.suspect(now, &self.settings, &mut self.rng);
+        }
+    }
+
+    /// A mirror whose bodies have all stopped may be gone, which is known only when its silence has lasted.
+    /// Until then whoever waits is better sent to one that is talking.
+    pub(super) fn silence_seconds(&self, now: Time, mirror: &Mirror) -> f64 {
+        let silence = now.seconds_since(mirror.sign_at);
+        match mirror.bodies > 0 && silence > SILENCE_NOTICED_SECONDS && now >= self.blameless_until {
+            true => SILENCE_WEIGHT * silence,
+            false => 0.0,
+        }
+    }
+
+    /// The last body of a mirror that says nothing is taken from it. Nothing is left that could show whether it is gone, and
+    /// what it is asked next would wait for that anew: a probe says it in a round trip.
+    fn suspect_silent(&mut self, now: Time, at: usize) {
+        let mirror = &mut self.mirrors[at];
+        if mirror.bodies == 1 && now.seconds_since(mirror.sign_at) > SILENCE_NOTICED_SECONDS {
             mirror.breaker.suspect(now, &self.settings, &mut self.rng);
         }
     }

@@ -40,6 +40,8 @@ pub struct Flow {
     pub(super) stage: Stage,
     pub(super) connected_at: Time,
     pub(super) first_byte_at: Time,
+    /// What its connection gets of a link, beside others.
+    pub(super) weight: f64,
     length_bytes: u64,
     sent_bytes: f64,
     connected_told: bool,
@@ -65,6 +67,7 @@ impl Flow {
             stage: Stage::Asked,
             connected_at: connected_at.min(first_byte_at),
             first_byte_at,
+            weight: 1.0,
             length_bytes,
             sent_bytes: 0.0,
             connected_told: false,

@@ -57,6 +57,9 @@ pub struct SimMirror {
     pub jitter: Duration,
     /// What one connection gets at most, in bytes per second.
     pub connection_rate: f64,
+    /// What a connection that was opened beside others gets of the link, as a part of what those get: where senders keep
+    /// to the rate that they measured at first (BBR), one that joins a full link measures little.
+    pub joining: f64,
     /// The rate varies by this part of itself, up and down, ten times a second.
     pub wobble: f64,
     /// The link holds its bytes back for 200 ms, as for a lost packet, about so often in a busy second.
@@ -97,6 +100,8 @@ pub struct SimMirror {
     pub flow_seconds: f64,
     /// Progress is told at most so often.
     pub grain: Duration,
+    /// The weights of connections that nobody uses just now.
+    idle: Vec<f64>,
     changed: usize,
     updated_at: Time,
     held_until: Time,
@@ -113,6 +118,7 @@ impl SimMirror {
             latency: Duration::from_millis(latency_ms),
             jitter: Duration::ZERO,
             connection_rate: f64::INFINITY,
+            joining: 1.0,
             wobble: 0.0,
             losses_per_second: 0.0,
             reset_every: 0,
@@ -133,6 +139,7 @@ impl SimMirror {
             busy_seconds: 0.0,
             flow_seconds: 0.0,
             grain: Duration::from_millis(1),
+            idle: Vec::new(),
             changed: 0,
             updated_at: Time(0),
             held_until: Time(0),
@@ -168,7 +175,11 @@ impl SimMirror {
             Fate::Ends
         };
         let first_byte_at = now + self.latency + self.late();
-        self.flows.push(Flow::new(fetch, pages, class, length_bytes, fate, now + CONNECT, first_byte_at));
+        let mut flow = Flow::new(fetch, pages, class, length_bytes, fate, now + CONNECT, first_byte_at);
+        // The connection that was used last is used first.
+        let full = self.flows.iter().filter(|flow| flow.hungry()).count() >= 2;
+        flow.weight = self.idle.pop().unwrap_or(if full { self.joining } else { 1.0 });
+        self.flows.push(flow);
     }
 
     /// What chance adds to its latency this time.
@@ -182,7 +193,8 @@ impl SimMirror {
         self.advance(now);
         let Some(at) = self.flows.iter().position(|flow| flow.fetch == fetch) else { return };
         self.cancelled += 1;
-        let rate = if self.health == Health::Up && now >= self.held_until { self.flow_rate() } else { 0.0 };
+        let flows = if self.health == Health::Up && now >= self.held_until { self.flow_rate() } else { 0.0 };
+        let rate = (flows * self.flows[at].weight).min(self.connection_rate);
         let on_the_way = self.flows[at].take(rate * self.latency.as_secs_f64());
         self.wire_bytes += on_the_way;
         self.flows.remove(at);
@@ -245,7 +257,14 @@ impl SimMirror {
             return;
         }
         let lies = self.lies;
-        self.flows.retain_mut(|flow| flow.tell(now, lies, events));
+        let idle = &mut self.idle;
+        self.flows.retain_mut(|flow| {
+            let goes_on = flow.tell(now, lies, events);
+            if matches!(events.last(), Some(Event::Finished { fetch }) if *fetch == flow.fetch) {
+                idle.push(flow.weight);
+            }
+            goes_on
+        });
     }
 
     /// The next moment at which it has anything to say or anything changes; nothing while it is idle.
@@ -260,7 +279,8 @@ impl SimMirror {
             Health::Up | Health::Bodiless => {
                 let rate = if self.health == Health::Up { self.flow_rate() } else { 0.0 };
                 let wobble = (self.wobble > 0.0 || self.losses_per_second > 0.0).then_some(self.wobble_at);
-                let due = self.flows.iter().map(|flow| flow.next_moment(self.updated_at, self.grain, rate)).min();
+                let of = |flow: &Flow| (rate * flow.weight).min(self.connection_rate);
+                let due = self.flows.iter().map(|flow| flow.next_moment(self.updated_at, self.grain, of(flow))).min();
                 [due, wobble].into_iter().flatten().min().map(|at| at.max(self.held_until))
             }
         };
@@ -288,10 +308,10 @@ impl SimMirror {
         });
     }
 
-    /// What each of its answers gets, where all get the same.
+    /// What an answer of weight 1 gets, where no connection is the limit.
     fn flow_rate(&self) -> f64 {
-        let bodies = self.flows.iter().filter(|flow| flow.hungry()).count().max(1);
-        (self.rate * self.factor / bodies as f64).min(self.connection_rate)
+        let weights: f64 = self.flows.iter().filter(|flow| flow.hungry()).map(|flow| flow.weight).sum();
+        self.rate * self.factor / if weights > 0.0 { weights } else { 1.0 }
     }
 
     /// Move the bytes that flowed since the last time. An idle link also catches up with its changes.
@@ -329,9 +349,10 @@ impl SimMirror {
             (0..self.flows.len()).filter(|&at| self.flows[at].hungry()).map(|at| (at, 0.0)).collect();
         let mut sent = 0.0;
         while budget > 1e-6 && !hungry.is_empty() {
-            let share = budget / hungry.len() as f64;
+            let share = budget / hungry.iter().map(|&(at, _)| self.flows[at].weight).sum::<f64>();
             hungry.retain_mut(|(at, got)| {
-                let bytes = self.flows[*at].take(share.min(most - *got));
+                let flow = &mut self.flows[*at];
+                let bytes = flow.take((share * flow.weight).min(most - *got));
                 *got += bytes;
                 budget -= bytes;
                 sent += bytes;

@@ -25,6 +25,8 @@ pub struct MirrorPlan {
     pub jitter: Duration,
     /// What one connection gets at most, in bytes per second.
     pub connection_bandwidth: f64,
+    /// What a connection gets that was opened on a full link, as a part of what the others get.
+    pub joining: f64,
     /// The rate varies by this part of itself.
     pub wobble: f64,
     /// Lost packets in a busy second.
@@ -64,6 +66,7 @@ impl MirrorPlan {
             latency,
             jitter: Duration::ZERO,
             connection_bandwidth: f64::INFINITY,
+            joining: 1.0,
             wobble: 0.0,
             losses_per_second: 0.0,
             reset_every: 0,
@@ -98,6 +101,7 @@ impl MirrorPlan {
         mirror.latency = self.latency;
         mirror.jitter = self.jitter;
         mirror.connection_rate = self.connection_bandwidth;
+        mirror.joining = self.joining;
         mirror.wobble = self.wobble;
         mirror.losses_per_second = self.losses_per_second;
         mirror.reset_every = self.reset_every;

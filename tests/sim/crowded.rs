@@ -2,7 +2,10 @@
 
 use braidfs::chunk::{Class, FetchId, Inode, MirrorSet, PAGE_BYTES, Pages, ReaderId};
 use braidfs::clock::Time;
-use braidfs::scheduler::{Action, Event, FileRule, Scheduler, Settings};
+use braidfs::scheduler::{Action, Event, Failure, FileRule, Scheduler, Settings};
+use braidfs::simulate::mirror::{Change, Health, SimMirror};
+use braidfs::simulate::reader::SimReader;
+use braidfs::simulate::world::World;
 use std::time::Duration;
 
 const FILE: Inode = Inode(1);
@@ -44,11 +47,18 @@ impl Link {
 
     fn act(&mut self) {
         while let Some(action) = self.scheduler.poll_action(self.now) {
-            if let Action::Start { fetch, pages, class, .. } = action {
-                self.scheduler.handle(self.now, Event::Connected { fetch });
-                self.scheduler.handle(self.now, Event::FirstByte { fetch });
-                self.started[class as usize] += 1;
-                self.running.push(Running { fetch, class, pages, told_bytes: 0 });
+            match action {
+                Action::Start { fetch, pages, class, .. } => {
+                    self.scheduler.handle(self.now, Event::Connected { fetch });
+                    self.scheduler.handle(self.now, Event::FirstByte { fetch });
+                    self.started[class as usize] += 1;
+                    self.running.push(Running { fetch, class, pages, told_bytes: 0 });
+                }
+                Action::Cancel { fetch, .. } => {
+                    self.running.retain(|it| it.fetch != fetch);
+                    self.scheduler.handle(self.now, Event::Failed { fetch, failure: Failure::Cancelled });
+                }
+                _ => {}
             }
         }
     }
@@ -119,4 +129,26 @@ fn the_background_stands_back_while_a_fetch_that_is_waited_for_hardly_moves() {
 fn a_fetch_that_gets_its_share_stops_nobody() {
     let (beside, _) = started(0.2);
     assert!(beside > 0);
+}
+
+#[test]
+fn connections_that_starve_where_they_join_hold_no_reader_up() {
+    let starving = || {
+        let mut mirror = SimMirror::new(20e6, 6);
+        (mirror.joining, mirror.jitter) = (0.07, Duration::from_millis(6));
+        mirror
+    };
+    for seed in 1..=24 {
+        let silent = starving().at(2000, Change::Health(Health::BlackHole));
+        let mut world = World::new(vec![starving(), starving(), starving(), silent], seed);
+        world.listed();
+        let (size, longest) = (512 << 20, Duration::from_millis(200));
+        let file = world.open(1, size);
+        world.readers.push(SimReader::sequential(1, file, size));
+        world.run(600_000);
+        let reader = &world.readers[0];
+        // It is more without any one of these: few mirrors at a time try a number of connections, what is near goes on
+        // none that is only tried, and what crawls is asked for anew by one that has become free.
+        assert!(reader.done_at.is_some() && reader.longest_wait < longest, "seed {seed}: {:?}", reader.longest_wait);
+    }
 }

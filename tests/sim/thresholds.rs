@@ -78,6 +78,42 @@ fn a_first_byte_is_given_up_after_four_times_the_usual_but_not_before_300_ms_and
     assert!(is_within_a_tick(ms, 500), "unknown: {ms}");
 }
 
+/// 200 pages of demand of which bytes come, a few at a time or none, until they are taken from their mirror; what is
+/// decided then.
+fn late(trickle_bytes: u64) -> Vec<Action> {
+    let mut desk = Desk::of_two(without_hedging(), 10);
+    desk.learn_rate();
+    let (late, _) = desk.want(Class::Demand, Pages::new(0, 200));
+    desk.answers(late);
+    desk.tell(Event::Progress { fetch: late, total_bytes: 1000 });
+    for total_bytes in (1..500).map(|ms| 1000 + ms * trickle_bytes) {
+        desk.pass();
+        desk.tell(Event::Progress { fetch: late, total_bytes });
+        let decided = desk.decided();
+        if decided.iter().any(|action| matches!(action, Action::Cancel { fetch, .. } if *fetch == late)) {
+            return decided;
+        }
+    }
+    panic!("it is never late");
+}
+
+#[test]
+fn what_was_late_once_is_asked_of_several_in_pieces_of_256_kib() {
+    let start = |action| if let Action::Start { pages, mirror, .. } = action { Some((pages, mirror)) } else { None };
+    let pieces: Vec<_> = late(100).into_iter().filter_map(start).collect();
+    // Neighbours that go to one mirror are one fetch.
+    let pages: Vec<_> = pieces.iter().map(|&(pages, _)| pages).collect();
+    assert_eq!(pages, [(0, 128), (128, 192), (192, 200)].map(|(from, to)| Pages::new(from, to)));
+    assert_ne!(pieces[0].1, pieces[1].1);
+}
+
+#[test]
+fn a_mirror_from_which_the_last_body_is_taken_in_silence_is_probed_at_once() {
+    let probed = |decided: Vec<Action>| decided.iter().any(|action| matches!(action, Action::Probe { .. }));
+    assert!(!probed(late(100)), "it talks");
+    assert!(probed(late(0)), "nothing else would show that it is gone");
+}
+
 #[test]
 fn where_nobody_else_could_help_silence_is_borne_for_5_s() {
     let mut desk = Desk::new(without_hedging(), 1);
