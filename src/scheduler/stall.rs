@@ -240,9 +240,11 @@ impl Scheduler {
         if fetch.phase != Phase::Body {
             return None;
         }
-        // Its share of the link grows when its neighbours end, up to the whole link after all of them.
         let own = fetch.remaining_bytes() as f64 / fetch.progress.rate(now);
-        let own = own.min(mirror.remaining_bytes as f64 / mirror.rate(now));
+        // Its share of the link grows when its neighbours end, up to the whole link after all of them; but one that only
+        // tries a connection is beside others to its end.
+        let alone = mirror.remaining_bytes as f64 / mirror.rate(now);
+        let own = if fetch.extra { own } else { own.min(alone) };
         Some((own, slack + self.settings.late_slack.as_secs_f64()))
     }
 
