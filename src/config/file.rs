@@ -57,6 +57,8 @@ pub struct MirrorTable {
     pub ca_file: Option<Spanned<PathBuf>>,
     /// How long a connection to it may take to be made.
     pub connect_timeout: Option<Length>,
+    /// Offer HTTP/2 over TLS: all requests share one connection.
+    pub http2: Option<bool>,
     /// How much it is to be used beside the others, for the strategies that go by it.
     pub weight: Option<Spanned<f64>>,
     /// Lower ones are asked first: 0 to 9.

@@ -90,6 +90,8 @@ pub struct MirrorPlan {
     pub ca_file: Option<PathBuf>,
     /// How long a connection may take to be made; `None`: as built in.
     pub connect_timeout: Option<Duration>,
+    /// HTTP/2 is offered over TLS.
+    pub http2: bool,
     /// Its weight beside the others.
     pub weight: f64,
     /// Lower ones are asked first, 0 to 9.
@@ -199,6 +201,7 @@ impl MirrorPlan {
             user_agent: None,
             ca_file: None,
             connect_timeout: None,
+            http2: false,
             weight: defaults::WEIGHT,
             tier: 0,
             rate_limit: None,
@@ -220,6 +223,7 @@ impl MirrorPlan {
             user_agent: table.user_agent.clone().map(|text| text.0),
             ca_file,
             connect_timeout: table.connect_timeout.map(|length| length.0),
+            http2: table.http2.unwrap_or(false),
             weight: weight(table, file)?,
             tier: tier(table, file)?,
             rate_limit: mirror_rate_limit(table, file)?,

@@ -83,6 +83,7 @@ url = "https://a.example/"
 headers = { X-Key = "k" }
 ca-file = "ca.pem"
 connect-timeout = "3s"
+http2 = true
 weight = 0.5
 "#;
 
@@ -100,6 +101,7 @@ fn command_line_over_o_over_file_over_built_in() {
     assert_eq!(urls, ["https://a.example/", "https://b.example/"]);
     assert_eq!(plan.mirrors[0].ca_file, Some(desk.folder.path().join("ca.pem")));
     assert_eq!(plan.mirrors[0].connect_timeout, Some(Duration::from_secs(3)));
+    assert_eq!((plan.mirrors[0].http2, plan.mirrors[1].http2), (true, false));
     assert_eq!(plan.config_file, Some(desk.folder.path().join("d.toml")));
     assert_eq!((plan.mirrors[0].weight, plan.mirrors[1].weight), (0.5, 1.0));
     assert_eq!((plan.strategy, plan.hedging, plan.passthrough), (Strategy::RoundRobin, false, false));

@@ -292,6 +292,7 @@ fn source_settings(mirror: &MirrorPlan, ideas: Ideas) -> Result<sources::Setting
     settings.headers = mirror.headers.0.clone().into_iter().collect();
     settings.user_agent = mirror.user_agent.clone();
     settings.ca_file = mirror.ca_file.clone();
+    settings.http2 = mirror.http2;
     if let Some(connect_timeout) = mirror.connect_timeout {
         settings.connect_timeout = connect_timeout;
     }

@@ -14,6 +14,8 @@ PLANE_OFF = ("braidfs, one runtime", "--without-data-plane")
 RESUMPTION_OFF = ("braidfs, no resumption", "--without-tls-resumption")
 KEPT_OFF = ("braidfs, a connection each", "--without-kept-connections --without-tls-resumption")
 RESUMED_EACH = ("braidfs, a resumed connection each", "--without-kept-connections")
+# By HTTP/2 where the mirror speaks it; without, it is not offered.
+HTTP2 = "braidfs, HTTP/2"
 ALL = (POOL_OFF, PLANE_OFF, RESUMPTION_OFF, KEPT_OFF, RESUMED_EACH)
 STORM_CLIENTS = 8
 
@@ -34,6 +36,7 @@ def bytes_moved(bench, mount, mirrors):
     descriptor = os.open(mount.path / name, os.O_RDONLY)
     try:
         room, taken, digests = bytearray(length), 0.0, []
+        allocated = mount.allocations() if mount.counted else 0
         before = measure.cpu_seconds(mount.pid) + own_cpu_seconds()
         for place in places:
             # Each read shall come to the mount; what lies below stays in the kernel's memory.
@@ -43,6 +46,7 @@ def bytes_moved(bench, mount, mirrors):
             taken += time.perf_counter() - began
             digests.append(hash(bytes(room[:4096])))
         cpu = measure.cpu_seconds(mount.pid) + own_cpu_seconds() - before
+        allocated = mount.allocations() - allocated if mount.counted else None
     finally:
         os.close(descriptor)
     with open(bench.root / name, "rb") as truth:
@@ -50,6 +54,8 @@ def bytes_moved(bench, mount, mirrors):
             truth.seek(place)
             if hash(truth.read(4096)) != digest:
                 raise measure.Wrong(name)
+    if mount.counted:
+        return {"allocations a read": allocated / count}
     return {"mean µs": taken / count * 1e6, "CPU µs a read": cpu / count * 1e6}
 
 

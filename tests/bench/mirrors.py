@@ -44,10 +44,10 @@ def make_certificate(scratch, address):
 
 
 class Mirror:
-    """One nginx. `tls`: over TLS, with a certificate of our own. `requests`: so many a connection. `rate_mb_s`: of its link, in MB/s, of which payload is 0.967 at most; None: as fast as the loopback.
+    """One nginx. `tls`: over TLS, with a certificate of our own. `http2`: it offers HTTP/2 there. `requests`: so many a connection. `rate_mb_s`: of its link, in MB/s, of which payload is 0.967 at most; None: as fast as the loopback.
     `round_trip_ms`: true latency, by a queue between two TUN devices (kernels without netem have no other)."""
 
-    def __init__(self, number, root, scratch, rate_mb_s=None, round_trip_ms=0, tls=None, requests=100_000):
+    def __init__(self, number, root, scratch, rate_mb_s=None, round_trip_ms=0, tls=None, http2=False, requests=100_000):
         self.number, self.namespace = number, f"{PREFIX}{number}"
         self.folder = Path(scratch) / f"nginx{number}"
         self.line = None
@@ -55,7 +55,7 @@ class Mirror:
         self.rate_mb_s = None
         if rate_mb_s:
             self.shape(rate_mb_s)
-        self._start(root, make_certificate(Path(scratch), self.address) if tls else None, requests)
+        self._start(root, make_certificate(Path(scratch), self.address) if tls else None, http2, requests)
 
     def _make_link(self, scratch, round_trip_ms):
         ours, theirs, name = f"{PREFIX}v{self.number}", f"{PREFIX}w{self.number}", self.namespace
@@ -75,11 +75,11 @@ class Mirror:
             self.line = subprocess.Popen([*map(str, words), f"{self.address}/30"], stdout=subprocess.PIPE)
             self.line.stdout.readline()
 
-    def _start(self, root, tls, requests):
+    def _start(self, root, tls, http2, requests):
         self.folder.mkdir(parents=True, exist_ok=True)
         address, more, scheme = f"{self.address}:80", "", "http"
         if tls:
-            address, scheme = f"{self.address}:443 ssl", "https"
+            address, scheme = f"{self.address}:443 ssl{' http2' if http2 else ''}", "https"
             more = f"ssl_certificate {tls}/cert.pem; ssl_certificate_key {tls}/key.pem; ssl_session_cache shared:s:1m;"
         self.url = f"{scheme}://{self.address}"
         text = CONFIGURATION.format(folder=self.folder, root=root, address=address, more=more,

@@ -47,6 +47,8 @@ class Row:
     # Mounts that are left out, since they cannot do it or take minutes; or the only ones that take part.
     without: tuple = ()
     only: tuple = ()
+    # Count what the mounted programs allocate.
+    counted: bool = False
     # Bounds that are no mount: name and function of (bench, mirrors).
     bounds: tuple = field(default_factory=tuple)
 
@@ -428,6 +430,16 @@ ROWS = [
     Row("idea: bytes moved", "128 KiB here and there of a file that is wholly cached: pooled pages and passthrough, or a fresh buffer a read",
         (Figure("mean µs", "µs", False), Figure("CPU µs a read", "µs", False)), ideas.bytes_moved,
         only=("braidfs", ideas.POOL_OFF[0])),
+    Row("idea: allocations", "the same, and how often the daemon allocates for it",
+        (Figure("allocations a read", "", False, 2),), ideas.bytes_moved, only=("braidfs", ideas.POOL_OFF[0]), counted=True),
+    Row("idea: HTTP/2", "4 KiB by 16 threads over TLS",
+        (Figure("requests/s", "", True), Figure("requests a connection", "", True, 1)), ideas.small_requests,
+        mirrors=({"tls": True, "http2": True},), only=("braidfs", ideas.HTTP2)),
+    Row("idea: HTTP/2, 20 ms", "the same over a round trip of 20 ms",
+        (Figure("requests/s", "", True), Figure("requests a connection", "", True, 1)), ideas.small_requests,
+        mirrors=({"tls": True, "http2": True, "round_trip_ms": 20},), only=("braidfs", ideas.HTTP2)),
+    Row("idea: HTTP/2, sequential", "512 MiB once, over TLS", (RATE, CPU), cold_sequential,
+        mirrors=({"tls": True, "http2": True},), only=("braidfs", ideas.HTTP2)),
     Row("idea: connections", "4 KiB by 16 threads over TLS, 20 requests a connection",
         (Figure("requests/s", "", True), Figure("requests a connection", "", True, 1),
          Figure("full handshakes", "of the connections", False, 3)), ideas.small_requests,

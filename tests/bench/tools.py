@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -17,12 +18,13 @@ RCLONE_FULL = "--vfs-cache-mode full --vfs-read-ahead 64M --cache-dir {cache}"
 
 
 class Tool:
-    """Something that is mounted. `command` has {urls}, {url} (the first), {mount} and {cache}; it must stay in the
-    foreground. `keeps`: it has a cache on disk."""
+    """Something that is mounted. `command` has {urls}, {url} (the first), {file} (a configuration with
+    them all, by HTTP/2), {mount} and {cache}; it must stay in the foreground. `keeps`: it has a cache on disk. `variant`: it
+    takes part only in rows that name it."""
 
-    def __init__(self, name, program, command, keeps, version=("--version",)):
+    def __init__(self, name, program, command, keeps, version=("--version",), variant=False):
         self.name, self.program, self.command, self.keeps = name, program, command, keeps
-        self.version_words = version
+        self.version_words, self.variant = version, variant
 
     @property
     def is_ours(self):
@@ -35,32 +37,39 @@ class Tool:
         done = subprocess.run([self.program, *self.version_words], capture_output=True, text=True)
         return ((done.stdout or done.stderr).splitlines() or ["unknown"])[0].strip()
 
-    def mount(self, scratch, mirrors, more=""):
-        return Mount(self, scratch, mirrors, more)
+    def mount(self, scratch, mirrors, counted=False):
+        return Mount(self, scratch, mirrors, counted)
 
 
 class Mount:
-    """A mounted tool; leaving the `with` ends it and clears its cache."""
+    """A mounted tool; leaving the `with` ends it and clears its cache. `counted`: what it allocates is counted."""
 
-    def __init__(self, tool, scratch, mirrors, more):
+    def __init__(self, tool, scratch, mirrors, counted):
         self.tool, scratch = tool, Path(scratch)
-        plain = tool.name.replace(",", "").replace(" ", "-")
+        plain = tool.name.replace(",", "").replace(" ", "-").replace("/", "-")
         self.path, self.cache = scratch / f"mnt-{plain}", scratch / f"cache-{plain}"
         shutil.rmtree(self.cache, ignore_errors=True)
         self.cache.mkdir()
         self.path.mkdir(exist_ok=True)
         urls = [f"{mirror.url}/" for mirror in mirrors]
+        file = scratch / "mirrors.toml"
+        file.write_text("".join(f'[[mirror]]\nurl = "{url}"\nhttp2 = true\n' for url in urls))
         self.words = tool.command.format(program=tool.program, urls=" ".join(urls), url=urls[0], mount=self.path,
-                                         cache=self.cache) + more
-        self.log, self.certificate = scratch / f"{plain}.log", scratch / "tls/cert.pem"
+                                         cache=self.cache, file=file)
+        self.log, certificate = scratch / f"{plain}.log", scratch / "tls/cert.pem"
+        # A certificate of our own mirrors, where they have one.
+        self.environment = {"SSL_CERT_FILE": str(certificate)} if certificate.exists() else {}
+        self.counted = counted
+        if counted:
+            self.count = scratch / "allocations"
+            self.count.write_bytes(bytes(8))
+            self.environment |= {"LD_PRELOAD": str(counter(scratch)), "COUNT_FILE": str(self.count)}
         self.start()
 
     def start(self):
         with open(self.log, "w") as log:
-            # A certificate of our own mirrors, where they have one.
-            environment = {**os.environ, "SSL_CERT_FILE": str(self.certificate)} if self.certificate.exists() else None
             self.process = subprocess.Popen(f"exec {self.words}", shell=True, stdout=log, stderr=log,
-                                            start_new_session=True, env=environment)
+                                            start_new_session=True, env={**os.environ, **self.environment})
         self.pid = self.process.pid
         until = time.monotonic() + MOUNT_SECONDS_MAX
         while not os.path.ismount(self.path):
@@ -72,6 +81,10 @@ class Mount:
         """End it and mount it again over the same cache folder."""
         self.stop()
         self.start()
+
+    def allocations(self):
+        """Since it was mounted, where they are counted."""
+        return struct.unpack("=Q", self.count.read_bytes())[0]
 
     def on_disk_bytes(self, name):
         """Of ours: what is durable of a file."""
@@ -95,6 +108,14 @@ class Mount:
         shutil.rmtree(self.cache, ignore_errors=True)
 
 
+def counter(scratch):
+    library = scratch / "allocations.so"
+    if not library.exists():
+        source = Path(__file__).resolve().parent / "allocations.c"
+        subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
+    return library
+
+
 def all_tools(braidfs):
     """Ours twice: with one command line, but for where bytes are kept; and with an idea switched off, for its row only."""
     ours = "{program} mount {urls} {mount} --cache-dir {cache} --cache-size 8GiB"
@@ -106,5 +127,6 @@ def all_tools(braidfs):
         Tool("rclone mount2, full cache", "rclone", rclone + f"{RCLONE} {RCLONE_FULL}", True, ("version",)),
         Tool("httpdirfs, no cache", "httpdirfs", "{program} -f --no-range-check {url} {mount}", False),
         Tool("httpdirfs, cache", "httpdirfs", "{program} -f --no-range-check --cache --cache-location {cache} {url} {mount}", True),
-        *[Tool(name, braidfs, f"{ours} {options}", True) for name, options in ideas.ALL],
+        Tool(ideas.HTTP2, braidfs, ours.replace("{urls}", "{file}"), True, variant=True),
+        *[Tool(name, braidfs, f"{ours} {options}", True, variant=True) for name, options in ideas.ALL],
     ]

@@ -9,6 +9,7 @@ mod examples;
 mod explain;
 mod hashes;
 mod history;
+mod http2;
 mod lies;
 mod listing;
 mod memory;
