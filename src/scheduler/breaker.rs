@@ -196,6 +196,14 @@ impl Breaker {
         }
     }
 
+    /// Nothing would show any more whether it is there: a probe says it, at once. Where it is, it was no trouble: a link
+    /// that loses packets falls silent time and again.
+    pub(super) fn question(&mut self) {
+        if self.state == BreakerState::Closed {
+            (self.state, self.reason) = (BreakerState::HalfOpen, Reason::Stalled);
+        }
+    }
+
     /// It asked us to stay away. Returns whether that is news: fetches that end together are one refusal.
     pub(super) fn throttle(&mut self, now: Time, retry_after: Option<Duration>) -> bool {
         if self.state == BreakerState::Open && self.reason == Reason::Throttled {

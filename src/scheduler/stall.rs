@@ -258,7 +258,7 @@ impl Scheduler {
             self.mirrors[mirror].trouble.learn(now, false);
         }
         if fetch.phase == Phase::Body {
-            self.suspect_silent(now, mirror);
+            self.question_silent(now, mirror);
         } else {
             let mirror = &mut self.mirrors[mirror];
             mirror.latency.add(now, now.since(started_at), queued);
@@ -278,10 +278,11 @@ impl Scheduler {
 
     /// The last body of a mirror that says nothing is taken from it. Nothing is left that could show whether it is gone, and
     /// what it is asked next would wait for that anew: a probe says it in a round trip.
-    fn suspect_silent(&mut self, now: Time, at: usize) {
+    fn question_silent(&mut self, now: Time, at: usize) {
         let mirror = &mut self.mirrors[at];
-        if mirror.bodies == 1 && now.seconds_since(mirror.sign_at) > SILENCE_NOTICED_SECONDS {
-            mirror.breaker.suspect(now, &self.settings, &mut self.rng);
+        let unusual = mirror.unusual_gap_seconds().max(SILENCE_NOTICED_SECONDS);
+        if mirror.bodies == 1 && now.seconds_since(mirror.sign_at) > unusual {
+            mirror.breaker.question();
         }
     }
 
