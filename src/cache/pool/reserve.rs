@@ -27,6 +27,11 @@ const BACKGROUND_QUARTERS: u64 = 3;
 /// pool was handed out: what may be evicted for it has to be looked for, and was just not found.
 const BALK_PARTS: u64 = 16;
 
+/// With this part of the pool in use, what readers have been past goes first where a disk has it …
+const GROWTH_PARTS: usize = 4;
+/// … if it is among the oldest so many: those before it may be on their way to that disk.
+const REUSE_TRIES: usize = 8;
+
 /// Pages of one group that have no memory.
 struct Gap {
     group: u64,
@@ -203,6 +208,12 @@ impl Attempt<'_> {
     ) -> Option<Arc<Run>> {
         if self.class != Class::Demand && self.pool.background_share_bytes() < bytes {
             return None;
+        }
+        if want == Want::Extent
+            && self.pool.is_kept_below.load(Ordering::Relaxed)
+            && self.pool.arena.would_grow(GROWTH_PARTS)
+        {
+            self.evictor.evict_consumed(REUSE_TRIES);
         }
         let mut evictions = 0;
         loop {
