@@ -125,8 +125,8 @@ impl Pool {
         })))
     }
 
-    /// A disk keeps what is fetched: memory that readers have been past is used again before more is touched, since
-    /// the kernel clears each page of that (half of the CPU time of a first gigabyte, measured).
+    /// A disk keeps what is fetched, so that less of what readers have been past need be held here. Memory is used again
+    /// before more is touched, since the kernel clears each page of that (half of the CPU time of a first gigabyte, measured).
     pub fn keep_below(&self) {
         self.0.is_kept_below.store(true, Ordering::Relaxed);
     }

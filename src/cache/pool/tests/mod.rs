@@ -173,8 +173,8 @@ fn consumed_goes_first_and_then_the_least_recently_looked_at() {
 }
 
 #[test]
-fn what_readers_are_past_is_used_again_before_more_memory_is_touched_where_a_disk_has_it() {
-    for (kept_below, touched_mib) in [(false, 16), (true, 4)] {
+fn what_readers_are_past_is_used_again_before_more_memory_is_touched() {
+    for (kept_below, touched_mib) in [(false, 4), (true, 2)] {
         let pool = pool_of(16);
         if kept_below {
             pool.keep_below();
