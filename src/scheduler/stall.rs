@@ -11,6 +11,9 @@ use smallvec::SmallVec;
 
 /// A fetch that a reader waits for gets less than this part of an even share: the background stands back.
 const CROWDED_OUT: f64 = 0.5;
+/// … and less than this part of it: it has starved, and what it has on its way is worth less than to begin anew on a
+/// connection that has not.
+const STARVED: f64 = 0.25;
 /// One silent fetch of a mirror whose others go on is a bad connection or an unfair share, more rarely a
 /// stall: it is given this much longer.
 const ALIVE_FACTOR: f64 = 3.0;
@@ -159,7 +162,8 @@ impl Scheduler {
                 }
                 let freed_at = self.mirrors[usize::from(fetch.mirror.0)].freed_at;
                 let moves = now.seconds_since(fetch.sign_at) < SILENCE_NOTICED_SECONDS;
-                if moves && freed_at.is_some_and(|at| at > fetch.started_at) {
+                let starves = self.part_of_share(now, fetch) < STARVED;
+                if starves && moves && freed_at.is_some_and(|at| at > fetch.started_at) {
                     again.push(id);
                     continue;
                 }
@@ -204,7 +208,13 @@ impl Scheduler {
             && fetch.phase == Phase::Body
             && long
             && (mirror.fetches > 1 || mirror.freed_at.is_some())
-            && rate < CROWDED_OUT * mirror.rate(now) / mirror.fetches as f64
+            && self.part_of_share(now, fetch) < CROWDED_OUT
+    }
+
+    /// What it gets of an even share of its mirror's link.
+    fn part_of_share(&self, now: Time, fetch: &Fetch) -> f64 {
+        let mirror = &self.mirrors[usize::from(fetch.mirror.0)];
+        fetch.progress.rate(now) * mirror.fetches as f64 / mirror.rate(now)
     }
 
     fn patience(&self, now: Time, fetch: &Fetch) -> f64 {
