@@ -149,7 +149,7 @@ fn one_that_is_evicted_by_hand_is_read_on_and_counts_until_it_is_closed() {
     mirrors.iter().for_each(FaultyMirror::forget);
     reading::forget_kernel_pages(&mount.path("a.bin"));
     reading::generated(&mount.path("a.bin"), SEED, SIZE);
-    assert!(data_bytes(&mirrors) >= SIZE, "it is fetched again");
+    wait::until("it is fetched again", || data_bytes(&mirrors) >= SIZE);
     mount.umount();
 }
 
