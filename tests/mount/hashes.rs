@@ -1,7 +1,7 @@
 //! Hashes that come with answers or lie in the folder: wrong bytes are found, and who sent them is named.
 
 use super::{faulty_urls, mirrors};
-use crate::support::faulty::{Fault, FaultyMirror, Hashed, Rule, Tree, generate};
+use crate::support::faulty::{Fault, FaultyMirror, Hashed, Request, Rule, Tree, generate};
 use crate::support::mounted::{Mount, Place};
 use crate::support::{reading, wait};
 use sha2::{Digest, Sha256};
@@ -22,6 +22,11 @@ fn tree() -> Tree {
     Tree::new().with_generated("data.bin", SEED, SIZE)
 }
 
+/// Is it asked for the byte that is another?
+fn has_flipped(request: &Request) -> bool {
+    request.range().is_some_and(|(from, to)| from <= FLIPPED && to.is_none_or(|to| to >= FLIPPED))
+}
+
 fn lies(mount: &Mount, url: &str) -> Vec<String> {
     let mirror = mount.mirror(url);
     let lies = mirror["lies"].as_array().expect("a list of lies");
@@ -34,9 +39,11 @@ fn a_range_that_is_not_what_its_own_hash_says_never_reaches_the_reader() {
     for (hash, name) in [(Hashed::ContentMd5, "md5:"), (Hashed::ContentDigest, "sha-256:")] {
         let mirrors = mirrors(2, &tree());
         mirrors.iter().for_each(|mirror| mirror.always(Fault::Hashed(hash)));
-        mirrors[0].always(Fault::FlipByte(FLIPPED));
-        // The honest one is slow, so that the liar is asked for that range too.
+        let flips = Rule::new(Fault::FlipByte(FLIPPED)).when(has_flipped);
+        mirrors[0].add(flips.clone());
+        // The honest one is slow, and silent about that range until the liar was asked for it.
         mirrors[1].always(Fault::Shape { bytes_per_second: 2 << 20 });
+        mirrors[1].add(Rule::new(Fault::Silent).when(move |request| has_flipped(request) && flips.struck() == 0));
         let place = Place::new();
         let mount = place.mount(&faulty_urls(&mirrors), &[]);
         reading::generated(&mount.path("data.bin"), SEED, SIZE);
