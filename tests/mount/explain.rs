@@ -3,7 +3,7 @@
 use super::{faulty_urls, mirrors};
 use crate::support::faulty::{Fault, FaultyMirror, Rule, Tree};
 use crate::support::mounted::{Mount, Place};
-use crate::support::reading;
+use crate::support::{reading, wait};
 use serde_json::Value;
 use std::fs::File;
 use std::path::Path;
@@ -45,6 +45,18 @@ fn switch(place: &Place, strategy: &str) -> Value {
 fn read_page(mount: &Mount, page: u64) {
     let file = File::open(mount.path("data.bin")).unwrap();
     reading::generated_at(&file, 1, page * PAGE, PAGE as usize).unwrap();
+}
+
+/// Reads pages of the upper half, backward, until a decision has both mirrors to choose from though one was first: the
+/// other one's bytes are compared with its beside these reads.
+fn until_both_are_considered(place: &Place, mount: &Mount) {
+    let mut pages = (1024..2048).rev().step_by(8);
+    read_page(mount, pages.next().expect("there are some"));
+    wait::until("a decision considers both mirrors", || {
+        read_page(mount, pages.next().expect("a page that was not read yet"));
+        let (newest, _) = explained(place, place.mountpoint(), &["--last", "1"]);
+        newest.iter().any(|it| it["considered"] == 2)
+    });
 }
 
 /// The mirrors that sent the byte at `offset` of data.bin.
@@ -127,7 +139,7 @@ fn the_winner_is_who_served_it_and_the_terms_add_up() {
 fn after_a_switch_the_next_decisions_are_made_so() {
     let (mirrors, place) = (mirrors(2, &tree()), Place::new());
     let mount = place.mount(&faulty_urls(&mirrors), &[]);
-    read_page(&mount, 1000);
+    until_both_are_considered(&place, &mount);
     let switched = switch(&place, "round-robin");
     assert_eq!((&switched["strategy_before"], &switched["strategy"]), (&"adaptive".into(), &"round-robin".into()));
     let before = switched["decisions"].as_u64().unwrap();
@@ -187,12 +199,12 @@ fn a_page_that_a_silent_mirror_was_asked_for_came_from_the_other() {
     let (mirrors, place) = (mirrors(2, &tree()), Place::new());
     let mount = place.mount(&faulty_urls(&mirrors), &[]);
     // In turns, so that the silent one is asked for sure.
+    until_both_are_considered(&place, &mount);
     switch(&place, "round-robin");
-    (0..20).rev().for_each(|step| read_page(&mount, 64 * step + 5));
     mirrors[0].add(Rule::new(Fault::Delay(Duration::from_secs(20))));
     let asked = |it: &Value| url(&it["mirrors"][0]["url"]) == mirrors[0].url();
     let found = (0..20).find_map(|step| {
-        let page = 2000 - 32 * step;
+        let page = 1000 - 32 * step;
         read_page(&mount, page);
         let target = mount.path(format!("data.bin:{}", page * PAGE));
         let (usual, result) = explained(&place, &target, &[]);
@@ -241,6 +253,7 @@ fn hedges_are_counted_and_can_be_off() {
         let mount = place.mount(&faulty_urls(&mirrors), &[option, "--strategy", "round-robin"]);
         let file = std::fs::File::open(mount.path("data.bin")).unwrap();
         let read = |page: u64| reading::generated_at(&file, 1, page * 37 % (SIZE / PAGE) * PAGE, 4096).unwrap();
+        until_both_are_considered(&place, &mount);
         (0..20).for_each(read);
         mirrors[0].always(Fault::Delay(Duration::from_millis(200)));
         (20..24).for_each(read);
