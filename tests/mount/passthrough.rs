@@ -37,6 +37,11 @@ fn passed_through(mount: &Mount, name: &str) -> Option<File> {
     opened
 }
 
+/// With little memory: what readers bring is let go of where the disk is behind, what prefetch brings is kept for sure.
+fn prefetch(place: &Place, mount: &Mount) {
+    assert!(place.braidfs(["prefetch".into(), mount.path("a.bin").into_os_string()]).status.success());
+}
+
 fn reads(mount: &Mount) -> u64 {
     mount.status()["counters"]["reads"].as_u64().expect("a counter")
 }
@@ -118,7 +123,7 @@ fn the_first_open_decides_for_all_that_overlap_with_it() {
 fn a_file_that_is_passed_through_is_not_evicted_and_the_limit_holds() {
     let (mirrors, place) = (mirrors(1, &tree()), Place::new());
     let mount = place.mount(&faulty_urls(&mirrors), &["--cache-size", "24MiB", "--memory", "16MiB"]);
-    reading::generated(&mount.path("a.bin"), SEED, SIZE);
+    prefetch(&place, &mount);
     let Some(file) = passed_through(&mount, "a.bin") else { return };
     for round in 0..3 {
         read_others(&mount);
@@ -184,7 +189,7 @@ fn length(path: &Path) -> u64 {
 fn a_page_that_rots_under_a_reader_is_mended_in_its_place() {
     let (mut mirrors, place) = (mirrors(1, &tree()), Place::new());
     let mount = place.mount(&faulty_urls(&mirrors), &["--memory", "16MiB"]);
-    reading::generated(&mount.path("a.bin"), SEED, SIZE);
+    prefetch(&place, &mount);
     let Some(file) = passed_through(&mount, "a.bin") else { return };
     read_others(&mount);
     mirrors.iter().for_each(FaultyMirror::forget);
