@@ -79,7 +79,9 @@ impl Keeper {
         next.await
     }
 
-    async fn hand_over(&mut self) {
+    /// Whoever brings the pages keeps their memory reserved until this was called: they are looked for in the pool, and what
+    /// a reader is past by then may be gone from there.
+    pub async fn hand_over(&mut self) {
         if let Some(pending) = self.pending.take() {
             self.keep(pending).await;
         }

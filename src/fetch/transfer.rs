@@ -195,6 +195,7 @@ impl Transfer {
                 self.admit(plane, filler, part.len())?;
                 self.take_in(plane, filler, &part, total_bytes, &mut keeper).await;
             }
+            keeper.hand_over().await;
         }
         // The body ends here or lies about its length: one more look finds out.
         answer.body.next().await?;

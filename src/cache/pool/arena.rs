@@ -221,6 +221,13 @@ impl Arena {
         self.ledger().resident() as u64 * EXTENT_BYTES
     }
 
+    /// Would the next extent be one that was not touched yet, with this part of all in use?
+    pub(super) fn would_grow(&self, parts: usize) -> bool {
+        let ledger = self.ledger();
+        let free = ledger.extents.iter().any(|extent| extent.resident && extent.usage == Use::Free);
+        !free && ledger.resident() >= ledger.extents.len() / parts
+    }
+
     /// At most so many extents may be in use from now on; true where that is so already.
     pub(super) fn allow(&self, extents: usize) -> bool {
         let mut ledger = self.ledger();

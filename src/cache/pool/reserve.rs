@@ -27,6 +27,12 @@ const BACKGROUND_QUARTERS: u64 = 3;
 /// pool was handed out: what may be evicted for it has to be looked for, and was just not found.
 const BALK_PARTS: u64 = 16;
 
+/// With this part of the pool in use, what readers have been past goes before more of it is touched: a quarter where the
+/// kernel's cache alone has it too, an eighth where a disk has …
+const GROWTH_PARTS: [usize; 2] = [4, 8];
+/// … if it is among the oldest so many: those before it may be on their way to that disk.
+const REUSE_TRIES: usize = 8;
+
 /// Pages of one group that have no memory.
 struct Gap {
     group: u64,
@@ -203,6 +209,10 @@ impl Attempt<'_> {
     ) -> Option<Arc<Run>> {
         if self.class != Class::Demand && self.pool.background_share_bytes() < bytes {
             return None;
+        }
+        let parts = GROWTH_PARTS[usize::from(self.pool.is_kept_below.load(Ordering::Relaxed))];
+        if want == Want::Extent && self.pool.arena.would_grow(parts) {
+            self.evictor.evict_consumed(REUSE_TRIES);
         }
         let mut evictions = 0;
         loop {

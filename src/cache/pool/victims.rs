@@ -68,7 +68,7 @@ pub(super) struct Evictor<'a> {
 impl Evictor<'_> {
     /// Lets go of one run, or of all runs of one extent; false where `class` may take nothing.
     pub(super) fn evict_one(&self, victims: &mut Victims, want: Want, class: Class) -> bool {
-        self.evict_consumed() || self.evict_listed(victims, want, class)
+        self.evict_consumed(usize::MAX) || self.evict_listed(victims, want, class)
     }
 
     /// Takes `run` out of the index where nobody needs it, and reports its pages as dropped. Its
@@ -123,8 +123,9 @@ impl Evictor<'_> {
         }
     }
 
-    fn evict_consumed(&self) -> bool {
-        for _ in 0..self.consumed.len() {
+    /// Lets go of the oldest that readers have been past, of so many.
+    pub(super) fn evict_consumed(&self, tries: usize) -> bool {
+        for _ in 0..self.consumed.len().min(tries) {
             let Some(run) = self.consumed.pop() else { return false };
             let Some(run) = run.upgrade() else { continue };
             if !run.is_consumed() {
