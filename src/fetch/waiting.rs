@@ -73,9 +73,16 @@ impl Waiter {
 
     /// Answer it where all its pages are held. False where some are missing, or may not be given to anybody yet.
     pub fn try_answer(&self, pool: &Pool, metrics: &Metrics) -> bool {
-        if self.file.is_sealed() {
+        if self.file.is_sealed() || !self.is_answered_from(pool, metrics) {
             return false;
         }
+        if self.in_order {
+            pool.mark_consumed(self.file.inode, self.pages);
+        }
+        true
+    }
+
+    fn is_answered_from(&self, pool: &Pool, metrics: &Metrics) -> bool {
         if let Some(pinned) = pool.pinned(self.file.inode, self.pages) {
             self.finish(self.wanted(&pinned), metrics);
             return true;
@@ -227,5 +234,43 @@ impl Waiting {
         let by_file = self.by_file.lock();
         let waiters = by_file.get(&file).into_iter().flatten();
         waiters.filter(|waiter| !waiter.pages.intersect(pages).is_empty()).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::Class;
+    use crate::fetch::opened::{Opened, Opening};
+
+    const LIMIT_BYTES: u64 = 16 << 20;
+
+    /// How much of a pool is touched by reads that have waited for as much as it holds.
+    fn touched_by(in_order: bool) -> u64 {
+        let metrics = Arc::new(Metrics::default());
+        let pool = Pool::new(LIMIT_BYTES, metrics.clone()).unwrap();
+        let opening = Opening {
+            inode: Inode(7),
+            path: b"a".to_vec(),
+            size_bytes: LIMIT_BYTES,
+            disk: None,
+            rule: Default::default(),
+        };
+        let file = Opened::default().open(opening, |_| {});
+        for pages in Pages::of_file(LIMIT_BYTES).split(256) {
+            let place = Place { reader: ReaderId(1), in_order };
+            let waiter = Waiter::new(file.clone(), pages, pages.bytes(LIMIT_BYTES), place, Box::new(|_| {}));
+            let memory = pool.reserve(Inode(7), pages, Class::Demand, true).unwrap();
+            memory.filler(pages, LIMIT_BYTES).fill(&[1; 1 << 20], |_| {});
+            waiter.equip(memory);
+            assert!(waiter.try_answer(&pool, &metrics));
+        }
+        pool.resident_bytes()
+    }
+
+    #[test]
+    fn a_reader_in_order_is_past_what_it_has_waited_for() {
+        assert_eq!(touched_by(true), LIMIT_BYTES / 4, "their memory is used again");
+        assert_eq!(touched_by(false), LIMIT_BYTES, "one that reads here and there may come back");
     }
 }

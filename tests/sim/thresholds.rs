@@ -1,7 +1,7 @@
 //! The numbers by which a mirror is judged: just below each nothing happens, just above it what it is there for does.
 
-use super::desk::Desk;
-use braidfs::chunk::{Class, FetchId, Inode, MirrorId, Pages};
+use super::desk::{Desk, FILE};
+use braidfs::chunk::{Class, FetchId, Inode, MirrorId, PAGE_BYTES, Pages, ReaderId};
 use braidfs::scheduler::{Action, BreakerState, Event, Failure, Hopeless, Settings};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -195,4 +195,28 @@ fn we_are_offline_3_s_after_no_mirror_may_be_asked_any_more() {
     };
     assert!(offline.is_some_and(|ms| (3000..=3002).contains(&ms)), "{offline:?}");
     assert!(desk.starts(Class::Demand, Pages::new(0, 16)).is_empty());
+}
+
+/// All windows together give each mirror 32 MiB to bring, where that is less than a second of them.
+#[test]
+fn windows_on_fast_mirrors_are_short_and_shared() {
+    let mut desk = Desk::of_two(Settings { pool_bytes: 1 << 30, ..Settings::default() }, 1);
+    desk.learn_rate();
+    let mib = |pages: u64| (pages * PAGE_BYTES) >> 20;
+    for readers in 1..=4 {
+        // Marks are set at a quarter of the window.
+        let (reader, position) = (ReaderId(10 + readers), 20_000 * readers);
+        desk.decided();
+        desk.tell(Event::Streak { reader, file: FILE, position, length_pages: 50_000 });
+        let mark = desk.decided().iter().find_map(|action| match *action {
+            Action::Mark { reader: of, page, .. } if of == reader => Some(page),
+            _ => None,
+        });
+        let window_mib = mib(4 * (mark.expect("the window ends before the file") - position));
+        let wanted_mib = 64 / readers;
+        assert!(
+            (wanted_mib..=wanted_mib + wanted_mib / 16).contains(&window_mib),
+            "{readers} readers: {window_mib} MiB"
+        );
+    }
 }
