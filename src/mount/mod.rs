@@ -48,8 +48,9 @@ const DRAIN_PERIOD: Duration = Duration::from_millis(50);
 const FREE_FLOOR_BYTES: u64 = 256 << 20;
 /// A cache below this would be all bookkeeping (the least that --cache-size takes, too).
 const DISK_BYTES_MIN: u64 = 16 << 20;
-/// Of the memory, what may wait to be written: what waits is pinned, and readers come first.
-const DISK_QUEUE_SHARE: u64 = 4;
+/// Of the memory, what may wait to be written: what waits is pinned, and readers come first. Half of the
+/// usual --memory is a tenth of a second of a fast link, in which most disks are back from a flush.
+const DISK_QUEUE_SHARE: u64 = 2;
 
 /// A mount that is being served.
 pub struct Mount {
