@@ -41,6 +41,29 @@ const SILENCE_WEIGHT: f64 = 5.0;
 /// Fetches that are moved at a time because they are late. The next look is 25 ms later.
 const MOVES_MAX: usize = 4;
 
+/// What one look says of a fetch that somebody needs at some time.
+struct Late {
+    own_seconds: f64,
+    allowed_seconds: f64,
+    /// Until one read's worth of it is here.
+    next_seconds: f64,
+    /// A reader waits for that, too long.
+    waited: bool,
+    /// Another mirror must be so many times sooner.
+    factor: f64,
+}
+
+/// What is done about a late fetch.
+enum Cure {
+    None,
+    /// Nobody else is known to have its file: look for some.
+    Others,
+    /// The mirror at `at` brings it sooner.
+    Move {
+        at: usize,
+    },
+}
+
 impl Scheduler {
     /// Fetches whose bytes stopped go to other mirrors; where there is no other, patience.
     pub(super) fn redispatch_stalled(&mut self, now: Time) {
@@ -139,48 +162,33 @@ impl Scheduler {
 
     /// Fetches that come too late for a reader go to a mirror that is much sooner.
     pub(super) fn redispatch_late(&mut self, now: Time) {
-        let total_rate: f64 =
-            self.mirrors.iter().filter(|mirror| mirror.breaker.usable(now)).map(|mirror| mirror.rate(now)).sum();
+        let usable = self.mirrors.iter().filter(|mirror| mirror.breaker.usable(now));
+        let total_rate: f64 = usable.map(|mirror| mirror.rate(now)).sum();
         let mut moved_bytes = vec![0.0; self.mirrors.len()];
-        let (mut moves, mut helpless) = (Vec::new(), SmallVec::<[Inode; 4]>::new());
-        let mut again = SmallVec::<[FetchId; 4]>::new();
+        let (mut moves, mut again) = (Vec::new(), SmallVec::<[FetchId; 4]>::new());
+        let mut helpless = SmallVec::<[Inode; 4]>::new();
         let mut crowded_out = std::mem::take(&mut self.crowded_out);
         for (&id, fetch) in self.fetches.all.iter().filter(|(_, fetch)| !fetch.cancelled) {
-            let rest = fetch.remaining_bytes();
-            if moves.len() == MOVES_MAX || rest == 0 {
+            if moves.len() == MOVES_MAX || fetch.remaining_bytes() == 0 {
                 continue;
             }
-            let Some(slack) = self.slack_seconds(fetch, total_rate) else { continue };
-            let Some((own, allowed)) = self.lateness(now, fetch, slack) else { continue };
-            let patience = self.patience(now, fetch);
-            let (allowed, factor) = (allowed * patience, self.settings.late_factor * patience);
-            let next = (NEXT_BYTES.min(rest)) as f64 / fetch.progress.rate(now);
-            let waited = fetch.waited && fetch.phase == Phase::Body && next > allowed;
+            let Some(late) = self.late(now, fetch, total_rate) else { continue };
             if self.is_crowded_out(now, fetch) {
                 if !crowded_out.contains(&id) {
                     crowded_out.push(id);
                 }
-                let freed_at = self.mirrors[usize::from(fetch.mirror.0)].freed_at;
-                let moves = now.seconds_since(fetch.sign_at) < SILENCE_NOTICED_SECONDS;
-                let starves = self.part_of_share(now, fetch) < STARVED;
-                if starves && moves && freed_at.is_some_and(|at| at > fetch.started_at) {
+                if self.has_starved(now, fetch) {
                     again.push(id);
                     continue;
                 }
             }
-            if own <= allowed && !waited {
-                continue;
-            }
-            let Some((seconds, at)) = self.soonest_other(now, fetch, rest, &moved_bytes) else {
-                helpless.push(fetch.file);
-                continue;
-            };
-            let other = &self.mirrors[at];
-            let shared = (NEXT_BYTES * (other.fetches as u64 + 1)) as f64 / other.rate(now) + other.latency_seconds();
-            let late = own > allowed + factor * seconds;
-            if late || (waited && next > allowed + factor * shared) {
-                moved_bytes[at] += rest as f64;
-                moves.push(id);
+            match self.cure(now, fetch, &late, &moved_bytes) {
+                Cure::None => {}
+                Cure::Others => helpless.push(fetch.file),
+                Cure::Move { at } => {
+                    moved_bytes[at] += fetch.remaining_bytes() as f64;
+                    moves.push(id);
+                }
             }
         }
         // Until it has come, or the background would be back as soon as its last fetch has ended.
@@ -195,6 +203,40 @@ impl Scheduler {
             self.count_move(now, id);
             self.cancel(now, id, drain);
         }
+    }
+
+    /// How late a fetch is that has a time at all.
+    fn late(&self, now: Time, fetch: &Fetch, total_rate: f64) -> Option<Late> {
+        let slack = self.slack_seconds(fetch, total_rate)?;
+        let (own_seconds, allowed_seconds) = self.lateness(now, fetch, slack)?;
+        let patience = self.patience(now, fetch);
+        let allowed_seconds = allowed_seconds * patience;
+        let next_seconds = NEXT_BYTES.min(fetch.remaining_bytes()) as f64 / fetch.progress.rate(now);
+        let waited = fetch.waited && fetch.phase == Phase::Body && next_seconds > allowed_seconds;
+        Some(Late { own_seconds, allowed_seconds, next_seconds, waited, factor: self.settings.late_factor * patience })
+    }
+
+    /// What is to be done about it.
+    fn cure(&self, now: Time, fetch: &Fetch, late: &Late, moved_bytes: &[f64]) -> Cure {
+        let &Late { own_seconds, allowed_seconds, next_seconds, waited, factor } = late;
+        if own_seconds <= allowed_seconds && !waited {
+            return Cure::None;
+        }
+        let Some((seconds, at)) = self.soonest_other(now, fetch, fetch.remaining_bytes(), moved_bytes) else {
+            return Cure::Others;
+        };
+        let other = &self.mirrors[at];
+        let shared = (NEXT_BYTES * (other.fetches as u64 + 1)) as f64 / other.rate(now) + other.latency_seconds();
+        let whole = own_seconds > allowed_seconds + factor * seconds;
+        let next = waited && next_seconds > allowed_seconds + factor * shared;
+        if whole || next { Cure::Move { at } } else { Cure::None }
+    }
+
+    /// It crawls beside others, and a connection of its mirror that has had the link is free again.
+    fn has_starved(&self, now: Time, fetch: &Fetch) -> bool {
+        let freed_at = self.mirrors[usize::from(fetch.mirror.0)].freed_at;
+        let moves = now.seconds_since(fetch.sign_at) < SILENCE_NOTICED_SECONDS;
+        self.part_of_share(now, fetch) < STARVED && moves && freed_at.is_some_and(|at| at > fetch.started_at)
     }
 
     /// Does somebody wait for it, long, while it gets less than half of an even share of its mirror's link? Its neighbours'
