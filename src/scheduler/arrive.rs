@@ -245,6 +245,7 @@ impl Scheduler {
                 let (file, mirror) = (fetch.file, usize::from(fetch.mirror.0));
                 self.mirrors[mirror].breaker.success(now);
                 self.mirrors[mirror].freed_at = Some(now);
+                self.mirrors[mirror].served += 1;
                 self.mirrors[mirror].trouble.learn(now, true);
                 self.mirrors[mirror].stability.ended(now, true);
                 // What it let go for want of memory is left to those who wait, or it would come and go for ever.

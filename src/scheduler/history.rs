@@ -166,6 +166,7 @@ impl Mirror {
 
     /// A fetch of it failed, stalled, or came too late. Where nothing was measured yet, that is all that is known.
     pub(super) fn disappoint(&mut self) {
+        self.served = 0;
         if !self.meter.known() {
             let history = &mut self.before.history;
             (history.bytes_per_second, history.first_byte) = (None, None);

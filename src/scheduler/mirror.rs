@@ -111,6 +111,8 @@ pub(super) struct Mirror {
     pub(super) extra_fetches: usize,
     /// When a fetch ended well, and no other has begun since: its connection is free.
     pub(super) freed_at: Option<Time>,
+    /// Fetches that it brought whole while its rate was unknown: bodies that come in one piece show none.
+    pub(super) served: usize,
     /// Those whose body has begun.
     pub(super) bodies: usize,
     /// How many background fetches it has at a time.
@@ -152,6 +154,7 @@ impl Mirror {
             demand_fetches: 0,
             extra_fetches: 0,
             freed_at: None,
+            served: 0,
             bodies: 0,
             connections: Connections::new(),
             remaining_bytes: 0,
@@ -209,8 +212,9 @@ impl Mirror {
             true if load_bytes >= self.filled_bytes(rate) => self.connections.limit(settings.background_fetches_max),
             // What is left is here before the next answer could begin, however many fetches that is.
             true => settings.background_fetches_max,
-            // A mirror on trial has one fetch to show what it is.
-            false => 1,
+            // A mirror on trial has one fetch to show what it is, and as many as it has brought: files so small that nothing
+            // is measured would come one a round trip for ever.
+            false => self.served.clamp(1, settings.background_fetches_max),
         }
     }
 

@@ -319,7 +319,7 @@ impl Scheduler {
         if most < bytes.min(crate::chunk::CHUNK_BYTES) {
             return Outcome::Broke;
         }
-        let Some(run) = known.table.next_run(window, State::Queued, (most / PAGE_BYTES).max(1)) else {
+        let Some(run) = known.table.next_run(window, State::Queued, most.div_ceil(PAGE_BYTES).max(1)) else {
             return Outcome::Nobody;
         };
         let run = on_grid(run, window.end);

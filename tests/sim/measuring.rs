@@ -1,5 +1,6 @@
 //! What is measured of mirrors while they work, and of those that have nothing to do.
 
+use super::desk::Desk;
 use braidfs::chunk::{Class, Inode, MirrorId, MirrorSet, PAGE_BYTES, Pages, ReaderId};
 use braidfs::clock::Time;
 use braidfs::scheduler::{Action, BreakerState, Event, Failure, Scheduler, Settings};
@@ -271,4 +272,34 @@ fn the_rate_of_a_slow_mirror_that_has_nothing_to_do_is_doubted_slowly() {
     }
     assert!(seen.windows(2).all(|pair| pair[1] <= 1.25 * pair[0]), "{seen:?}");
     assert!(seen.last() > Some(&500e3), "in the end it is worth another try: {seen:?}");
+}
+
+/// Bodies that come in one piece show no rate, however many there are.
+#[test]
+fn a_mirror_that_brings_small_files_whole_is_given_more_of_them_at_a_time() {
+    let mut desk = Desk::new(Settings::default(), 1);
+    desk.learn(1, 20);
+    let (page, deadline) = (Pages::new(0, 1), desk.now + Duration::from_secs(600));
+    for file in (100..200).map(Inode) {
+        desk.open(file, 1);
+        desk.tell(Event::Wanted { file, pages: page, class: Class::Prefetch, reader: ReaderId(1), deadline });
+    }
+    let started = |desk: &mut Desk| {
+        let start = |action| if let Action::Start { fetch, .. } = action { Some(fetch) } else { None };
+        desk.decided().into_iter().filter_map(start).collect::<Vec<_>>()
+    };
+    let at_a_time: Vec<usize> = (0..5)
+        .map(|_| {
+            let begun = started(&mut desk);
+            begun.iter().for_each(|&fetch| desk.tell(Event::Connected { fetch }));
+            (0..20).for_each(|_| desk.pass());
+            begun.iter().for_each(|&fetch| desk.tell(Event::FirstByte { fetch }));
+            for &fetch in &begun {
+                desk.tell(Event::Arrived { fetch, pages: page });
+                desk.tell(Event::Finished { fetch });
+            }
+            begun.len()
+        })
+        .collect();
+    assert_eq!(at_a_time, [1, 1, 2, 4, 8]);
 }
