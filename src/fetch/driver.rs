@@ -154,6 +154,7 @@ impl Driver {
             }
             Command::NotOnDisk { file, pages } => self.disk_failed(time, &file, pages),
             Command::Keep { file, pages, reader } => self.keep(time, file, pages, reader),
+            Command::Ahead { file, pages, reader } => self.want_ahead(time, &file, pages, reader),
             Command::Ask(question) => question(time, &mut self.scheduler),
             Command::MemoryFreed => {
                 self.plane.memory_freed.notify_waiters();
@@ -236,7 +237,7 @@ impl Driver {
         }
     }
 
-    fn want_remote(
+    pub(super) fn want_remote(
         &mut self,
         time: Time,
         file: &Arc<OpenFile>,

@@ -6,6 +6,7 @@
 use crate::cache::disk::FileKey;
 use crate::chunk::{Inode, PAGE_BYTES, Pages};
 use crate::clock::Time;
+use crate::fetch::ahead::Ahead;
 use crate::fetch::driver::Driver;
 use crate::fetch::error::Trouble;
 use crate::fetch::from_disk;
@@ -50,6 +51,7 @@ pub struct Engine {
     pub(in crate::fetch) plane: Arc<Plane>,
     pub(in crate::fetch) tree: Arc<Tree>,
     pub(in crate::fetch) started: Time,
+    ahead: Ahead,
     runtime: tokio::runtime::Handle,
     /// The runtime of everything that is not file data; none where that shares the data's.
     meta: Option<Runtime>,
@@ -83,7 +85,8 @@ impl Engine {
         runtime.spawn(follow_doubts(tree.clone(), doubted));
         runtime.spawn(history::keep(Arc::downgrade(&plane)));
         let started = crate::clock::now();
-        Ok(Arc::new(Engine { plane, tree, started, runtime, meta, data: Mutex::new(Some(data)) }))
+        let ahead = Ahead::new(plane.pool.limit_bytes(), plane.readers.new_id());
+        Ok(Arc::new(Engine { plane, tree, started, ahead, runtime, meta, data: Mutex::new(Some(data)) }))
     }
 
     /// Where tasks that are not file data run: the control server lives there too.
@@ -117,6 +120,7 @@ impl Engine {
     where
         F: FnOnce(Result<Arc<Snapshot>, Trouble>) + Send + 'static,
     {
+        self.ahead.opened(&self.plane, &self.tree, folder, Kind::Folder);
         if let Some(known) = self.tree.entries_now(folder) {
             return answer(known);
         }
@@ -146,6 +150,7 @@ impl Engine {
     where
         F: FnOnce(Result<Arc<Handle>, Trouble>) + Send + 'static,
     {
+        self.ahead.opened(&self.plane, &self.tree, inode, Kind::File);
         if let Some(file) = self.plane.opened.reuse(inode) {
             self.plane.metrics.open_handles.add(1);
             return answer(Ok(Arc::new(Handle::new(file))));

@@ -55,6 +55,15 @@ pub enum Command {
         /// The job.
         reader: crate::chunk::ReaderId,
     },
+    /// These pages will probably be read soon.
+    Ahead {
+        /// Of which file.
+        file: Arc<OpenFile>,
+        /// Which.
+        pages: Pages,
+        /// For whom.
+        reader: crate::chunk::ReaderId,
+    },
     /// Somebody wants to know, or to set, something of the scheduler.
     Ask(Question),
     /// The pool has memory again.

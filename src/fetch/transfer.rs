@@ -46,6 +46,7 @@ pub fn believed_mirrors(plane: &Plane, file: &OpenFile) -> MirrorSet {
 /// Says how the fetch ended, exactly once, even when its task is dropped in the middle.
 struct Ending {
     plane: Arc<Plane>,
+    file: Arc<OpenFile>,
     fetch: FetchId,
     event: Option<Event>,
 }
@@ -55,6 +56,8 @@ impl Drop for Ending {
         self.plane.metrics.fetches_in_flight.sub(1);
         let cancelled = Event::Failed { fetch: self.fetch, failure: scheduler::Failure::Cancelled };
         self.plane.inbox.tell(self.event.take().unwrap_or(cancelled));
+        // Who waits for pages without reading them looks again.
+        self.file.changed.notify_waiters();
     }
 }
 
@@ -63,7 +66,7 @@ impl Transfer {
     pub async fn run(self, plane: Arc<Plane>, memory: Option<Reservation>) {
         plane.metrics.fetches.add(1);
         plane.metrics.fetches_in_flight.add(1);
-        let mut ending = Ending { plane: plane.clone(), fetch: self.fetch, event: None };
+        let mut ending = Ending { plane: plane.clone(), file: self.file.clone(), fetch: self.fetch, event: None };
         let result = self.bring(&plane, memory).await;
         ending.event = Some(match result {
             Ok(()) => {

@@ -281,6 +281,21 @@ impl Namespace {
         Some((place.folder, self.folders.get(&place.folder)?.name(place.slot).to_vec()))
     }
 
+    /// Where an inode stands among the names of its folder, as far as that is listed: the folder, the place, the names.
+    pub fn siblings(&mut self, inode: Inode, now: Time) -> Option<(Inode, usize, Arc<Snapshot>)> {
+        let (folder, name) = self.name(inode)?;
+        let Ok(Entries::Known { entries, .. }) = self.entries(folder, now) else { return None };
+        Some((folder, entries.place(&name)?, entries))
+    }
+
+    /// The size of a file's version, where it is known.
+    pub fn size_bytes(&self, file: Inode) -> Option<u64> {
+        match self.inodes.old(file) {
+            Some(old) => old.body.size_bytes(),
+            None => self.entry(self.inodes.place(file)?)?.1.leading.body.size_bytes(),
+        }
+    }
+
     /// Follows a path, relative to the mount, as far as is known. Empty names and `.` are passed over.
     pub fn resolve(&self, path: &[u8], now: Time) -> Resolved {
         let mut at = ROOT;

@@ -1,5 +1,6 @@
 //! A real kernel mount over real and faulty mirrors, read with ordinary tools.
 
+mod ahead;
 mod amplification;
 mod changed;
 mod concurrency;
