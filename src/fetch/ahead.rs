@@ -4,7 +4,7 @@
 //! many mirrors there are. Who has opened three neighbours in order gets the next ones brought before they are opened, more of
 //! them the longer it goes on; who opens here and there gets nothing.
 
-use crate::chunk::{Class, Inode, PAGE_BYTES, Pages, ReaderId};
+use crate::chunk::{CHUNK_BYTES, Class, Inode, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::{Time, now};
 use crate::fetch::driver::Driver;
 use crate::fetch::engine::{close_file, open_file};
@@ -29,14 +29,11 @@ const SLACK: usize = 16;
 const RESTED: Duration = Duration::from_secs(60);
 /// Files brought ahead at most, …
 const FILES_MAX: usize = 32;
-/// … folders, half of those that may be listed at once …
+/// … and folders, half of those that may be listed at once.
 const FOLDERS_MAX: usize = 8;
-/// … and large files, of which the beginning is.
-const LARGE_MAX: usize = 2;
-/// Files up to this are brought whole.
-const SMALL_BYTES: u64 = 256 << 10;
-/// Of larger ones, what a program's first read asks for.
-const HEAD_BYTES: u64 = 128 << 10;
+/// Files up to this: their first read brings all of them in any case, so nothing comes that a walk would not bring. Of larger
+/// ones a walk may read the first few bytes only, and what it did not read would double the time of what it does (measured).
+const SMALL_BYTES: u64 = CHUNK_BYTES;
 /// What is brought ahead at a time takes this part of the memory at most.
 const MEMORY_PARTS: u64 = 16;
 /// So many files ahead are open at a time and wait for a thread that opens or for their bytes.
@@ -111,14 +108,13 @@ impl Ahead {
         let mut walks = self.walks.lock();
         let walk = walk_in(&mut walks, folder, kind, at);
         let places = walk.opens(at, now());
-        let mut large = LARGE_MAX;
         for at in places {
             let Some(entry) = names.get(at) else { break };
             let brought = entry.kind != kind
                 || !entry.sized
                 || match kind {
                     Kind::Folder => self.list(tree, entry.inode),
-                    Kind::File => self.fetch(plane, tree, entry.inode, &mut large),
+                    Kind::File => self.fetch(plane, tree, entry.inode),
                 };
             if !brought {
                 break;
@@ -141,19 +137,12 @@ impl Ahead {
     }
 
     /// False where it has to wait for what is on its way already.
-    fn fetch(&self, plane: &Arc<Plane>, tree: &Arc<Tree>, file: Inode, large: &mut usize) -> bool {
+    fn fetch(&self, plane: &Arc<Plane>, tree: &Arc<Tree>, file: Inode) -> bool {
         let Some(size_bytes) = tree.namespace.read().size_bytes(file) else { return true };
-        if plane.opened.get(file).is_some() || size_bytes == 0 {
+        if plane.opened.get(file).is_some() || size_bytes == 0 || size_bytes > SMALL_BYTES {
             return true;
         }
-        let is_small = size_bytes <= SMALL_BYTES;
-        if !is_small {
-            if *large == 0 {
-                return false;
-            }
-            *large -= 1;
-        }
-        let pages = Pages::touching(0, if is_small { size_bytes } else { HEAD_BYTES }, size_bytes);
+        let pages = Pages::of_file(size_bytes);
         let room = self.window.clone().try_acquire_many_owned(pages.count() as u32);
         let (Ok(room), Ok(turn)) = (room, self.at_once.clone().try_acquire_owned()) else { return false };
         let (plane, tree, reader) = (plane.clone(), tree.clone(), self.reader);

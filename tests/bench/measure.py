@@ -21,6 +21,8 @@ def cpu_seconds(pid):
 
 def peak_resident_mb(pid):
     found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    if not found:
+        raise RuntimeError("the program that was mounted has ended")
     return int(found[1]) * 1024 / 1e6
 
 
