@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Folders that are gone through at a time and told apart.
 const WALKS: usize = 16;
-/// Opens of this many neighbours in order are a walk.
+/// So many opens after a first one, each further on than the last, are a walk.
 const STREAK_MIN: u32 = 2;
 /// Names that may be left out, and places by which several threads of one walk overtake each other.
 const SLACK: usize = 16;
@@ -101,22 +101,24 @@ impl Ahead {
 
     /// Something in a folder is opened by a program. Brings what will probably be opened next, where there is any.
     pub fn opened(&self, plane: &Arc<Plane>, tree: &Arc<Tree>, inode: Inode, kind: Kind) {
-        let Some((folder, at, names)) = tree.namespace.write().siblings(inode, now()) else { return };
+        let namespace = tree.namespace.read();
+        let Some((folder, at)) = namespace.place(inode) else { return };
         if plane.is_offline() {
             return;
         }
-        let mut walks = self.walks.lock();
-        let walk = walk_in(&mut walks, folder, kind, at);
-        let places = walk.opens(at, now());
-        for at in places {
-            let Some(entry) = names.get(at) else { break };
-            let brought = entry.kind != kind
-                || !entry.sized
-                || match kind {
-                    Kind::Folder => self.list(tree, entry.inode),
-                    Kind::File => self.fetch(plane, tree, entry.inode),
-                };
-            if !brought {
+        let (mut walks, seen) = (self.walks.lock(), now());
+        let walk = walk_in(&mut walks, folder, kind, at, seen);
+        for at in walk.opens(at, seen) {
+            let Some((next, its_kind, size_bytes)) = namespace.at_place(folder, at) else { break };
+            let is_brought = match (its_kind, size_bytes) {
+                (Kind::Folder, _) if kind == Kind::Folder => self.list(tree, next),
+                // Only a file of a known size has an inode to open.
+                (Kind::File, Some(bytes @ 1..=SMALL_BYTES)) if kind == Kind::File => {
+                    self.fetch(plane, tree, next, bytes)
+                }
+                _ => true,
+            };
+            if !is_brought {
                 break;
             }
             walk.brought = at + 1;
@@ -125,21 +127,20 @@ impl Ahead {
 
     fn list(&self, tree: &Arc<Tree>, folder: Inode) -> bool {
         let Ok(turn) = self.at_once.clone().try_acquire_owned() else { return false };
-        if tree.is_listed(folder) == Ok(false) {
-            let tree = tree.clone();
-            tree.runtime.clone().spawn(async move {
+        let tree = tree.clone();
+        tree.runtime.clone().spawn(async move {
+            if tree.is_listed(folder) == Ok(false) {
                 // Who opens it asks again, and hears of what is wrong.
                 let _ = tree.list(folder).await;
-                drop(turn);
-            });
-        }
+            }
+            drop(turn);
+        });
         true
     }
 
     /// False where it has to wait for what is on its way already.
-    fn fetch(&self, plane: &Arc<Plane>, tree: &Arc<Tree>, file: Inode) -> bool {
-        let Some(size_bytes) = tree.namespace.read().size_bytes(file) else { return true };
-        if plane.opened.get(file).is_some() || size_bytes == 0 || size_bytes > SMALL_BYTES {
+    fn fetch(&self, plane: &Arc<Plane>, tree: &Arc<Tree>, file: Inode, size_bytes: u64) -> bool {
+        if plane.opened.get(file).is_some() {
             return true;
         }
         let pages = Pages::of_file(size_bytes);
@@ -152,14 +153,14 @@ impl Ahead {
 }
 
 /// The walk through `folder`; where there is none, the one that rests longest makes room for it.
-fn walk_in(walks: &mut Vec<Walk>, folder: Inode, kind: Kind, at: usize) -> &mut Walk {
+fn walk_in(walks: &mut Vec<Walk>, folder: Inode, kind: Kind, at: usize, seen: Time) -> &mut Walk {
     let known = walks.iter().position(|walk| walk.folder == folder && walk.kind == kind);
     let place = known.unwrap_or_else(|| {
         if walks.len() >= WALKS {
             let oldest = (0..walks.len()).min_by_key(|&place| walks[place].seen);
             walks.swap_remove(oldest.expect("there are some"));
         }
-        walks.push(Walk::new(folder, kind, at, now()));
+        walks.push(Walk::new(folder, kind, at, seen));
         walks.len() - 1
     });
     &mut walks[place]
@@ -280,8 +281,7 @@ mod tests {
     fn the_walk_that_rests_longest_makes_room() {
         let mut walks = Vec::new();
         for folder in 0..=WALKS as u64 {
-            let walk = walk_in(&mut walks, Inode(folder), Kind::File, 0);
-            walk.seen = Time(1 + folder);
+            walk_in(&mut walks, Inode(folder), Kind::File, 0, Time(folder));
         }
         assert_eq!(walks.len(), WALKS);
         assert!(!walks.iter().any(|walk| walk.folder == Inode(0)));

@@ -56,20 +56,6 @@ impl Snapshot {
         Some(Entry { name, inode: row.inode, kind: row.kind, sized: row.sized })
     }
 
-    /// The place of a name.
-    pub fn place(&self, name: &[u8]) -> Option<usize> {
-        let (mut low, mut high) = (0, self.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match self.get(middle)?.name.cmp(name) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Equal => return Some(middle),
-                std::cmp::Ordering::Greater => high = middle,
-            }
-        }
-        None
-    }
-
     /// All names in order.
     pub fn iter(&self) -> impl Iterator<Item = Entry<'_>> {
         (0..self.len()).filter_map(|at| self.get(at))
@@ -272,7 +258,7 @@ impl Folder {
 
     /// Where `name` stands in the order: its slot, or the place to insert it at.
     pub fn find(&self, name: &[u8]) -> Result<u32, usize> {
-        self.order.binary_search_by(|&slot| self.name(slot).cmp(name)).map(|at| self.order[at])
+        self.place(name).map(|at| self.order[at])
     }
 
     /// A new entry, not yet in the order and without an inode. `None` where 4 GiB of names are held.
@@ -336,6 +322,16 @@ impl Folder {
     /// The slots in use, in the order of their names.
     pub fn slots(&self) -> impl Iterator<Item = u32> + '_ {
         self.order.iter().copied()
+    }
+
+    /// The place of a name in that order, or the one to insert it at.
+    pub fn place(&self, name: &[u8]) -> Result<usize, usize> {
+        self.order.binary_search_by(|&slot| self.name(slot).cmp(name))
+    }
+
+    /// What has the name at a place.
+    pub fn at(&self, place: usize) -> Option<&Listed> {
+        self.order.get(place).map(|&slot| self.entry(slot))
     }
 
     /// What an open handle of the folder reads; shared while anyone holds it.

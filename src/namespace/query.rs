@@ -281,19 +281,16 @@ impl Namespace {
         Some((place.folder, self.folders.get(&place.folder)?.name(place.slot).to_vec()))
     }
 
-    /// Where an inode stands among the names of its folder, as far as that is listed: the folder, the place, the names.
-    pub fn siblings(&mut self, inode: Inode, now: Time) -> Option<(Inode, usize, Arc<Snapshot>)> {
+    /// Where an inode stands among the names of its folder: the folder, and the place in their order. No snapshot is made.
+    pub fn place(&self, inode: Inode) -> Option<(Inode, usize)> {
         let (folder, name) = self.name(inode)?;
-        let Ok(Entries::Known { entries, .. }) = self.entries(folder, now) else { return None };
-        Some((folder, entries.place(&name)?, entries))
+        Some((folder, self.folders.get(&folder)?.place(&name).ok()?))
     }
 
-    /// The size of a file's version, where it is known.
-    pub fn size_bytes(&self, file: Inode) -> Option<u64> {
-        match self.inodes.old(file) {
-            Some(old) => old.body.size_bytes(),
-            None => self.entry(self.inodes.place(file)?)?.1.leading.body.size_bytes(),
-        }
+    /// What has the name at a place of a folder, with its size where that is a file's and known; `None` after the last name.
+    pub fn at_place(&self, folder: Inode, place: usize) -> Option<(Inode, Kind, Option<u64>)> {
+        let entry = self.folders.get(&folder)?.at(place)?;
+        Some((entry.inode, entry.leading.body.kind(), entry.leading.body.size_bytes()))
     }
 
     /// Follows a path, relative to the mount, as far as is known. Empty names and `.` are passed over.

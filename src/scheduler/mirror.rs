@@ -111,7 +111,8 @@ pub(super) struct Mirror {
     pub(super) extra_fetches: usize,
     /// When a fetch ended well, and no other has begun since: its connection is free.
     pub(super) freed_at: Option<Time>,
-    /// Fetches that it brought whole while its rate was unknown: bodies that come in one piece show none.
+    /// Fetches that it brought whole since it last failed or was late: what there is to go by where its bodies come in one
+    /// piece and show no rate.
     pub(super) served: usize,
     /// Those whose body has begun.
     pub(super) bodies: usize,
