@@ -9,6 +9,7 @@ import dataset
 import measure
 
 # The variants: names of tools, and what is added to our command line.
+PASSTHROUGH_OFF = ("braidfs, no passthrough", "--passthrough=off")
 POOL_OFF = ("braidfs, fresh buffers", "--without-pool")
 PLANE_OFF = ("braidfs, one runtime", "--without-data-plane")
 RESUMPTION_OFF = ("braidfs, no resumption", "--without-tls-resumption")
@@ -16,7 +17,7 @@ KEPT_OFF = ("braidfs, a connection each", "--without-kept-connections --without-
 RESUMED_EACH = ("braidfs, a resumed connection each", "--without-kept-connections")
 # By HTTP/2 where the mirror speaks it; without, it is not offered.
 HTTP2 = "braidfs, HTTP/2"
-ALL = (POOL_OFF, PLANE_OFF, RESUMPTION_OFF, KEPT_OFF, RESUMED_EACH)
+ALL = (PASSTHROUGH_OFF, POOL_OFF, PLANE_OFF, RESUMPTION_OFF, KEPT_OFF, RESUMED_EACH)
 STORM_CLIENTS = 8
 
 

@@ -93,6 +93,17 @@ def sequential(sums, path, name, buffer):
     return {"MB/s": count / 1e6 / seconds, "longest read ms": longest * 1e3, "bytes": count, "seconds": seconds}
 
 
+def part(root, path, name, buffer, count):
+    """The first `count` bytes of a file, once. MB/s."""
+    began = time.perf_counter()
+    done, _ = read_into(path, buffer, 0, count)
+    seconds = time.perf_counter() - began
+    with open(Path(root) / name, "rb") as truth:
+        if done != count or hashlib.sha256(truth.read(count)).hexdigest() != buffer.sum(count):
+            raise Wrong(f"{name}: the bytes that were read are not those of the mirrors")
+    return count / 1e6 / seconds
+
+
 def streams(sums, path, name, count, buffers):
     """So many readers, each of its own part of one file."""
     size = os.path.getsize(path)
@@ -166,6 +177,53 @@ def random_reads(root, path, name, places, length, threads=1):
         "p99 ms": all_taken[int(len(all_taken) * 0.99)] * 1e3,
         "MB/s": len(places) * length / 1e6 / seconds,
     }
+
+
+def compiled(scratch, name, *options):
+    """A C program of this folder, made once."""
+    source = Path(__file__).resolve().parent / f"{name}.c"
+    program = Path(scratch) / name
+    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+        subprocess.run(["cc", "-O2", *options, "-o", program, source, "-lpthread"], check=True)
+    return program
+
+
+def read_parts(bench, path, name, threads):
+    """A file by so many threads, each its part. MB/s."""
+    out = Path("/dev/shm/braidfs-bench-read")
+    try:
+        done = subprocess.run([compiled(bench.scratch, "readers"), "parts", path, out, str(threads)],
+                              capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"{threads} readers of {name}: {done.stderr.strip()}")
+        bench.sums.check(name, sum_of(out))
+    finally:
+        out.unlink(missing_ok=True)
+    return os.path.getsize(bench.root / name) / 1e6 / float(done.stdout)
+
+
+BLOCK = 64 << 10
+
+
+def read_blocks(bench, path, name, threads, numbers, rate=0):
+    """64 KiB blocks in a random order by so many threads, `numbers` of that order: at so many a second whether or not those
+    before have come (open loop), or as fast as they come (0). Blocks a second; median and P99 in ms from when each was due."""
+    out = Path("/dev/shm/braidfs-bench-read")
+    words = [compiled(bench.scratch, "readers"), "blocks", path, out, threads, numbers.start, numbers.stop, rate]
+    try:
+        done = subprocess.run(list(map(str, words)), capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"{threads} readers of {name}: {done.stderr.strip()}")
+        first, *order = done.stdout.splitlines()
+        with open(bench.root / name, "rb") as truth, open(out, "rb") as got:
+            for number in order:
+                truth.seek(int(number) * BLOCK)
+                if got.read(BLOCK) != truth.read(BLOCK):
+                    raise Wrong(f"{name}: block {number} is not that of the mirrors")
+    finally:
+        out.unlink(missing_ok=True)
+    seconds, middle, p99, _ = map(float, first.split())
+    return {"blocks/s": len(numbers) / seconds, "p50 ms": middle, "p99 ms": p99}
 
 
 def files_by_readers(root, mount, names, readers):

@@ -91,8 +91,9 @@ def table(row, found):
 
 
 def tables(rows, results, about):
+    took_part = {name for row in rows for name in results.get(row.name, {})}
     versions = "\n".join(f"- {name}: {version}, `{about['commands'][name].replace('{program}', name.split(',')[0].split()[0])}`"
-                         for name, version in about["versions"].items())
+                         for name, version in about["versions"].items() if name in took_part)
     text = f"On {about['machine']}; {about['repeat']} runs of each in turn: **median** (least–most).\n\n{versions}\n"
     for row in rows:
         if row.name in results:

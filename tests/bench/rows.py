@@ -124,6 +124,21 @@ def again(bench, mount, mirrors):
     return figures
 
 
+def again_in_part(bench, mount, mirrors):
+    """The first 192 of 256 MiB are in the cache, and are read by a new mount; none of the file can be passed through."""
+    name, count = "big/c.bin", 192 << 20
+    buffer = bench.buffer(dataset.BIG["c.bin"])
+    measure.part(bench.root, mount.path / name, name, buffer, count)
+    if mount.tool.is_ours:
+        until_durable(mount, name, count)
+    mount.again()
+    measure.drop_caches()
+    cold = measure.part(bench.root, mount.path / name, name, buffer, count)
+    mount.again()
+    warm = measure.part(bench.root, mount.path / name, name, buffer, count)
+    return {"cold MB/s": cold, "warm MB/s": warm}
+
+
 def native_again(bench, mirrors):
     """A copy of the file on the disk of the caches."""
     name, copy = "big/c.bin", bench.scratch / "native.bin"
@@ -168,6 +183,30 @@ def random_of(length, threads, count):
 
 def distinct_bytes(places, length):
     return len({page for place in places for page in range(place // 4096, (place + length - 1) // 4096 + 1)}) * 4096
+
+
+# --- many readers
+
+def many_readers(bench, mount, mirrors):
+    """2,000 beside 200, each cold."""
+    name = "big/a.bin"
+    few = measure.read_parts(bench, mount.path / name, name, 200)
+    mount.afresh()
+    measure.drop_caches([bench.root])
+    many = measure.read_parts(bench, mount.path / name, name, 2000)
+    return {"200: MB/s": few, "2,000: MB/s": many, "2,000 of 200": many / few, "peak RSS MB": measure.peak_resident_mb(mount.pid)}
+
+
+def open_loop(bench, mount, mirrors):
+    """What blocks take at half of what could be, beside what they take where 50 a second are asked for. All are cold, and
+    asked for in no order."""
+    path, name = mount.path / "big/a.bin", "big/a.bin"
+    measure.read_blocks(bench, path, name, 1, range(0, 50))
+    idle = measure.read_blocks(bench, path, name, 16, range(50, 550), 50)
+    most = measure.read_blocks(bench, path, name, 16, range(550, 5550))
+    half = measure.read_blocks(bench, path, name, 64, range(5550, 11550), most["blocks/s"] / 2)
+    return {"most blocks/s": most["blocks/s"], "idle p50 ms": idle["p50 ms"], "idle p99 ms": idle["p99 ms"],
+            "half p50 ms": half["p50 ms"], "half p99 ms": half["p99 ms"], "p99 of idle's": half["p99 ms"] / idle["p99 ms"]}
 
 
 # --- names and small files
@@ -373,8 +412,11 @@ ROWS = [
     Row("again", "256 MiB that is wholly cached, by a new mount; the disk cold, then warm; then once more",
         (Figure("cold MB/s", "MB/s"), Figure("warm MB/s", "MB/s"), Figure("once more MB/s", "MB/s"),
          Figure("bytes from mirrors", "of the file", False, 3)),
-        again, only=("braidfs", "rclone mount2, full cache", "httpdirfs, cache"),
+        again, only=("braidfs", ideas.PASSTHROUGH_OFF[0], "rclone mount2, full cache", "httpdirfs, cache"),
         bounds=(("native file", native_again),)),
+    Row("again, in part", "the first 192 of 256 MiB, which are cached, by a new mount; the disk cold, then warm",
+        (goals(Figure("cold MB/s", "MB/s"), Goal(1.0)), goals(Figure("warm MB/s", "MB/s"), Goal(1.0))), again_in_part,
+        only=("braidfs", "rclone mount2, full cache", "httpdirfs, cache")),
     Row("random 4 KiB", "1,000 reads here and there in 1 GiB, one after the other, cold; then the same again",
         (Figure("p50 ms", "ms", False, 3, (Goal(1.2),)), Figure("p99 ms", "ms", False, 2),
          Figure("bytes per byte", "", False, 2), Figure("again: bytes per byte", "", False, 2)),
@@ -385,6 +427,14 @@ ROWS = [
     Row("random 256 KiB", "400 reads by four threads in 1 GiB, cold",
         (goals(RATE, Goal(1.3)), Figure("p50 ms", "ms", False, 2), Figure("bytes per byte", "", False, 2)),
         random_of(262144, 4, 400), without=("httpdirfs, cache",)),
+    Row("many readers", "1 GiB by 200 readers and by 2,000, each its part in order, cold",
+        (Figure("200: MB/s", "MB/s"), Figure("2,000: MB/s", "MB/s"), Figure("2,000 of 200", "", True, 2), RSS), many_readers,
+        only=("braidfs", "braidfs, no cache")),
+    Row("open loop", "64 KiB blocks here and there in 1 GiB, cold: 50 a second; as fast as 16 threads can; half as many a second "
+        "as those, whether or not the ones before have come",
+        (Figure("most blocks/s"), Figure("idle p50 ms", "ms", False, 2), Figure("half p50 ms", "ms", False, 2),
+         Figure("idle p99 ms", "ms", False, 2), Figure("half p99 ms", "ms", False, 2), Figure("p99 of idle's", "", False, 2)),
+        open_loop, only=("braidfs", "braidfs, no cache")),
     Row("find", "100,000 names in 100 folders, cold, and again",
         (Figure("s", "s", False, 2, (Goal(0.3),)), Figure("again s", "s", False, 2)), find,
         without=("httpdirfs, no cache", "httpdirfs, cache"),

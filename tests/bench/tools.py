@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import ideas
+from measure import compiled
 
 MOUNT_SECONDS_MAX = 20
 RCLONE = ("--read-only --config /dev/null --dir-cache-time 1h --attr-timeout 1h --max-read-ahead 1M "
@@ -63,7 +64,8 @@ class Mount:
         if counted:
             self.count = scratch / "allocations"
             self.count.write_bytes(bytes(8))
-            self.environment |= {"LD_PRELOAD": str(counter(scratch)), "COUNT_FILE": str(self.count)}
+            library = compiled(scratch, "allocations", "-shared", "-fPIC")
+            self.environment |= {"LD_PRELOAD": str(library), "COUNT_FILE": str(self.count)}
         self.start()
 
     def start(self):
@@ -80,6 +82,13 @@ class Mount:
     def again(self):
         """End it and mount it again over the same cache folder."""
         self.stop()
+        self.start()
+
+    def afresh(self):
+        """End it and mount it again over an empty cache folder."""
+        self.stop()
+        shutil.rmtree(self.cache, ignore_errors=True)
+        self.cache.mkdir()
         self.start()
 
     def allocations(self):
@@ -106,14 +115,6 @@ class Mount:
     def __exit__(self, *_):
         self.stop()
         shutil.rmtree(self.cache, ignore_errors=True)
-
-
-def counter(scratch):
-    library = scratch / "allocations.so"
-    if not library.exists():
-        source = Path(__file__).resolve().parent / "allocations.c"
-        subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source], check=True)
-    return library
 
 
 def all_tools(braidfs):
