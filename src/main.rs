@@ -2,6 +2,7 @@
 
 use braidfs::config::command_line::{Command, CommandLine, MountCommand, PathsCommand, SimulateCommand};
 use braidfs::config::defaults::Surroundings;
+use braidfs::config::generate::generate;
 use braidfs::config::plan::{MountPlan, plan_mount};
 use braidfs::control::client::Desk;
 use braidfs::control::commands::{self, Screen};
@@ -33,16 +34,20 @@ fn main() -> ExitCode {
         Command::Status(asked) => asked.json,
         Command::Mirrors(asked) => asked.json,
         Command::Explain(asked) => asked.json,
+        Command::List(asked) => asked.json,
         Command::Prefetch(asked) => asked.json,
+        Command::Jobs(asked) => asked.json,
+        Command::Cancel(asked) => asked.json,
         Command::Pin(asked) | Command::Unpin(asked) | Command::Evict(asked) | Command::Verify(asked) => asked.json,
         Command::Umount(asked) => asked.json,
-        Command::Mount(_) | Command::Demo(_) | Command::Simulate(_) => false,
+        Command::Mount(_) | Command::Demo(_) | Command::Simulate(_) | Command::Generate(_) => false,
     };
     let screen = &mut Screen { out: &mut out, err: &mut err, is_terminal, json };
     let done = match &line.command {
         Command::Mount(command) => mount(command, &words, &around, line.verbose),
         Command::Demo(command) => mount::log_to_stderr(line.verbose).and_then(|()| demo::run(command, &around)),
         Command::Simulate(asked) => simulate(asked, screen.out),
+        Command::Generate(asked) => generate(&asked.what, screen.out),
         Command::Status(asked) => {
             return ExitCode::from(commands::status(&desk, asked.path.as_deref(), screen));
         }
@@ -55,6 +60,11 @@ fn main() -> ExitCode {
         }
         Command::Prefetch(asked) => {
             return ExitCode::from(commands::prefetch(&desk, &asked.paths, asked.no_wait, screen));
+        }
+        Command::List(_) => return ExitCode::from(commands::list(&desk, screen)),
+        Command::Jobs(asked) => return ExitCode::from(commands::jobs(&desk, asked.path.as_deref(), screen)),
+        Command::Cancel(asked) => {
+            return ExitCode::from(commands::cancel(&desk, asked.job, asked.path.as_deref(), screen));
         }
         Command::Pin(asked) => return keep(&desk, Keeping::Pin, asked, screen),
         Command::Unpin(asked) => return keep(&desk, Keeping::Unpin, asked, screen),

@@ -136,6 +136,8 @@ metrics! {
         disk_queue_bytes,
         /// Handles open now.
         open_handles,
+        /// Uses of files now: by handles, jobs, checks and what is brought ahead.
+        open_files,
     }
 }
 

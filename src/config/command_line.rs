@@ -8,6 +8,7 @@ use crate::scheduler::explain::DECISIONS_KEPT;
 use crate::simulate::command::{Format, Request, What};
 use crate::simulate::{detection, random};
 use clap::{ArgAction, Args, Parser, Subcommand};
+use clap_complete::Shell;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
@@ -31,6 +32,8 @@ pub struct CommandLine {
 pub enum Command {
     /// Mount a dataset
     Mount(Box<MountCommand>),
+    /// List all mounts
+    List(ListCommand),
     /// Show what a mount, or a file in it, is doing
     Status(StatusCommand),
     /// Show every mirror and how they are chosen, or choose them otherwise from now on
@@ -39,6 +42,10 @@ pub enum Command {
     Explain(ExplainCommand),
     /// Fetch files and folders into the cache ahead of their use
     Prefetch(PrefetchCommand),
+    /// Show prefetch jobs: those that run, and the last few that ended
+    Jobs(JobsCommand),
+    /// End a prefetch job; what it has brought stays
+    Cancel(CancelCommand),
     /// Keep files and folders in the cache: eviction leaves them alone
     #[command(after_help = PIN_HELP)]
     Pin(PathsCommand),
@@ -62,6 +69,8 @@ pub enum Command {
     Umount(UmountCommand),
     /// Run the scheduler in virtual time against simulated mirrors, and show how well it does
     Simulate(Box<SimulateCommand>),
+    /// Write completions for a shell, or manual pages
+    Generate(GenerateCommand),
     /// Try it without network: mirrors and a dataset of its own, mounted
     Demo(DemoCommand),
 }
@@ -98,6 +107,17 @@ Sizes: 10GiB (or 10G), 512MiB, 1.5TB, bytes. Durations: 30s, 500ms, 10min, 1h30m
 Each option may also stand in the file (name = value) and after -o (name=value);
 the command line counts before -o, and -o before the file.
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage.";
+
+/// `braidfs list`.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Mounts of other users are listed by their places only.\nExit codes: 0 listed, even where there is none, 2 the system does not say."
+)]
+pub struct ListCommand {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// `braidfs status`.
 #[derive(Args, Clone, Debug)]
@@ -160,6 +180,31 @@ pub struct PrefetchCommand {
     pub json: bool,
 }
 
+/// `braidfs jobs`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Exit codes: 0 shown, 1 no such mount, 2 the daemon does not answer.")]
+pub struct JobsCommand {
+    /// A path in a mount [default: the mount of the working folder, else the only one]
+    pub path: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `braidfs cancel`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "Exit codes: 0 cancelled, 1 no such mount, or no such job runs, 2 the daemon does not answer.")]
+pub struct CancelCommand {
+    /// The number of the job, as `braidfs prefetch --no-wait` and `braidfs jobs` print it
+    #[arg(value_name = "JOB")]
+    pub job: u64,
+    /// A path in a mount [default: the mount of the working folder, else the only one]
+    pub path: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 const PIN_HELP: &str = "\
 What comes later into a pinned folder is pinned too. Pins stay until `braidfs unpin`, over restarts. They fetch nothing:
 `braidfs prefetch` does. `braidfs status` shows how much is pinned.
@@ -199,6 +244,32 @@ pub struct DemoCommand {
     /// End after the show instead of leaving it mounted
     #[arg(long)]
     pub no_wait: bool,
+}
+
+/// `braidfs generate`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "braidfs generate completions bash > /usr/share/bash-completion/completions/braidfs\n\
+                        braidfs generate man /usr/local/share/man/man1\nExit codes: 0 written, 1 it cannot be written, \
+                        2 wrong usage.")]
+pub struct GenerateCommand {
+    /// What.
+    #[command(subcommand)]
+    pub what: Generate,
+}
+
+/// What `braidfs generate` writes.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Generate {
+    /// Completions, to stdout
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+    /// Manual pages, braidfs.1 and one for each command
+    Man {
+        /// Into this folder, which is made
+        dir: PathBuf,
+    },
 }
 
 /// `braidfs simulate`.

@@ -11,6 +11,7 @@ pub mod defaults;
 pub mod duration;
 pub mod file;
 pub mod fuse_options;
+pub mod generate;
 pub mod ideas;
 pub mod options;
 pub mod plan;

@@ -3,7 +3,7 @@
 //! Request: `{"v":1,"command":"status","args":{"path":null}}`. Replies: any number of `"alive"`,
 //! `{"progress":…}`, `{"failed":…}`, `{"damaged":…}` and `{"decision":…}`, then one `{"result":…}` or `{"error":…}`, which is the last.
 
-use super::report::{DamagedRange, DecisionReport, EvictReport, ExplainReport, FailedFile, FileReport};
+use super::report::{DamagedRange, DecisionReport, EvictReport, ExplainReport, FailedFile, FileReport, JobReport};
 use super::report::{MirrorsReport, PinReport, PrefetchReport, Progress, StatusReport, VerifyReport};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -45,6 +45,11 @@ pub enum Command {
         /// Reply when it is durable, rather than when it has begun.
         wait: bool,
     },
+    /// End a prefetch.
+    Cancel {
+        /// Its number.
+        job: u64,
+    },
     /// Keep what is cached of these, now or later.
     Pin {
         /// Relative to the mountpoint; folders with all that is or comes below them.
@@ -73,7 +78,7 @@ pub enum Command {
 }
 
 /// The names of the commands, for the error about others.
-const COMMANDS: &str = "ping, status, mirrors, explain, prefetch, pin, unpin, evict, verify, umount";
+const COMMANDS: &str = "ping, status, mirrors, explain, prefetch, cancel, pin, unpin, evict, verify, umount";
 
 #[derive(Serialize)]
 struct Request<'a> {
@@ -118,6 +123,8 @@ pub enum Answer {
     Explain(Box<ExplainReport>),
     /// To `prefetch`.
     Prefetch(PrefetchReport),
+    /// To `cancel`: the job as it ended.
+    Cancelled(JobReport),
     /// To `pin`.
     Pinned(PinReport),
     /// To `unpin`.

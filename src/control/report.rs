@@ -339,8 +339,12 @@ pub struct RatedReport {
 pub struct JobReport {
     /// Its number.
     pub job: u64,
-    /// `running`, `done` or `failed`.
+    /// `running`, `done`, `failed` (some files did), `cancelled`, or `abandoned` (whoever waited for it went away).
     pub state: String,
+    /// What was asked for, relative to the mountpoint; empty: all there is.
+    pub paths: Vec<PathText>,
+    /// Files that it gave up, the first 20 of them.
+    pub failures: Vec<FailedFile>,
     /// How far it is.
     pub progress: Progress,
 }

@@ -5,7 +5,7 @@ use super::mountinfo::Device;
 use super::place::{PlaceError, Places, socket_name};
 use super::protocol::{Answer, Command, PathText, Refusal, RefusalKind, Reply};
 use super::protocol::{REQUEST_BYTES_MAX, parse_request, reply_line};
-use super::report::{DamagedRange, DecisionReport, ExplainReport, FailedFile, FileReport};
+use super::report::{DamagedRange, DecisionReport, ExplainReport, FailedFile, FileReport, JobReport};
 use super::report::{MirrorsReport, PrefetchReport, Progress, StatusReport};
 use futures_util::future::BoxFuture;
 use std::future::Future;
@@ -51,6 +51,8 @@ pub type ExplainDoor = Arc<dyn Fn(ExplainRequest) -> BoxFuture<'static, Result<E
 /// it (the client went away) ends the job; without, it ends when the job has begun.
 pub type PrefetchDoor =
     Arc<dyn Fn(PrefetchRequest, ProgressSender) -> BoxFuture<'static, Result<PrefetchReport, Refusal>> + Send + Sync>;
+/// Ends a prefetch by its number.
+pub type CancelDoor = Arc<dyn Fn(u64) -> Result<JobReport, Refusal> + Send + Sync>;
 /// Pins, unpins, evicts or verifies. Dropping the future (the client went away) ends an eviction or a verification between
 /// two files.
 pub type KeepDoor =
@@ -71,6 +73,8 @@ pub struct Doors {
     pub explain: ExplainDoor,
     /// To `prefetch`.
     pub prefetch: PrefetchDoor,
+    /// To `cancel`.
+    pub cancel: CancelDoor,
     /// To `pin`, `unpin`, `evict` and `verify`.
     pub keep: KeepDoor,
     /// To `umount`.
@@ -329,6 +333,7 @@ impl Client {
                 let outcome = (doors.prefetch)(PrefetchRequest { paths, wait }, ProgressSender::new(sender));
                 Box::pin(async { outcome.await.map(Answer::Prefetch) })
             }
+            Command::Cancel { job } => Box::pin(std::future::ready((doors.cancel)(job).map(Answer::Cancelled))),
             Command::Pin { paths } => keep(doors, Keeping::Pin, paths, sender),
             Command::Unpin { paths } => keep(doors, Keeping::Unpin, paths, sender),
             Command::Evict { paths } => keep(doors, Keeping::Evict, paths, sender),

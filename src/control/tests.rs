@@ -5,7 +5,7 @@ use super::commands::{Screen, prefetch, status, umount};
 use super::mountinfo::Device;
 use super::place::{Places, socket_name};
 use super::protocol::{REQUEST_BYTES_MAX, Refusal, RefusalKind};
-use super::report::{DecisionReport, ExplainReport, FileReport, MirrorReport, MirrorsReport};
+use super::report::{DecisionReport, ExplainReport, FileReport, JobReport, MirrorReport, MirrorsReport};
 use super::report::{PrefetchReport, Progress, StatusReport};
 use super::server::{Doors, ExplainRequest, Explained, KeepRequest, PrefetchRequest, ProgressSender, Server};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -171,6 +171,10 @@ fn doors(seen: Arc<Seen>, mountinfo: PathBuf) -> Doors {
             })
         }),
         prefetch: Arc::new(move |request, sender| Box::pin(fake_prefetch(seen.clone(), request, sender))),
+        cancel: Arc::new(|job| match job {
+            7 => Ok(JobReport { job, state: "cancelled".into(), ..JobReport::default() }),
+            _ => Err(Refusal::new(RefusalKind::Missing, format!("no job has the number {job}"))),
+        }),
         keep: Arc::new(move |request, sender| Box::pin(fake_keep(keeping.clone(), request, sender))),
         umount: Arc::new(move |lazy| {
             unmounting.unmounted.lock().unwrap().push(lazy);

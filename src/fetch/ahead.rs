@@ -7,7 +7,7 @@
 use crate::chunk::{CHUNK_BYTES, Class, Inode, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::{Time, now};
 use crate::fetch::driver::Driver;
-use crate::fetch::engine::{close_file, open_file};
+use crate::fetch::in_use::InUse;
 use crate::fetch::inbox::Command;
 use crate::fetch::opened::OpenFile;
 use crate::fetch::plane::Plane;
@@ -175,15 +175,9 @@ async fn bring(
     reader: ReaderId,
     _permits: [OwnedSemaphorePermit; 2],
 ) {
-    let opened = {
-        let plane = plane.clone();
-        // The disk's index is not touched on a thread that serves others.
-        tokio::task::spawn_blocking(move || open_file(&plane, &tree, inode)).await
-    };
-    let Ok(Ok(file)) = opened else { return };
+    let Ok(file) = InUse::open(&plane, &tree, inode).await else { return };
     let patience = plane.settings.read_timeout;
     let _ = tokio::time::timeout(patience, until_here(&plane, &file, pages, reader)).await;
-    close_file(&plane, &file);
 }
 
 async fn until_here(plane: &Plane, file: &Arc<OpenFile>, pages: Pages, reader: ReaderId) {

@@ -3,8 +3,9 @@
 
 use crate::chunk::{FetchId, Inode, MirrorId, PAGE_BYTES, Pages};
 use crate::clock::{Time, now};
-use crate::fetch::engine::{Engine, close_file, open_file, walk};
+use crate::fetch::engine::{Engine, walk};
 use crate::fetch::error::Trouble;
+use crate::fetch::in_use::InUse;
 use crate::fetch::inbox::{Command, Inbox};
 use crate::fetch::opened::OpenFile;
 use crate::fetch::report::{HeldBytes, MirrorReport};
@@ -197,12 +198,8 @@ impl Engine {
             return Ok(self.explanation(None, kept));
         }
         let (inode, path, offset_bytes) = self.target(&asked.target).await?;
-        let (plane, tree) = (self.plane.clone(), self.tree.clone());
-        let open = tokio::task::spawn_blocking(move || open_file(&plane, &tree, inode));
-        let file = open.await.unwrap_or(Err(Trouble::Ending))?;
-        let about = self.explain_file(&file, path, offset_bytes, asked.last).await;
-        close_file(&self.plane, &file);
-        about
+        let file = InUse::open(&self.plane, &self.tree, inode).await?;
+        self.explain_file(&file, path, offset_bytes, asked.last).await
     }
 
     async fn explain_file(

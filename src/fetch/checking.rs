@@ -5,9 +5,9 @@
 //! until its hash or itself changes.
 
 use crate::chunk::{Inode, PAGE_BYTES, Pages};
-use crate::fetch::engine::{close_file, open_file};
 use crate::fetch::error::Trouble;
 use crate::fetch::hashes::{Standing, consider, steps};
+use crate::fetch::in_use::InUse;
 use crate::fetch::opened::OpenFile;
 use crate::fetch::plane::Plane;
 use crate::fetch::repair::{Repaired, repair};
@@ -29,9 +29,7 @@ pub fn begin(tree: &Arc<Tree>, file: Inode) {
     tree.runtime.clone().spawn(async move {
         // Closed never: then nobody would check any more.
         let _turn = tree.plane.checks.turns.acquire().await;
-        let opening = tree.clone();
-        let opened = tokio::task::spawn_blocking(move || open_file(&opening.plane, &opening, file)).await;
-        let Ok(Ok(file)) = opened else {
+        let Ok(file) = InUse::open(&tree.plane, &tree, file).await else {
             // Another version has taken its place, or the mount ends: the next who opens it has it checked.
             return tree.plane.checks.ended(file);
         };
@@ -41,7 +39,6 @@ pub fn begin(tree: &Arc<Tree>, file: Inode) {
             consider(&tree.plane, &file);
         }
         file.changed.notify_waiters();
-        close_file(&tree.plane, &file);
     });
 }
 

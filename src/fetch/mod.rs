@@ -32,6 +32,7 @@ mod driver;
 mod from_disk;
 mod hashes;
 mod history;
+mod in_use;
 mod inbox;
 mod keeper;
 mod listing;

@@ -4,9 +4,10 @@ use crate::cache::disk::DiskFile;
 use crate::chunk::{Inode, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::local_second_of_day;
 use crate::fetch::checking::until_looked_up;
-use crate::fetch::engine::{Engine, close_file, open_file, walk};
+use crate::fetch::engine::{Engine, walk};
 use crate::fetch::error::Trouble;
 use crate::fetch::hashes::{self, Standing};
+use crate::fetch::in_use::InUse;
 use crate::fetch::inbox::Command;
 use crate::fetch::opened::OpenFile;
 use crate::fetch::plane::Plane;
@@ -90,6 +91,19 @@ impl Engine {
         self.plane.disk.is_some()
     }
 
+    /// Write down what a job is, whatever its form, or with nothing that it has ended; durable when it returns.
+    pub async fn put_job(&self, number: u64, bytes: Option<Vec<u8>>) -> std::io::Result<()> {
+        let plane = self.plane.clone();
+        let disk = move || plane.disk.as_ref().map_or(Ok(()), |disk| disk.put_job(number, bytes.as_deref()));
+        let put = tokio::task::spawn_blocking(disk);
+        put.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+    }
+
+    /// The jobs that an earlier mount has written down, by number. Waits for the disk.
+    pub fn jobs(&self) -> std::io::Result<Vec<(u64, Vec<u8>)>> {
+        self.plane.disk.as_ref().map_or(Ok(Vec::new()), |disk| disk.jobs())
+    }
+
     /// Bring everything at `paths`, relative to the mount, to disk. Ends when all of it is durable or has failed.
     pub async fn prefetch(self: &Arc<Self>, paths: Vec<Vec<u8>>, progress: Arc<Progress>) -> Outcome {
         let window = (self.plane.settings.prefetch_window_bytes / PAGE_BYTES) as usize;
@@ -101,9 +115,30 @@ impl Engine {
             window: Arc::new(Semaphore::new(window)),
             files: Arc::new(Semaphore::new(FILES_AT_ONCE)),
         });
-        let outcome = job.run(paths).await;
-        self.plane.inbox.tell(crate::scheduler::Event::Closed { reader: job.reader });
-        outcome
+        job.run(paths).await
+    }
+}
+
+/// However it ends: done, or dropped in the middle.
+impl Drop for Job {
+    fn drop(&mut self) {
+        self.plane.inbox.tell(crate::scheduler::Event::Closed { reader: self.reader });
+    }
+}
+
+/// A file that is wanted whole by a job, until this is dropped.
+struct Wanted<'a>(&'a OpenFile);
+
+impl<'a> Wanted<'a> {
+    fn new(file: &'a OpenFile) -> Wanted<'a> {
+        file.job(true);
+        Wanted(file)
+    }
+}
+
+impl Drop for Wanted<'_> {
+    fn drop(&mut self) {
+        self.0.job(false);
     }
 }
 
@@ -202,30 +237,18 @@ impl Job {
     }
 
     async fn bring_open(self: &Arc<Self>, inode: Inode, path: &[u8], turn: Turn) -> Result<(), Trouble> {
-        let (plane, tree) = (self.plane.clone(), self.tree.clone());
-        let opened = tokio::task::spawn_blocking(move || open_file(&plane, &tree, inode)).await;
-        let file = match opened.unwrap_or(Err(Trouble::Ending)) {
+        let opened = match InUse::open(&self.plane, &self.tree, inode).await {
             // It changed between the listing and now: look again, once.
-            Err(Trouble::Stale) => {
-                let found = walk(&self.tree, path).await?;
-                let (plane, tree) = (self.plane.clone(), self.tree.clone());
-                let opened = tokio::task::spawn_blocking(move || open_file(&plane, &tree, found.inode)).await;
-                opened.unwrap_or(Err(Trouble::Ending))?
-            }
+            Err(Trouble::Stale) => InUse::open(&self.plane, &self.tree, walk(&self.tree, path).await?.inode).await?,
             other => other?,
         };
+        let file = &*opened;
         let asked_bytes = self.progress.bytes.fetch_add(file.size_bytes, Ordering::Relaxed) + file.size_bytes;
-        let result = match self.fits(asked_bytes) {
-            true => {
-                file.job(true);
-                let result = self.bring(&file, turn).await;
-                file.job(false);
-                result
-            }
-            false => Err(Trouble::NotKept),
-        };
-        close_file(&self.plane, &file);
-        result
+        if !self.fits(asked_bytes) {
+            return Err(Trouble::NotKept);
+        }
+        let _wanted = Wanted::new(file);
+        self.bring(file, turn).await
     }
 
     /// Can the disk cache hold all that was asked for so far at once? What does not fit would push out what

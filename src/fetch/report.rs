@@ -6,6 +6,7 @@ use crate::clock::now;
 use crate::fetch::engine::{Engine, walk};
 use crate::fetch::error::Trouble;
 use crate::fetch::handoff::HandoffReport;
+use crate::fetch::in_use::InUse;
 use crate::fetch::opened::OpenFile;
 use crate::fetch::plane::Plane;
 use crate::scheduler::Live;
@@ -166,12 +167,10 @@ impl Engine {
             let mirrors = self.plane.sources.iter().map(|source| source.redacted_url()).collect();
             return Ok(FileReport { folder: true, mirrors, ..FileReport::default() });
         };
-        let (plane, tree) = (self.plane.clone(), self.tree.clone());
-        let open = move || super::engine::open_file(&plane, &tree, found.inode);
-        let file = tokio::task::spawn_blocking(open).await.unwrap_or(Err(Trouble::Ending))?;
+        let file = InUse::open(&self.plane, &self.tree, found.inode).await?;
         let url = |mirror: MirrorId| self.plane.sources[mirror.0 as usize].redacted_url();
         let held = HeldBytes::of(&self.plane, &file, file.pages());
-        let report = FileReport {
+        Ok(FileReport {
             size_bytes: file.size_bytes,
             folder: false,
             disk_bytes: held.disk_bytes,
@@ -181,9 +180,7 @@ impl Engine {
             version: named(version.modified_unix_s, version.generation),
             mirrors: version.mirrors.iter().map(url).collect(),
             dissenters: version.dissenters.into_iter().map(|other| (url(other.mirror), other.why)).collect(),
-        };
-        super::engine::close_file(&self.plane, &file);
-        Ok(report)
+        })
     }
 }
 

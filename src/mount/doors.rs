@@ -18,7 +18,8 @@ use tokio::sync::watch;
 /// The doors of one mount.
 pub fn doors(engine: &Arc<Engine>, plan: &MountPlan, mountpoint: &Path, stop: watch::Sender<Stop>) -> Doors {
     let jobs = Arc::new(Jobs::default());
-    let (status_engine, status_jobs) = (engine.clone(), jobs.clone());
+    jobs.resume(engine);
+    let (status_engine, status_jobs, cancel_jobs) = (engine.clone(), jobs.clone(), jobs.clone());
     let (name, place) = (plan.name.clone(), mountpoint.display().to_string());
     let (mirrors_name, mirrors_place) = (name.clone(), place.clone());
     let cache_dir = plan.cache.path().map(|dir| dir.display().to_string());
@@ -53,6 +54,7 @@ pub fn doors(engine: &Arc<Engine>, plan: &MountPlan, mountpoint: &Path, stop: wa
             Box::pin(explain(explain_engine.clone(), explain_mountpoint.clone(), request))
         }),
         prefetch: Arc::new(move |request, sender| Box::pin(jobs.clone().run(prefetch_engine.clone(), request, sender))),
+        cancel: Arc::new(move |job| cancel_jobs.cancel(job)),
         keep: Arc::new(move |request, sender| {
             Box::pin(keeping::keep(keep_engine.clone(), keep_mountpoint.clone(), request, sender))
         }),

@@ -1,16 +1,18 @@
 //! Prefetch jobs by number: those that run, and the last few that ended.
 
 use crate::clock::{Time, now};
-use crate::control::protocol::{Refusal, RefusalKind};
-use crate::control::report::{JobReport, PrefetchReport, Progress};
+use crate::control::protocol::{PathText, Refusal, RefusalKind};
+use crate::control::report::{FailedFile, JobReport, PrefetchReport, Progress};
 use crate::control::server::{PrefetchRequest, ProgressSender};
 use crate::fetch::Engine;
 use crate::fetch::prefetch::{self, Outcome};
 use crate::fetch::rules::minute_text;
+use crate::mount::kept_jobs::KeptJob;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Jobs that are remembered after their end.
 const ENDED_KEPT: usize = 16;
@@ -18,6 +20,11 @@ const ENDED_KEPT: usize = 16;
 const RUNNING_MAX: usize = 16;
 /// A bar that moves four times a second looks alive.
 const PROGRESS_PERIOD: Duration = Duration::from_millis(250);
+
+/// Failures of a job that `braidfs jobs` names. Who waits for it hears of all.
+const FAILURES_SHOWN: usize = 20;
+/// How often it is looked whether a mirror is there again, for a job of an earlier mount.
+const ONLINE_PERIOD: Duration = Duration::from_secs(1);
 
 /// The jobs of one mount.
 #[derive(Default)]
@@ -27,15 +34,18 @@ pub struct Jobs {
 
 struct Job {
     number: u64,
+    paths: Vec<Vec<u8>>,
     since: Time,
     progress: Arc<prefetch::Progress>,
     ended: Mutex<Option<Ended>>,
+    cancelled: Notify,
 }
 
-#[derive(Clone)]
 struct Ended {
-    failed: u64,
+    /// As in reports.
+    state: &'static str,
     elapsed: Duration,
+    failures: Vec<FailedFile>,
 }
 
 impl Jobs {
@@ -44,7 +54,7 @@ impl Jobs {
         self.known.lock().iter().map(|job| job.report()).collect()
     }
 
-    /// Run one: to its end where the client waits, else until it has begun.
+    /// Run one: to its end where the client waits, else until it has begun and is written down.
     pub async fn run(
         self: Arc<Self>,
         engine: Arc<Engine>,
@@ -55,31 +65,68 @@ impl Jobs {
             let what = "this mount keeps nothing on disk (--cache-dir none), so there is nowhere to prefetch to";
             return Err(Refusal::new(RefusalKind::Failed, what));
         }
-        let job = self.begin().ok_or_else(|| {
+        let job = self.begin(request.paths).ok_or_else(|| {
             Refusal::new(RefusalKind::Busy, format!("{RUNNING_MAX} prefetches are running already; wait for one"))
         })?;
         let fetched_before = engine.fetched_bytes();
-        let work = {
-            let (job, engine) = (job.clone(), engine.clone());
-            async move {
-                let outcome = engine.prefetch(request.paths, job.progress.clone()).await;
-                job.end(&outcome);
-                outcome
-            }
-        };
+        job.write_down(&engine).await;
+        let work = tokio::spawn(job.clone().work(engine.clone()));
         if !request.wait {
-            tokio::spawn(work);
             return Ok(job.result(false, 0));
         }
-        let _unfinished = Unfinished(job.clone());
-        let outcome = follow(work, &job, &sender).await;
+        // A client that goes away ends its job.
+        let abandoned = job.clone();
+        let _unfinished = Unfinished(move || {
+            let _ = abandoned.end("abandoned", Vec::new());
+        });
+        let Ok(Some(outcome)) = follow(work, &job, &sender).await else {
+            let what = format!("job {} was cancelled; what it has brought stays in the cache", job.number);
+            return Err(Refusal::new(RefusalKind::Failed, what));
+        };
         for (path, trouble) in &outcome.failures {
             sender.failed(path.clone(), trouble.to_string()).await;
         }
         Ok(job.result(true, engine.fetched_bytes() - fetched_before))
     }
 
-    fn begin(&self) -> Option<Arc<Job>> {
+    /// Go on with what an earlier mount had not ended, once a mirror is there.
+    pub fn resume(&self, engine: &Arc<Engine>) {
+        let rows = engine.jobs().unwrap_or_else(|error| {
+            tracing::warn!(%error, "prefetch jobs of an earlier mount cannot be read, and do not go on");
+            Vec::new()
+        });
+        for (number, bytes) in rows {
+            let Some(kept) = KeptJob::decode(&bytes) else {
+                tracing::warn!(number, "a prefetch job was written down by a later braidfs, and is left alone");
+                continue;
+            };
+            tracing::info!(number, paths = kept.paths.len(), "going on with a prefetch job of an earlier mount");
+            let job = Job::new(number, kept.paths.into_iter().map(|path| path.0).collect());
+            self.known.lock().push(job.clone());
+            let engine = engine.clone();
+            engine.runtime().clone().spawn(async move {
+                while engine.is_offline() && job.ended.lock().is_none() {
+                    #[allow(clippy::disallowed_methods, reason = "who is offline may be so for days")]
+                    tokio::time::sleep(ONLINE_PERIOD).await;
+                }
+                job.work(engine).await
+            });
+        }
+    }
+
+    /// End one by its number.
+    pub fn cancel(&self, number: u64) -> Result<JobReport, Refusal> {
+        let known = self.known.lock();
+        let missing = |what| Refusal::new(RefusalKind::Missing, format!("{what}; `braidfs jobs` lists them"));
+        let job = known.iter().find(|job| job.number == number);
+        let job = job.ok_or_else(|| missing(format!("no job has the number {number}")))?;
+        if !job.end("cancelled", Vec::new()) {
+            return Err(missing(format!("job {number} has ended already: {}", job.report().state)));
+        }
+        Ok(job.report())
+    }
+
+    fn begin(&self, paths: Vec<Vec<u8>>) -> Option<Arc<Job>> {
         let mut known = self.known.lock();
         let running = known.iter().filter(|job| job.ended.lock().is_none()).count();
         if running >= RUNNING_MAX {
@@ -90,25 +137,22 @@ impl Jobs {
             oldest.map(|at| known.remove(at));
         }
         let number = known.last().map_or(1, |job| job.number + 1);
-        let job = Arc::new(Job { number, since: now(), progress: Arc::default(), ended: Mutex::new(None) });
+        let job = Job::new(number, paths);
         known.push(job.clone());
         Some(job)
     }
 }
 
-/// A client that goes away drops its job in the middle: it has ended all the same.
-struct Unfinished(Arc<Job>);
+/// Does this when it is dropped.
+struct Unfinished<F: Fn()>(F);
 
-impl Drop for Unfinished {
+impl<F: Fn()> Drop for Unfinished<F> {
     fn drop(&mut self) {
-        let mut ended = self.0.ended.lock();
-        if ended.is_none() {
-            *ended = Some(Ended { failed: 1, elapsed: now().since(self.0.since) });
-        }
+        (self.0)();
     }
 }
 
-async fn follow(work: impl Future<Output = Outcome>, job: &Job, sender: &ProgressSender) -> Outcome {
+async fn follow<T>(work: impl Future<Output = T>, job: &Job, sender: &ProgressSender) -> T {
     tokio::pin!(work);
     loop {
         #[allow(clippy::disallowed_methods, reason = "a progress bar moves with time")]
@@ -124,14 +168,54 @@ async fn follow(work: impl Future<Output = Outcome>, job: &Job, sender: &Progres
 }
 
 impl Job {
-    fn end(&self, outcome: &Outcome) {
-        *self.ended.lock() = Some(Ended { failed: outcome.failed, elapsed: now().since(self.since) });
+    fn new(number: u64, paths: Vec<Vec<u8>>) -> Arc<Job> {
+        let (progress, ended, cancelled) = (Arc::default(), Mutex::new(None), Notify::new());
+        Arc::new(Job { number, paths, since: now(), progress, ended, cancelled })
+    }
+
+    fn path_texts(&self) -> Vec<PathText> {
+        self.paths.iter().map(|path| PathText(path.clone())).collect()
+    }
+
+    /// So that the next mount goes on with it. Where the disk does not take it, it ends with this one.
+    async fn write_down(&self, engine: &Engine) {
+        let kept = KeptJob { paths: self.path_texts() };
+        if let Err(error) = engine.put_job(self.number, Some(kept.encode())).await {
+            tracing::warn!(%error, job = self.number, "a prefetch job could not be written down: it ends with this mount");
+        }
+    }
+
+    /// To its end, or until somebody else has ended it: nothing then.
+    async fn work(self: Arc<Self>, engine: Arc<Engine>) -> Option<Outcome> {
+        let done = tokio::select! {
+            biased;
+            () = self.cancelled.notified() => None,
+            outcome = engine.prefetch(self.paths.clone(), self.progress.clone()) => Some(outcome),
+        };
+        if let Some(outcome) = &done {
+            let shown = outcome.failures.iter().take(FAILURES_SHOWN);
+            let failures =
+                shown.map(|(path, why)| FailedFile { path: PathText(path.clone()), reason: why.to_string() }).collect();
+            self.end(if outcome.failed == 0 { "done" } else { "failed" }, failures);
+        }
+        if let Err(error) = engine.put_job(self.number, None).await {
+            tracing::warn!(%error, job = self.number, "that a prefetch job has ended could not be written down");
+        }
+        done
+    }
+
+    /// Has ended so, unless it had before.
+    fn end(&self, state: &'static str, failures: Vec<FailedFile>) -> bool {
+        let mut ended = self.ended.lock();
+        let is_first = ended.is_none();
+        ended.get_or_insert(Ended { state, elapsed: now().since(self.since), failures });
+        self.cancelled.notify_one();
+        is_first
     }
 
     fn progress(&self) -> Progress {
-        let ended = self.ended.lock().clone();
+        let elapsed = self.ended.lock().as_ref().map_or_else(|| now().since(self.since), |ended| ended.elapsed);
         let load = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
-        let elapsed = ended.as_ref().map_or_else(|| now().since(self.since), |ended| ended.elapsed);
         Progress {
             bytes_done: load(&self.progress.bytes_done),
             bytes_total: load(&self.progress.bytes),
@@ -152,12 +236,12 @@ impl Job {
     }
 
     fn report(&self) -> JobReport {
-        let state = match &*self.ended.lock() {
-            None => "running",
-            Some(Ended { failed: 0, .. }) => "done",
-            Some(_) => "failed",
+        let (state, failures) = match &*self.ended.lock() {
+            None => ("running", Vec::new()),
+            Some(ended) => (ended.state, ended.failures.clone()),
         };
-        JobReport { job: self.number, state: state.into(), progress: self.progress() }
+        let progress = self.progress();
+        JobReport { job: self.number, state: state.into(), paths: self.path_texts(), failures, progress }
     }
 
     fn result(&self, finished: bool, bytes_fetched: u64) -> PrefetchReport {

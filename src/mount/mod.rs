@@ -7,6 +7,7 @@ mod background;
 mod doors;
 mod jobs;
 mod keeping;
+mod kept_jobs;
 mod log;
 mod mountpoint;
 mod reports;

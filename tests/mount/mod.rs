@@ -11,6 +11,7 @@ mod explain;
 mod hashes;
 mod history;
 mod http2;
+mod jobs;
 mod lies;
 mod listing;
 mod memory;

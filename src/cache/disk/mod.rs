@@ -20,6 +20,7 @@ mod file;
 mod finish;
 mod gate;
 mod health;
+mod jobs;
 mod layout;
 mod lending;
 mod lock;
@@ -75,6 +76,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use store::StoreError;
 
 /// Ending waits this long for what is queued to become durable, then leaves it to be fetched again.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
@@ -319,10 +321,7 @@ impl Disk {
     /// At most `max` file versions that something is kept of at `path` or below it (empty: all), after `after`. Waits for
     /// the disk. Fails where it does.
     pub fn kept(&self, path: &[u8], after: Option<&FileKey>, max: usize) -> io::Result<Vec<FileKey>> {
-        by_hand::kept(self.shared(), path, after, max).map_err(|error| {
-            self.shared().store_failed(&error);
-            io::Error::other(error)
-        })
+        by_hand::kept(self.shared(), path, after, max).map_err(|error| self.failed(error))
     }
 
     /// What is held of a file version, without counting it as a use. Waits for the disk.
@@ -365,6 +364,22 @@ impl Disk {
     /// Bytes of files that the cache can hold at once.
     pub fn usable_bytes(&self) -> u64 {
         pins::usable_bytes(self.shared())
+    }
+
+    /// Write down what a prefetch job is, whatever its form, or with nothing that it has ended. Durable when it returns.
+    /// Waits for the disk. Fails where it does.
+    pub fn put_job(&self, number: u64, bytes: Option<&[u8]>) -> io::Result<()> {
+        jobs::put(self.shared(), number, bytes).map_err(|error| self.failed(error))
+    }
+
+    /// Every job that is written down, by number. Waits for the disk. Fails where it does.
+    pub fn jobs(&self) -> io::Result<Vec<(u64, Vec<u8>)>> {
+        jobs::all(self.shared()).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: StoreError) -> io::Error {
+        self.shared().store_failed(&error);
+        io::Error::other(error)
     }
 
     /// Run something that waits for the disk on one of its reader threads. Gives it back where too

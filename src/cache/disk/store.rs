@@ -1,4 +1,4 @@
-//! The tables: files, data files, bitmaps, recency, listings, mirrors, pins. Everything that belongs together
+//! The tables: files, data files, bitmaps, recency, listings, mirrors, pins, jobs. Everything that belongs together
 //! changes in one transaction.
 
 use super::backend::CheckedFile;
@@ -31,6 +31,8 @@ pub(super) const LISTINGS: TableDefinition<&[u8], &[u8]> = TableDefinition::new(
 pub(super) const MIRRORS: TableDefinition<u64, &[u8]> = TableDefinition::new("mirrors");
 /// Pinned path -> the bytes that it had then.
 pub(super) const PINS: TableDefinition<&[u8], u64> = TableDefinition::new("pins");
+/// Number of a prefetch job that has not ended -> what it is.
+pub(super) const JOBS: TableDefinition<u64, &[u8]> = TableDefinition::new("jobs");
 /// Totals and counters, see [`Meta`].
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
@@ -292,6 +294,7 @@ fn make_tables(transaction: &WriteTransaction) -> Result<(), StoreError> {
     transaction.open_table(LISTINGS).map_err(from_redb)?;
     transaction.open_table(MIRRORS).map_err(from_redb)?;
     transaction.open_table(PINS).map_err(from_redb)?;
+    transaction.open_table(JOBS).map_err(from_redb)?;
     transaction.open_table(META).map_err(from_redb)?;
     Ok(())
 }

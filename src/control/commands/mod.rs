@@ -3,7 +3,9 @@
 //! Exit codes: 0 done; 1 refused, failed, or the input was wrong; 2 the daemon did not answer or went away.
 
 mod explain;
+mod jobs;
 mod keeping;
+mod list;
 mod mirrors;
 mod paths;
 mod prefetch;
@@ -12,7 +14,9 @@ mod umount;
 mod why;
 
 pub use explain::explain;
+pub use jobs::{cancel, jobs};
 pub use keeping::keep;
+pub use list::list;
 pub use mirrors::mirrors;
 pub use prefetch::prefetch;
 pub use status::status;
