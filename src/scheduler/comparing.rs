@@ -314,7 +314,10 @@ impl Scheduler {
     pub(super) fn end_void(&mut self, now: Time, file: Inode) {
         let void = self.fetches.all.iter().filter(|(_, fetch)| fetch.file == file && fetch.void);
         let void: Vec<FetchId> = void.map(|(&id, _)| id).collect();
-        void.into_iter().for_each(|id| self.cancel(now, id, false));
+        for id in void {
+            self.void_hedge(now, id);
+            self.cancel(now, id, false);
+        }
     }
 
     /// One that brings bytes of the file is compared again, with what somebody else brought.

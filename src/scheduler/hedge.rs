@@ -185,18 +185,35 @@ impl Scheduler {
         other.twin = None;
         self.hedges.wasted_bytes += other.total_bytes;
         if is_hedge {
-            self.hedges.won += 1;
             // Of a large one the next pages may be late as well.
             other.hedged = is_small(other);
-            let (loser, fell_silent) = (usize::from(other.mirror.0), other.phase == Phase::Body);
-            self.mirrors[loser].trouble.learn(now, false);
-            if fell_silent {
-                self.mirrors[loser].stability.stalled(now);
-            }
+            self.learn_from_lost(now, twin);
         }
         // The original may have more to bring than what was hedged.
         if !is_hedge || self.fetches.all.get(&twin).is_some_and(|other| other.owned.is_empty()) {
             self.cancel(now, twin, false);
+        }
+    }
+
+    /// The second request for what this one was to bring was first.
+    fn learn_from_lost(&mut self, now: Time, id: FetchId) {
+        let Some(lost) = self.fetches.all.get(&id) else { return };
+        self.hedges.won += 1;
+        let loser = &mut self.mirrors[usize::from(lost.mirror.0)];
+        loser.trouble.learn(now, false);
+        if lost.phase == Phase::Body {
+            loser.stability.stalled(now);
+        } else if loser.fetches == 1 && loser.sign_at < lost.started_at {
+            // Its one fetch will end unanswered, and the next would begin by waiting for it again.
+            loser.breaker.question();
+        }
+    }
+
+    /// A fetch is told to end because another mirror's bytes of a file were the first.
+    pub(super) fn void_hedge(&mut self, now: Time, id: FetchId) {
+        let has_lost = self.fetches.all.get(&id).is_some_and(|fetch| fetch.twin.is_some() && !fetch.is_hedge);
+        if has_lost {
+            self.learn_from_lost(now, id);
         }
     }
 
