@@ -58,9 +58,14 @@ macro_rules! metrics {
                 vec![$((stringify!($counter), self.$counter.get()),)+ $((stringify!($gauge), self.$gauge.get()),)+]
             }
 
-            /// Every name with what it counts.
-            pub fn help() -> &'static [(&'static str, &'static str)] {
-                &[$((stringify!($counter), concat!($($cdoc),+)),)+ $((stringify!($gauge), concat!($($gdoc),+)),)+]
+            /// Every counter with what it counts.
+            pub fn counters() -> &'static [(&'static str, &'static str)] {
+                &[$((stringify!($counter), concat!($($cdoc),+)),)+]
+            }
+
+            /// Every gauge with what it shows.
+            pub fn gauges() -> &'static [(&'static str, &'static str)] {
+                &[$((stringify!($gauge), concat!($($gdoc),+)),)+]
             }
         }
     };
@@ -153,6 +158,8 @@ mod tests {
         assert!(snapshot.contains(&("read_bytes", 7)));
         let names: std::collections::BTreeSet<_> = snapshot.iter().map(|(name, _)| *name).collect();
         assert_eq!(names.len(), snapshot.len());
-        assert!(Metrics::help().iter().all(|(name, help)| names.contains(name) && !help.is_empty()));
+        let explained = Metrics::counters().iter().chain(Metrics::gauges());
+        assert!(explained.clone().all(|(name, help)| names.contains(name) && !help.is_empty()));
+        assert_eq!(explained.count(), names.len());
     }
 }

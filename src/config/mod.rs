@@ -15,6 +15,7 @@ pub mod generate;
 pub mod ideas;
 pub mod options;
 pub mod plan;
+pub mod plan_error;
 pub mod rate;
 pub mod rule;
 pub mod scenario;

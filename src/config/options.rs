@@ -10,6 +10,7 @@ use crate::scheduler::{Strategy, Verify};
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -58,6 +59,9 @@ pub struct Given {
     /// What all mirrors together are asked for at most, such as 20MB/s [default: no limit]
     #[arg(long, value_name = "RATE")]
     pub rate_limit: Option<Rate>,
+    /// Serve metrics for Prometheus at http://ADDRESS/metrics, such as 127.0.0.1:9190, to whoever reaches that [default: nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics: Option<ListenAddress>,
     /// Let other users read the mount (needs user_allow_other in /etc/fuse.conf unless root)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     pub allow_other: Option<bool>,
@@ -111,6 +115,7 @@ impl Given {
             hedging: self.hedging.or(below.hedging),
             passthrough: self.passthrough.or(below.passthrough),
             rate_limit: self.rate_limit.or(below.rate_limit),
+            metrics: self.metrics.or(below.metrics),
             allow_other: self.allow_other.or(below.allow_other),
             uid: self.uid.or(below.uid),
             gid: self.gid.or(below.gid),
@@ -123,6 +128,29 @@ impl Given {
             mirror: self.mirror,
             rule: self.rule,
         }
+    }
+}
+
+/// What stands after `--metrics`: an IP address and a port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ListenAddress(pub SocketAddr);
+
+impl FromStr for ListenAddress {
+    type Err = BadListenAddress;
+
+    fn from_str(text: &str) -> Result<ListenAddress, BadListenAddress> {
+        text.parse().map(ListenAddress).map_err(|_| BadListenAddress(text.to_owned()))
+    }
+}
+
+/// Text that is none.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0:?} is no address to listen on: give an IP address and a port, as 127.0.0.1:9190 or [::1]:9190")]
+pub struct BadListenAddress(String);
+
+impl<'de> Deserialize<'de> for ListenAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ListenAddress, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

@@ -4,17 +4,18 @@ use super::command_line::{MountCommand, looks_like_url};
 use super::defaults::{self, Surroundings};
 use super::duration::Length;
 use super::file::{ConfigFile, FileError, Headers, MirrorTable};
-use super::fuse_options::BadFuseOption;
 use super::ideas::Ideas;
 use super::options::{CacheDirGiven, Given, ScrubRate};
+use super::plan_error::PlanError;
 use super::rate::Rate;
 use super::rule;
 use super::size::Size;
-use super::source::{BadSource, MirrorUrl, Source, read_source};
+use super::source::{MirrorUrl, Source, read_source};
 use crate::chunk::MIRRORS_MAX;
 use crate::fetch::rules::Rules;
 use crate::scheduler::{Strategy, Verify};
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ pub struct MountPlan {
     pub passthrough: bool,
     /// What all mirrors together are asked for at most, in bytes per second; `None`: no limit.
     pub rate_limit: Option<u64>,
+    /// Where metrics are served.
+    pub metrics: Option<SocketAddr>,
     /// Parts of the tree with a class, an objective or hours of their own.
     pub rules: Rules,
     /// Go to the background once the mount can be used.
@@ -119,38 +122,6 @@ impl CacheDir {
             CacheDir::None => None,
         }
     }
-}
-
-/// Why there is no plan. Each message names the input and the way out.
-#[derive(Debug, thiserror::Error)]
-pub enum PlanError {
-    /// A SOURCE is neither URL nor file.
-    #[error(transparent)]
-    Source(#[from] BadSource),
-    /// The file is wrong.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// An option after `-o` is wrong.
-    #[error(transparent)]
-    FuseOption(#[from] BadFuseOption),
-    /// No SOURCE and no mirror in a file.
-    #[error("{0}")]
-    NoMirror(String),
-    /// No place to mount at.
-    #[error("{0}")]
-    NoMountpoint(String),
-    /// More than one configuration file.
-    #[error("two configuration files, {} and {}: put the [[mirror]] tables into one", .0.display(), .1.display())]
-    TwoFiles(PathBuf, PathBuf),
-    /// More mirrors than braidfs can tell apart.
-    #[error("{0} mirrors are more than the {MIRRORS_MAX} that one mount can use; leave some out")]
-    TooManyMirrors(usize),
-    /// The same mirror twice.
-    #[error("the mirror {0} is given twice; leave one out")]
-    MirrorTwice(String),
-    /// A value outside its bounds, or one that does not go with another.
-    #[error("{0}")]
-    Value(String),
 }
 
 /// Make the plan of a mount from what was typed and the file it names.
@@ -370,6 +341,7 @@ fn lay_out(
         strategy: given.strategy.unwrap_or_default(),
         verify: verify(given.verify, mirrors.len())?,
         hedging: given.hedging.unwrap_or(true),
+        metrics: given.metrics.map(|address| address.0),
         passthrough: given.passthrough.unwrap_or(true),
         rate_limit: given.rate_limit.map(Rate::of_a_limit).transpose().map_err(PlanError::Value)?,
         rules: Rules::default(),

@@ -8,6 +8,8 @@
 pub mod busy;
 pub mod client;
 pub mod commands;
+pub mod exposition;
+pub mod http;
 pub mod human;
 pub mod mountinfo;
 pub mod place;

@@ -22,6 +22,7 @@ use crate::config::defaults::Surroundings;
 use crate::config::ideas::Ideas;
 use crate::config::plan::{MirrorPlan, MountPlan};
 use crate::control::busy;
+use crate::control::http::HttpDoor;
 use crate::control::mountinfo;
 use crate::control::place::Places;
 use crate::control::server::Server;
@@ -90,6 +91,7 @@ impl Mount {
     pub fn start(plan: &MountPlan, around: &Surroundings) -> anyhow::Result<Mount> {
         plan.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let mountpoint = mountpoint::prepare(&plan.mountpoint)?;
+        let metrics_door = plan.metrics.map(HttpDoor::bind).transpose()?;
         let metrics = Arc::new(Metrics::default());
         let disk = open_disk(plan, &mountpoint, &metrics)?;
         let engine = start_engine(plan, disk, metrics)?;
@@ -111,16 +113,17 @@ impl Mount {
             .with_context(|| format!("cannot mount at {}", mountpoint.display()))?;
         let (stop, stopped) = watch::channel(Stop::No);
         let mut mount = Mount { engine, mounted, stop, control: None, signals };
-        mount.control = Some(mount.open_doors(plan, around, stopped)?);
+        mount.control = Some(mount.open_doors(plan, around, stopped, metrics_door)?);
         Ok(mount)
     }
 
-    /// The control socket, beside the mount.
+    /// The control socket, and the port for metrics where one is asked for.
     fn open_doors(
         &self,
         plan: &MountPlan,
         around: &Surroundings,
         mut stopped: watch::Receiver<Stop>,
+        metrics_door: Option<HttpDoor>,
     ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
         let mounts = mountinfo::read(Path::new("/proc/self/mountinfo")).context("cannot read /proc/self/mountinfo")?;
         let device = mountinfo::mount_of(&mounts, self.mounted.mountpoint())
@@ -128,6 +131,9 @@ impl Mount {
             .context("the mount is not in /proc/self/mountinfo")?;
         let places = Places::of_user(around.uid, around.xdg_runtime_dir.as_deref());
         let doors = doors::doors(&self.engine, plan, self.mounted.mountpoint(), self.stop.clone());
+        if let Some(door) = metrics_door {
+            self.engine.runtime().spawn(door.run(doors.status.clone()));
+        }
         let _inside = self.engine.runtime().enter();
         let server = Server::bind(&places, device, doors)?;
         Ok(self.engine.runtime().spawn(server.run(async move {

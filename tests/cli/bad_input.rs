@@ -102,6 +102,7 @@ fn sizes_and_durations_that_do_not_parse() {
         ("--umask", "99"),
         ("--strategy", "fastest"),
         ("--hedging", "perhaps"),
+        ("--metrics", "9190"),
         ("--verify", "most"),
     ] {
         refused(&place, &[&mirror.url(), &format!("{option}={value}")], &[value, option]);

@@ -15,6 +15,7 @@ mod jobs;
 mod lies;
 mod listing;
 mod memory;
+mod metrics;
 mod mirror_lost;
 mod offline;
 mod passthrough;
