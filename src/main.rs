@@ -4,6 +4,7 @@ use braidfs::config::command_line::{Command, CommandLine, MountCommand, PathsCom
 use braidfs::config::defaults::Surroundings;
 use braidfs::config::generate::generate;
 use braidfs::config::plan::{MountPlan, plan_mount};
+use braidfs::config::show::config;
 use braidfs::control::client::Desk;
 use braidfs::control::commands::{self, Screen};
 use braidfs::control::server::Keeping;
@@ -40,13 +41,16 @@ fn main() -> ExitCode {
         Command::Cancel(asked) => asked.json,
         Command::Pin(asked) | Command::Unpin(asked) | Command::Evict(asked) | Command::Verify(asked) => asked.json,
         Command::Umount(asked) => asked.json,
-        Command::Mount(_) | Command::Demo(_) | Command::Simulate(_) | Command::Generate(_) => false,
+        Command::Mount(_) | Command::Demo(_) | Command::Simulate(_) | Command::Config(_) | Command::Generate(_) => {
+            false
+        }
     };
     let screen = &mut Screen { out: &mut out, err: &mut err, is_terminal, json };
     let done = match &line.command {
         Command::Mount(command) => mount(command, &words, &around, line.verbose),
         Command::Demo(command) => mount::log_to_stderr(line.verbose).and_then(|()| demo::run(command, &around)),
         Command::Simulate(asked) => simulate(asked, screen.out),
+        Command::Config(asked) => config(&asked.what, &around, screen.out),
         Command::Generate(asked) => generate(&asked.what, screen.out),
         Command::Status(asked) => {
             return ExitCode::from(commands::status(&desk, asked.path.as_deref(), screen));

@@ -69,6 +69,8 @@ pub enum Command {
     Umount(UmountCommand),
     /// Run the scheduler in virtual time against simulated mirrors, and show how well it does
     Simulate(Box<SimulateCommand>),
+    /// Check a configuration, or show what a mount would use and where each value comes from
+    Config(ConfigCommand),
     /// Write completions for a shell, or manual pages
     Generate(GenerateCommand),
     /// Try it without network: mirrors and a dataset of its own, mounted
@@ -104,8 +106,9 @@ pub struct MountCommand {
 
 const SIZES_AND_PLACES: &str = "\
 Sizes: 10GiB (or 10G), 512MiB, 1.5TB, bytes. Durations: 30s, 500ms, 10min, 1h30m.
-Each option may also stand in the file (name = value) and after -o (name=value);
-the command line counts before -o, and -o before the file.
+Each option may also stand after -o (name=value), in the environment
+(BRAIDFS_MEMORY=1GiB) and in the file (name = value); they count in this order,
+the command line first.
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage.";
 
 /// `braidfs list`.
@@ -246,6 +249,32 @@ pub struct DemoCommand {
     pub no_wait: bool,
 }
 
+/// `braidfs config`.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Exit codes: 0 it is right, or shown; 1 it is wrong: file, line and column are named; 2 wrong usage."
+)]
+pub struct ConfigCommand {
+    /// What.
+    #[command(subcommand)]
+    pub what: Config,
+}
+
+/// What `braidfs config` does.
+#[derive(Subcommand, Clone, Debug)]
+pub enum Config {
+    /// Check a TOML file as a whole
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Show every value that a mount of these would use, as TOML, with where it comes from: the command line, -o, the
+    /// environment, the file, or what is built in
+    Show(Box<MountCommand>),
+    /// Print the JSON schema of the file, for editors
+    Schema,
+}
+
 /// `braidfs generate`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "braidfs generate completions bash > /usr/share/bash-completion/completions/braidfs\n\
@@ -348,14 +377,13 @@ impl CommandLine {
 }
 
 impl MountCommand {
-    /// The options of the command line laid over those after `-o`.
+    /// What stands after `-o`; the file is that of the command line where both name one.
     ///
     /// # Errors
     /// An option after `-o` that is unknown or has a wrong value.
-    pub fn options(&self) -> Result<FuseOptions, super::fuse_options::BadFuseOption> {
+    pub fn after_o(&self) -> Result<FuseOptions, super::fuse_options::BadFuseOption> {
         let fuse = FuseOptions::read(self.fuse.iter().map(String::as_str), self.by_mount)?;
-        let config = self.config.clone().or(fuse.config);
-        Ok(FuseOptions { given: self.given.clone().over(fuse.given), config })
+        Ok(FuseOptions { config: self.config.clone().or(fuse.config), ..fuse })
     }
 }
 
@@ -412,9 +440,9 @@ mod tests {
         ] {
             let mount = mount(line);
             assert!(mount.by_mount && mount.places.len() == 2, "{line}");
-            assert!(mount.options().is_ok(), "{line}");
+            assert!(mount.after_o().is_ok(), "{line}");
         }
-        assert_eq!(mount("braidfs https://a/ /mnt -o memory=1G").options().unwrap().given.memory, Some(Size(1 << 30)));
+        assert_eq!(mount("braidfs https://a/ /mnt -o memory=1G").after_o().unwrap().given.memory, Some(Size(1 << 30)));
     }
 
     #[test]
@@ -427,11 +455,10 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_counts_before_o() {
-        let mount = mount("braidfs mount https://a/ /mnt -o memory=1G,uid=5 --memory 2G --config x.toml");
-        let options = mount.options().unwrap();
-        assert_eq!((options.given.memory, options.given.uid), (Some(Size(2 << 30)), Some(5)));
-        assert_eq!(options.config, Some("x.toml".into()));
+    fn a_file_of_the_command_line_counts_before_that_after_o() {
+        let mount = mount("braidfs mount https://a/ /mnt -o uid=5,config=y.toml --config x.toml");
+        let options = mount.after_o().unwrap();
+        assert_eq!((options.given.uid, options.config), (Some(5), Some("x.toml".into())));
     }
 
     #[test]

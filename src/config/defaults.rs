@@ -3,6 +3,7 @@
 
 use super::cgroup;
 use super::source::{MirrorUrl, without_credentials};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,6 +48,9 @@ pub const NAME_BYTES_MAX: usize = 100;
 /// Letters of host and path in a made name; with `-` and the hash it stays below the limit.
 const MADE_NAME_LETTERS_MAX: usize = 60;
 
+/// The names of variables that are options begin so.
+pub const VARIABLE_PREFIX: &str = "BRAIDFS_";
+
 /// What of the process's surroundings decides defaults. Tests make their own.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
@@ -64,6 +68,14 @@ pub struct Surroundings {
     pub gid: u32,
     /// The memory that the cgroups leave, in bytes.
     pub memory_limit_bytes: Option<u64>,
+    /// The variables whose names begin with `BRAIDFS_`: without that, and their values.
+    pub variables: Vec<(String, OsString)>,
+}
+
+fn variables(all: impl Iterator<Item = (OsString, OsString)>) -> Vec<(String, OsString)> {
+    let ours =
+        |(name, value): (OsString, OsString)| Some((name.to_str()?.strip_prefix(VARIABLE_PREFIX)?.to_owned(), value));
+    all.filter_map(ours).collect()
 }
 
 impl Surroundings {
@@ -82,6 +94,7 @@ impl Surroundings {
             xdg_runtime_dir: folder("XDG_RUNTIME_DIR"),
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
+            variables: variables(std::env::vars_os()),
             memory_limit_bytes: cgroup::memory_limit_bytes(Path::new("/sys/fs/cgroup"), &of_process),
         })
     }
@@ -163,6 +176,7 @@ mod tests {
             uid: 1000,
             gid: 1000,
             memory_limit_bytes: None,
+            variables: Vec::new(),
         }
     }
 

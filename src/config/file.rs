@@ -43,27 +43,35 @@ const OWN_HEADERS: &[&str] = &[
 ];
 
 /// One `[[mirror]]` table.
-#[derive(serde::Deserialize, Clone, Debug)]
+#[derive(serde::Deserialize, schemars::JsonSchema, Clone, Debug)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct MirrorTable {
     /// The base URL.
+    #[schemars(with = "String")]
     pub url: Spanned<MirrorUrl>,
     /// Headers to send with every request to this mirror.
     #[serde(default)]
+    #[schemars(with = "std::collections::BTreeMap<String, String>")]
     pub headers: Headers,
     /// The User-Agent to send instead of braidfs's own.
+    #[schemars(with = "Option<String>")]
     pub user_agent: Option<HeaderText>,
     /// PEM file of certificate authorities to believe for this mirror, besides the system's.
+    #[schemars(with = "Option<String>")]
     pub ca_file: Option<Spanned<PathBuf>>,
     /// How long a connection to it may take to be made.
+    #[schemars(with = "Option<String>")]
     pub connect_timeout: Option<Length>,
     /// Offer HTTP/2 over TLS: all requests share one connection.
     pub http2: Option<bool>,
     /// How much it is to be used beside the others, for the strategies that go by it.
+    #[schemars(with = "Option<f64>")]
     pub weight: Option<Spanned<f64>>,
     /// Lower ones are asked first: 0 to 9.
+    #[schemars(with = "Option<u8>")]
     pub tier: Option<Spanned<i64>>,
     /// What it is asked for at most.
+    #[schemars(with = "Option<String>")]
     pub rate_limit: Option<Spanned<Rate>>,
 }
 

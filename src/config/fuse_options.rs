@@ -114,10 +114,9 @@ impl FuseOptions {
             self.config = Some(file.into());
             return Ok(self);
         }
-        let table = Given::augment_args(clap::Command::new("-o").no_binary_name(true).disable_help_flag(true));
-        let Some(known) = table.get_arguments().find(|argument| argument.get_long() == Some(name)) else {
-            let names: Vec<&str> =
-                table.get_arguments().filter_map(clap::Arg::get_long).chain(["config", "ro"]).collect();
+        let Some(given) = one_option(name, value) else {
+            let names = option_names();
+            let names: Vec<&str> = names.iter().map(String::as_str).chain(["config", "ro"]).collect();
             let nearest = nearest(name, names.iter().copied());
             return Err(BadFuseOption::Unknown {
                 name: option.split('=').next().unwrap_or_default().to_owned(),
@@ -125,17 +124,34 @@ impl FuseOptions {
                 known: names.join(", "),
             });
         };
-        let takes_none = known.get_num_args().is_some_and(|count| count.min_values() == 0);
-        let word = match value {
-            Some(value) => format!("--{name}={value}"),
-            None if takes_none => format!("--{name}"),
-            None => return Err(bad(format!("give a value: {name}=…"))),
-        };
-        let matches = table.try_get_matches_from([word]).map_err(|error| bad(reason(&error)))?;
-        let given = Given::from_arg_matches(&matches).map_err(|error| bad(reason(&error)))?;
-        self.given = given.over(self.given);
+        self.given = given.map_err(bad)?.over(self.given);
         Ok(self)
     }
+}
+
+fn definition() -> clap::Command {
+    Given::augment_args(clap::Command::new("-o").no_binary_name(true).disable_help_flag(true))
+}
+
+/// The options of a mount by their names.
+pub(super) fn option_names() -> Vec<String> {
+    definition().get_arguments().filter_map(clap::Arg::get_long).map(str::to_owned).collect()
+}
+
+/// What one option gives, or what is wrong with its value; nothing where there is no such option.
+pub(super) fn one_option(name: &str, value: Option<&str>) -> Option<Result<Given, String>> {
+    let table = definition();
+    let takes_none = table
+        .get_arguments()
+        .find(|argument| argument.get_long() == Some(name))
+        .map(|known| known.get_num_args().is_some_and(|count| count.min_values() == 0))?;
+    let word = match value {
+        Some(value) => format!("--{name}={value}"),
+        None if takes_none => format!("--{name}"),
+        None => return Some(Err(format!("give a value: {name}=…"))),
+    };
+    let matches = table.try_get_matches_from([word]);
+    Some(matches.and_then(|matches| Given::from_arg_matches(&matches)).map_err(|error| reason(&error)))
 }
 
 /// The parser's own sentence, without clap's frame around it.

@@ -2,22 +2,25 @@
 //!
 //! What was typed (`command_line`, `fuse_options`, `file`) becomes [`Given`](options::Given), one
 //! struct whatever it was written in; `plan` lays the layers over each other (command line over
-//! file over built-in) and gives the [`MountPlan`](plan::MountPlan). Nothing else in the program
+//! environment over file over built-in) and gives the [`MountPlan`](plan::MountPlan). Nothing else in the program
 //! reads the environment or files of settings.
 
 pub mod cgroup;
 pub mod command_line;
 pub mod defaults;
 pub mod duration;
+pub mod environment;
 pub mod file;
 pub mod fuse_options;
 pub mod generate;
 pub mod ideas;
 pub mod options;
+pub mod origin;
 pub mod plan;
 pub mod plan_error;
 pub mod rate;
 pub mod rule;
 pub mod scenario;
+pub mod show;
 pub mod size;
 pub mod source;

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 /// What was given in one place (command line, `-o`, or file), and nothing else.
-#[derive(clap::Args, Deserialize, Clone, Default, Debug)]
+#[derive(clap::Args, Deserialize, schemars::JsonSchema, Clone, Default, Debug)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Given {
     /// The dataset's name, which its cache folder has [default: made from the first SOURCE]
@@ -23,32 +23,41 @@ pub struct Given {
     pub name: Option<String>,
     /// Where to keep fetched bytes; `none` keeps nothing on disk [default: ~/.cache/braidfs/NAME]
     #[arg(long, value_name = "DIR")]
+    #[schemars(with = "Option<String>")]
     pub cache_dir: Option<CacheDirGiven>,
     /// The most that the cache may take of the disk [default: a tenth of the disk's free space]
     #[arg(long, value_name = "SIZE")]
+    #[schemars(with = "Option<String>")]
     pub cache_size: Option<Size>,
     /// How fast cached bytes are read back to find rotten ones, once a week, while the disk has nothing else to do; `none`: not at all [default: 8MiB/s]
     #[arg(long, value_name = "RATE")]
+    #[schemars(with = "Option<String>")]
     pub scrub_rate: Option<ScrubRate>,
     /// The most memory that fetched bytes may take [default: 256MiB, less where the cgroup gives less]
     #[arg(long, value_name = "SIZE")]
+    #[schemars(with = "Option<String>")]
     pub memory: Option<Size>,
     /// A read fails after this long without a byte arriving for it [default: 30s]
     #[arg(long, value_name = "DURATION")]
+    #[schemars(with = "Option<String>")]
     pub read_timeout: Option<Length>,
     /// A read fails after this long in any case [default: 10min]
     #[arg(long, value_name = "DURATION")]
+    #[schemars(with = "Option<String>")]
     pub read_deadline: Option<Length>,
     /// How long names, sizes and dates are believed before mirrors are asked again [default: 1min]
     #[arg(long, value_name = "DURATION")]
+    #[schemars(with = "Option<String>")]
     pub entry_lifetime: Option<Length>,
     /// How mirrors are chosen: adaptive, round-robin, weighted-random or response-time-first [default: adaptive]
     #[arg(long, value_name = "NAME")]
     #[serde(deserialize_with = "named")]
+    #[schemars(with = "Option<String>")]
     pub strategy: Option<Strategy>,
     /// When bytes are believed: first (the first mirror of a file, until another contradicts it) or quorum (nothing of a file before two mirrors agree on a page of it) [default: first]
     #[arg(long, value_name = "NAME")]
     #[serde(deserialize_with = "named")]
+    #[schemars(with = "Option<String>")]
     pub verify: Option<Verify>,
     /// Ask a second mirror too where a read waits longer than it should, for a twentieth of all bytes at most [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
@@ -58,9 +67,11 @@ pub struct Given {
     pub passthrough: Option<bool>,
     /// What all mirrors together are asked for at most, such as 20MB/s [default: no limit]
     #[arg(long, value_name = "RATE")]
+    #[schemars(with = "Option<String>")]
     pub rate_limit: Option<Rate>,
     /// Serve metrics for Prometheus at http://ADDRESS/metrics, such as 127.0.0.1:9190, to whoever reaches that [default: nowhere]
     #[arg(long, value_name = "ADDRESS")]
+    #[schemars(with = "Option<String>")]
     pub metrics: Option<ListenAddress>,
     /// Let other users read the mount (needs user_allow_other in /etc/fuse.conf unless root)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
@@ -73,6 +84,7 @@ pub struct Given {
     pub gid: Option<u32>,
     /// Permission bits to take away, in octal [default: 022]
     #[arg(long, value_name = "OCTAL")]
+    #[schemars(with = "Option<String>")]
     pub umask: Option<Umask>,
     /// What `df` and /proc/mounts show as the source [default: braidfs]
     #[arg(long, value_name = "TEXT")]
@@ -85,9 +97,11 @@ pub struct Given {
     pub background: Option<bool>,
     /// Write the log here instead of to stderr
     #[arg(long, value_name = "FILE")]
+    #[schemars(with = "Option<String>")]
     pub log_file: Option<PathBuf>,
     /// Where to mount (in a file; on the command line it is the last argument).
     #[arg(skip)]
+    #[schemars(with = "Option<String>")]
     pub mountpoint: Option<PathBuf>,
     /// The mirrors (in a file; on the command line they are the SOURCEs).
     #[arg(skip)]
@@ -97,38 +111,28 @@ pub struct Given {
     pub rule: Vec<RuleTable>,
 }
 
-impl Given {
-    /// What is given here, and from `below` what is not. Mirrors and rules are not laid over each
-    /// other: they stay as they are here.
-    pub fn over(self, below: Given) -> Given {
-        Given {
-            name: self.name.or(below.name),
-            cache_dir: self.cache_dir.or(below.cache_dir),
-            cache_size: self.cache_size.or(below.cache_size),
-            scrub_rate: self.scrub_rate.or(below.scrub_rate),
-            memory: self.memory.or(below.memory),
-            read_timeout: self.read_timeout.or(below.read_timeout),
-            read_deadline: self.read_deadline.or(below.read_deadline),
-            entry_lifetime: self.entry_lifetime.or(below.entry_lifetime),
-            strategy: self.strategy.or(below.strategy),
-            verify: self.verify.or(below.verify),
-            hedging: self.hedging.or(below.hedging),
-            passthrough: self.passthrough.or(below.passthrough),
-            rate_limit: self.rate_limit.or(below.rate_limit),
-            metrics: self.metrics.or(below.metrics),
-            allow_other: self.allow_other.or(below.allow_other),
-            uid: self.uid.or(below.uid),
-            gid: self.gid.or(below.gid),
-            umask: self.umask.or(below.umask),
-            fsname: self.fsname.or(below.fsname),
-            noexec: self.noexec.or(below.noexec),
-            background: self.background.or(below.background),
-            log_file: self.log_file.or(below.log_file),
-            mountpoint: self.mountpoint.or(below.mountpoint),
-            mirror: self.mirror,
-            rule: self.rule,
+/// What has to be said of each option, but for its definition above.
+macro_rules! options {
+    ($($name:ident)*) => {
+        impl Given {
+            /// What is given here, and from `below` what is not. Mirrors and rules are not laid over each
+            /// other: they stay as they are here.
+            pub fn over(self, below: Given) -> Given {
+                Given { $($name: self.$name.or(below.$name),)* mirror: self.mirror, rule: self.rule }
+            }
+
+            /// The names of the options that are given here, as a file has them.
+            pub fn names(&self) -> impl Iterator<Item = String> {
+                let all = [$((stringify!($name), self.$name.is_some())),*];
+                all.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name.replace('_', "-"))
+            }
         }
-    }
+    };
+}
+
+options! {
+    name cache_dir cache_size scrub_rate memory read_timeout read_deadline entry_lifetime strategy verify hedging passthrough
+    rate_limit metrics allow_other uid gid umask fsname noexec background log_file mountpoint
 }
 
 /// What stands after `--metrics`: an IP address and a port.

@@ -3,9 +3,11 @@
 use super::command_line::{MountCommand, looks_like_url};
 use super::defaults::{self, Surroundings};
 use super::duration::Length;
+use super::environment;
 use super::file::{ConfigFile, FileError, Headers, MirrorTable};
 use super::ideas::Ideas;
 use super::options::{CacheDirGiven, Given, ScrubRate};
+use super::origin::{Origin, origins};
 use super::plan_error::PlanError;
 use super::rate::Rate;
 use super::rule;
@@ -14,6 +16,7 @@ use super::source::{MirrorUrl, Source, read_source};
 use crate::chunk::MIRRORS_MAX;
 use crate::fetch::rules::Rules;
 use crate::scheduler::{Strategy, Verify};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -78,6 +81,8 @@ pub struct MountPlan {
     pub ideas: Ideas,
     /// What is not wrong but should be said.
     pub warnings: Vec<String>,
+    /// Where the value of each option comes from that is not built in, by its name in a file.
+    pub origins: BTreeMap<String, Origin>,
 }
 
 /// One mirror, as told.
@@ -129,11 +134,11 @@ impl CacheDir {
 /// # Errors
 /// The first thing that is wrong. Nothing was changed anywhere.
 pub fn plan_mount(command: &MountCommand, around: &Surroundings) -> Result<MountPlan, PlanError> {
-    let typed = command.options()?;
-    let (sources, mountpoint) = part_places(&command.places, typed.config.is_some(), around)?;
+    let after_o = command.after_o()?;
+    let (sources, mountpoint) = part_places(&command.places, after_o.config.is_some(), around)?;
     let mut file: Option<ConfigFile> = None;
     let mut mirrors = Vec::new();
-    let named = typed.config.iter().map(|path| Ok(Source::File(around.cwd.join(path))));
+    let named = after_o.config.iter().map(|path| Ok(Source::File(around.cwd.join(path))));
     for source in named.chain(sources.iter().map(|source| read_source(source, &around.cwd))) {
         match source? {
             Source::Mirror(url) => mirrors.push(MirrorPlan::of_url(url)),
@@ -150,8 +155,15 @@ pub fn plan_mount(command: &MountCommand, around: &Surroundings) -> Result<Mount
         }
     }
     check_mirrors(&mirrors, file.as_ref())?;
-    let below = file.as_ref().map(|file| of_file(file, around)).unwrap_or_default();
-    let mut given = typed.given.over(below);
+    let mut warnings = Vec::new();
+    let layers = [
+        (Origin::CommandLine, command.given.clone()),
+        (Origin::AfterO, after_o.given),
+        (Origin::Environment, environment::read(&around.variables, &mut warnings)?),
+        (Origin::File, file.as_ref().map(|file| of_file(file, around)).unwrap_or_default()),
+    ];
+    let origins = origins(&layers);
+    let mut given = layers.into_iter().map(|(_, layer)| layer).reduce(Given::over).unwrap_or_default();
     // mount(8) waits for its command to return.
     given.background = given.background.or(Some(command.by_mount));
     let mountpoint = mountpoint.or(given.mountpoint.take()).ok_or_else(|| no_mountpoint(&sources))?;
@@ -160,6 +172,8 @@ pub fn plan_mount(command: &MountCommand, around: &Surroundings) -> Result<Mount
         plan.rules = rule::rules(file)?;
     }
     plan.config_file = file.map(|file| file.path);
+    plan.warnings.extend(warnings);
+    plan.origins = origins;
     plan.ideas = command.ideas;
     Ok(plan)
 }
@@ -359,6 +373,7 @@ fn lay_out(
         name,
         ideas: Ideas::default(),
         warnings,
+        origins: BTreeMap::new(),
     })
 }
 

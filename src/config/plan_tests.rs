@@ -17,6 +17,7 @@ impl Desk {
             uid: 1000,
             gid: 100,
             memory_limit_bytes: None,
+            variables: Vec::new(),
         };
         Desk { folder, around }
     }

@@ -16,16 +16,20 @@ const RULES_MAX: usize = 1000;
 const OBJECTIVES: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 
 /// One `[[rule]]` table. The first one whose path matches holds, also where it gives nothing else.
-#[derive(serde::Deserialize, Clone, Debug)]
+#[derive(serde::Deserialize, schemars::JsonSchema, Clone, Debug)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct RuleTable {
     /// Which paths, relative to the mount: `*` within a name, `**` over folders.
+    #[schemars(with = "String")]
     pub path: Spanned<PathGlob>,
     /// What a reader there counts for.
+    #[schemars(with = "Option<String>")]
     pub class: Option<ClassName>,
     /// What the P99 of reads that wait there should be.
+    #[schemars(with = "Option<String>")]
     pub objective: Option<Spanned<Length>>,
     /// When it is prefetched, by local time.
+    #[schemars(with = "Option<String>")]
     pub prefetch_hours: Option<HoursText>,
 }
 

@@ -4,6 +4,7 @@ mod bad_input;
 mod bad_questions;
 mod cache_folder;
 mod comparison;
+mod config;
 mod ending;
 mod mountpoint;
 mod options;
