@@ -256,9 +256,6 @@ fn start_engine(plan: &MountPlan, disk: Option<Disk>, metrics: Arc<Metrics>) -> 
     let sources = plan.mirrors.iter().map(client).collect::<Result<Vec<_>, _>>()?;
     let index_sources = plan.mirrors.iter().map(client).collect::<Result<Vec<_>, _>>()?;
     let pool = Pool::new(plan.memory, metrics.clone()).context("the memory of --memory cannot be had")?;
-    if disk.is_some() {
-        pool.keep_below();
-    }
     let tree = namespace::Settings {
         entry_lifetime: plan.entry_lifetime,
         negative_lifetime: plan.entry_lifetime,

@@ -59,7 +59,7 @@ use parking_lot::Mutex;
 use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use victims::{Evictor, Victims, Want};
 
 /// The least memory that a pool works with, in bytes: a reader's largest request is 1 MiB and may
@@ -89,8 +89,6 @@ struct Inner {
     dropped: Mutex<Vec<(Inode, Pages)>>,
     /// The age clock when background work was last refused.
     balked: AtomicU64,
-    /// What readers have been past can be had again from a disk.
-    is_kept_below: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -113,22 +111,7 @@ impl Pool {
         let arena = Arc::new(Arena::new((limit_bytes / EXTENT_BYTES) as usize)?);
         let (victims, dropped) = Default::default();
         let (index, consumed, balked) = (Index::new(arena.extents()), Consumed::new(), AtomicU64::new(u64::MAX));
-        Ok(Pool(Arc::new(Inner {
-            arena,
-            index,
-            victims,
-            consumed,
-            dropped,
-            balked,
-            is_kept_below: AtomicBool::new(false),
-            metrics,
-        })))
-    }
-
-    /// A disk keeps what is fetched, so that less of what readers have been past need be held here. Memory is used again
-    /// before more is touched, since the kernel clears each page of that (half of the CPU time of a first gigabyte, measured).
-    pub fn keep_below(&self) {
-        self.0.is_kept_below.store(true, Ordering::Relaxed);
+        Ok(Pool(Arc::new(Inner { arena, index, victims, consumed, dropped, balked, metrics })))
     }
 
     /// The most bytes that it ever owns.

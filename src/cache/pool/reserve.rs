@@ -27,9 +27,9 @@ const BACKGROUND_QUARTERS: u64 = 3;
 /// pool was handed out: what may be evicted for it has to be looked for, and was just not found.
 const BALK_PARTS: u64 = 16;
 
-/// With this part of the pool in use, what readers have been past goes before more of it is touched: a quarter where the
-/// kernel's cache alone has it too, an eighth where a disk has …
-const GROWTH_PARTS: [usize; 2] = [4, 8];
+/// With this part of the pool in use, what readers have been past goes before more of it is touched: the kernel's cache has it
+/// too, and clearing memory takes longer than filling it (measured, four streams: 1,330 MB/s at a quarter, 1,570 at an eighth) …
+const GROWTH_PARTS: usize = 8;
 /// … if it is among the oldest so many: those before it may be on their way to that disk.
 const REUSE_TRIES: usize = 8;
 
@@ -210,8 +210,7 @@ impl Attempt<'_> {
         if self.class != Class::Demand && self.pool.background_share_bytes() < bytes {
             return None;
         }
-        let parts = GROWTH_PARTS[usize::from(self.pool.is_kept_below.load(Ordering::Relaxed))];
-        if want == Want::Extent && self.pool.arena.would_grow(parts) {
+        if want == Want::Extent && self.pool.arena.would_grow(GROWTH_PARTS) {
             self.evictor.evict_consumed(REUSE_TRIES);
         }
         let mut evictions = 0;
