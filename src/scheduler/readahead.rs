@@ -113,7 +113,7 @@ impl Scheduler {
     /// costs more than a connection.
     pub(super) fn close_stream(&mut self, now: Time, reader: ReaderId) {
         let Some(stream) = self.streams.remove(&reader) else { return };
-        self.unwant(stream.file, Pages::new(0, stream.window_end));
+        self.unwant(stream.file, stream.window());
         let unneeded: Vec<_> = self
             .fetches
             .of_file(stream.file)
