@@ -9,7 +9,7 @@ import dataset
 import measure
 
 # The variants: names of tools, and what is added to our command line.
-PASSTHROUGH_OFF = ("braidfs, no passthrough", "--passthrough=off")
+PASSTHROUGH_OFF = ("braidfs, no passthrough", "--passthrough=false")
 POOL_OFF = ("braidfs, fresh buffers", "--without-pool")
 PLANE_OFF = ("braidfs, one runtime", "--without-data-plane")
 RESUMPTION_OFF = ("braidfs, no resumption", "--without-tls-resumption")
