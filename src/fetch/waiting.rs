@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_reader_in_order_is_past_what_it_has_waited_for() {
-        assert_eq!(touched_by(true), LIMIT_BYTES / 4, "their memory is used again");
+        assert_eq!(touched_by(true), LIMIT_BYTES / 8, "their memory is used again");
         assert_eq!(touched_by(false), LIMIT_BYTES, "one that reads here and there may come back");
     }
 }
