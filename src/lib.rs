@@ -14,7 +14,7 @@
 //! | [`cache`] | keep bytes: pool, then disk; never lie about what is held | chunk clock metrics |
 //! | [`fetch`] | run the scheduler's actions; wake the readers. The only place with tasks and channels | all above |
 //! | [`fs`] | speak FUSE; choose errno (in one file) | chunk clock namespace fetch |
-//! | [`control`] | the operator's door: commands over a unix socket | fetch namespace metrics |
+//! | [`control`] | the operator's door: commands over a unix socket, metrics over HTTP | fetch namespace metrics |
 //! | [`config`] | command line and file into each module's own `Settings` | all Settings |
 //! | [`mount`] | compose, run, end in order | all |
 //! | [`demo`] | embedded mirrors and a generated dataset, mounted: the first thing a user runs | all |

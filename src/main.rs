@@ -1,10 +1,11 @@
 //! The `braidfs` command: what was typed, and what that means.
 
-use braidfs::config::command_line::{Command, CommandLine, MountCommand, PathsCommand, SimulateCommand};
+use braidfs::config::command_line::{Command, CommandLine, MountCommand, PathsCommand};
 use braidfs::config::defaults::Surroundings;
 use braidfs::config::generate::generate;
 use braidfs::config::plan::{MountPlan, plan_mount};
 use braidfs::config::show::config;
+use braidfs::config::simulate_command::SimulateCommand;
 use braidfs::control::client::Desk;
 use braidfs::control::commands::{self, Screen};
 use braidfs::control::server::Keeping;

@@ -22,5 +22,6 @@ pub mod rate;
 pub mod rule;
 pub mod scenario;
 pub mod show;
+pub mod simulate_command;
 pub mod size;
 pub mod source;

@@ -3,11 +3,14 @@
 use super::command_line::{Config, MountCommand};
 use super::defaults::Surroundings;
 use super::duration::Length;
+use super::file::ConfigFile;
 use super::options::Given;
 use super::origin::Origin;
 use super::plan::{CacheDir, MirrorPlan, MountPlan, plan_mount};
 use super::rate::Rate;
+use super::rule::RuleTable;
 use super::size::Size;
+use super::source::MirrorUrl;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
@@ -56,6 +59,7 @@ fn show(command: &MountCommand, around: &Surroundings) -> anyhow::Result<String>
         command.places.push(NO_MOUNTPOINT.into());
     }
     let plan = plan_mount(&command, around)?;
+    let typed: Vec<MirrorUrl> = command.places.iter().filter_map(|place| place.to_str()?.parse().ok()).collect();
     let mut lines: Vec<(String, String)> = Vec::new();
     for (name, value) in values(&plan) {
         let origin = plan.origins.get(name).copied().unwrap_or(Origin::BuiltIn);
@@ -65,11 +69,14 @@ fn show(command: &MountCommand, around: &Surroundings) -> anyhow::Result<String>
         }
     }
     for mirror in &plan.mirrors {
-        let named_in_file = plan.config_file.is_some()
-            && !command.places.iter().any(|place| place.to_str() == Some(mirror.url.0.as_str()));
-        lines.push((String::new(), String::new()));
-        lines.push(("[[mirror]]".into(), if named_in_file { Origin::File } else { Origin::CommandLine }.to_string()));
-        lines.extend(mirror_values(mirror).into_iter().map(|line| (line, String::new())));
+        let is_typed = typed.contains(&mirror.url);
+        let origin = if is_typed { Origin::CommandLine } else { Origin::File };
+        push_table(&mut lines, "[[mirror]]", origin, mirror_values(mirror));
+    }
+    if let Some(file) = &plan.config_file {
+        for rule in &ConfigFile::read(file)?.given.rule {
+            push_table(&mut lines, "[[rule]]", Origin::File, rule_values(rule));
+        }
     }
     let width = lines.iter().map(|(line, _)| line.chars().count()).filter(|width| *width < 60).max().unwrap_or(0);
     let line = |(line, origin): (String, String)| match origin.is_empty() {
@@ -79,6 +86,22 @@ fn show(command: &MountCommand, around: &Surroundings) -> anyhow::Result<String>
     let file = plan.config_file.as_ref().map_or(String::new(), |file| format!("# file: {}\n", file.display()));
     let warnings: String = plan.warnings.iter().map(|warning| format!("# warning: {warning}\n")).collect();
     Ok(format!("{file}{warnings}{}", lines.into_iter().map(line).collect::<String>()))
+}
+
+fn push_table(lines: &mut Vec<(String, String)>, head: &str, origin: Origin, values: Vec<String>) {
+    lines.push((String::new(), String::new()));
+    lines.push((head.to_owned(), origin.to_string()));
+    lines.extend(values.into_iter().map(|line| (line, String::new())));
+}
+
+/// What a rule gives; the plan has it in a form that is good for matching only.
+fn rule_values(rule: &RuleTable) -> Vec<String> {
+    let pair = |name: &str, text: String| format!("{name} = {}", toml::Value::from(text));
+    let mut lines = vec![pair("path", rule.path.get_ref().0.glob().to_owned())];
+    lines.extend(rule.class.map(|class| pair("class", class.0.name().to_owned())));
+    lines.extend(rule.objective.as_ref().map(|objective| pair("objective", objective.get_ref().to_string())));
+    lines.extend(rule.prefetch_hours.map(|hours| pair("prefetch-hours", hours.0.to_string())));
+    lines
 }
 
 /// Every option but the place, with its value as a file has it.

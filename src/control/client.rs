@@ -150,6 +150,14 @@ impl Desk {
         }
     }
 
+    /// The mount that `path` is on; without one [`here`](Self::here).
+    ///
+    /// # Errors
+    /// As those of [`find`](Self::find) and [`here`](Self::here).
+    pub fn find_or_here(&self, path: Option<&Path>) -> Result<Target, ClientError> {
+        path.map_or_else(|| self.here(), |path| self.find(path))
+    }
+
     /// The only mount of ours.
     ///
     /// # Errors

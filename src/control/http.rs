@@ -1,7 +1,7 @@
 //! What is served over HTTP to who asks for it: metrics, to be read only.
 
 use super::exposition::{CONTENT_TYPE, exposition};
-use super::server::StatusDoor;
+use super::server::{STATUS_WITHIN, StatusDoor};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 /// Connections at once: a few scrapers, and browsers.
 const CONNECTIONS_MAX: usize = 16;
@@ -98,9 +99,13 @@ async fn answer(request: Request<Incoming>, status: StatusDoor) -> Result<Respon
     Ok(match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/metrics") => {
             // On a thread of its own: should it ever wait for a lock, nothing else does.
-            match tokio::task::spawn_blocking(move || exposition(status())).await {
-                Ok(page) => text(StatusCode::OK, CONTENT_TYPE, page),
-                Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("the metrics failed: {error}\n")),
+            let page = tokio::task::spawn_blocking(move || exposition(status()));
+            match timeout(STATUS_WITHIN, page).await {
+                Ok(Ok(page)) => text(StatusCode::OK, CONTENT_TYPE, page),
+                Ok(Err(error)) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("the metrics failed: {error}\n")),
+                Err(_) => {
+                    plain(StatusCode::SERVICE_UNAVAILABLE, "the daemon did not say in time; see its log\n".into())
+                }
             }
         }
         (_, "/metrics") => plain(StatusCode::METHOD_NOT_ALLOWED, "GET only\n".into()),

@@ -1,4 +1,4 @@
-//! The operator's door: commands over a unix socket.
+//! The operator's door: commands over a unix socket, and metrics over HTTP (`http`, whose text is `exposition`).
 //!
 //! The daemon's side is `server`, which holds nothing but the [`Doors`](server::Doors) that it is
 //! handed. The user's side is `client` with its `commands`. Between them: `protocol` (lines of JSON)

@@ -27,7 +27,7 @@ const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 /// A client that takes no line for so long is stopped or stuck; its command is dropped.
 const REPLY_WITHIN: Duration = Duration::from_secs(60);
 /// A status is put together from memory. What takes longer is a fault worth seeing as one.
-const STATUS_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const STATUS_WITHIN: Duration = Duration::from_secs(5);
 /// The state of a file may need a listing, which has its own deadline below this.
 const FILE_WITHIN: Duration = Duration::from_secs(60);
 /// A line goes out at least so often, so that a client can tell work from silence.

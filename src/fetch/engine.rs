@@ -11,7 +11,7 @@ use crate::fetch::error::Trouble;
 use crate::fetch::from_disk;
 use crate::fetch::handle::Handle;
 use crate::fetch::history;
-use crate::fetch::in_use::{close_file, open_file};
+use crate::fetch::in_use::{close_file, open_file, reuse_file};
 use crate::fetch::inbox::Command;
 use crate::fetch::listing::FirstLook;
 use crate::fetch::opened::OpenFile;
@@ -149,9 +149,8 @@ impl Engine {
         F: FnOnce(Result<Arc<Handle>, Trouble>) + Send + 'static,
     {
         self.ahead.opened(&self.plane, &self.tree, inode, Kind::File);
-        if let Some(file) = self.plane.opened.reuse(inode) {
+        if let Some(file) = reuse_file(&self.plane, inode) {
             self.plane.metrics.open_handles.add(1);
-            self.plane.metrics.open_files.add(1);
             return answer(Ok(Arc::new(Handle::new(file))));
         }
         let (plane, tree) = (self.plane.clone(), self.tree.clone());

@@ -42,6 +42,13 @@ impl Drop for InUse {
     }
 }
 
+/// Use a version that is open already once more. Never waits.
+pub(in crate::fetch) fn reuse_file(plane: &Plane, inode: Inode) -> Option<Arc<OpenFile>> {
+    let file = plane.opened.reuse(inode)?;
+    plane.metrics.open_files.add(1);
+    Some(file)
+}
+
 /// Open a version, or use it once more. Blocking where there is a disk cache.
 pub(in crate::fetch) fn open_file(plane: &Plane, tree: &Arc<Tree>, inode: Inode) -> Result<Arc<OpenFile>, Trouble> {
     let version = tree.namespace.read().version(inode).ok_or(Trouble::Stale)?;

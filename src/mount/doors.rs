@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 /// The doors of one mount.
 pub fn doors(engine: &Arc<Engine>, plan: &MountPlan, mountpoint: &Path, stop: watch::Sender<Stop>) -> Doors {
-    let jobs = Arc::new(Jobs::default());
+    let jobs = Arc::new(Jobs::new(stop.subscribe()));
     jobs.resume(engine);
     let (status_engine, status_jobs, cancel_jobs) = (engine.clone(), jobs.clone(), jobs.clone());
     let (name, place) = (plan.name.clone(), mountpoint.display().to_string());

@@ -7,12 +7,13 @@ use crate::control::server::{PrefetchRequest, ProgressSender};
 use crate::fetch::Engine;
 use crate::fetch::prefetch::{self, Outcome};
 use crate::fetch::rules::minute_text;
+use crate::mount::Stop;
 use crate::mount::kept_jobs::KeptJob;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot, watch};
 
 /// Jobs that are remembered after their end.
 const ENDED_KEPT: usize = 16;
@@ -27,9 +28,17 @@ const FAILURES_SHOWN: usize = 20;
 const ONLINE_PERIOD: Duration = Duration::from_secs(1);
 
 /// The jobs of one mount.
-#[derive(Default)]
 pub struct Jobs {
-    known: Mutex<Vec<Arc<Job>>>,
+    known: Mutex<Known>,
+    /// What the mount was told about its end: a job that is cut off by that goes on with the next one.
+    stop: watch::Receiver<Stop>,
+}
+
+#[derive(Default)]
+struct Known {
+    jobs: Vec<Arc<Job>>,
+    /// The last number that was given, or is written down: none is given twice.
+    last_number: u64,
 }
 
 struct Job {
@@ -39,6 +48,7 @@ struct Job {
     progress: Arc<prefetch::Progress>,
     ended: Mutex<Option<Ended>>,
     cancelled: Notify,
+    stop: watch::Receiver<Stop>,
 }
 
 struct Ended {
@@ -49,9 +59,14 @@ struct Ended {
 }
 
 impl Jobs {
+    /// None yet.
+    pub fn new(stop: watch::Receiver<Stop>) -> Jobs {
+        Jobs { known: Mutex::default(), stop }
+    }
+
     /// For `status`.
     pub fn reports(&self) -> Vec<JobReport> {
-        self.known.lock().iter().map(|job| job.report()).collect()
+        self.known.lock().jobs.iter().map(|job| job.report()).collect()
     }
 
     /// Run one: to its end where the client waits, else until it has begun and is written down.
@@ -69,16 +84,14 @@ impl Jobs {
             Refusal::new(RefusalKind::Busy, format!("{RUNNING_MAX} prefetches are running already; wait for one"))
         })?;
         let fetched_before = engine.fetched_bytes();
-        job.write_down(&engine).await;
-        let work = tokio::spawn(job.clone().work(engine.clone()));
+        // A client that goes away ends its job, whatever that is at.
+        let _waits = request.wait.then(|| Waits(job.clone()));
+        let (begun, has_begun) = oneshot::channel();
+        let work = tokio::spawn(job.clone().begin(engine.clone(), begun));
+        let _ = has_begun.await;
         if !request.wait {
             return Ok(job.result(false, 0));
         }
-        // A client that goes away ends its job.
-        let abandoned = job.clone();
-        let _unfinished = Unfinished(move || {
-            let _ = abandoned.end("abandoned", Vec::new());
-        });
         let Ok(Some(outcome)) = follow(work, &job, &sender).await else {
             let what = format!("job {} was cancelled; what it has brought stays in the cache", job.number);
             return Err(Refusal::new(RefusalKind::Failed, what));
@@ -96,13 +109,14 @@ impl Jobs {
             Vec::new()
         });
         for (number, bytes) in rows {
+            self.known.lock().last_number = number;
             let Some(kept) = KeptJob::decode(&bytes) else {
                 tracing::warn!(number, "a prefetch job was written down by a later braidfs, and is left alone");
                 continue;
             };
             tracing::info!(number, paths = kept.paths.len(), "going on with a prefetch job of an earlier mount");
-            let job = Job::new(number, kept.paths.into_iter().map(|path| path.0).collect());
-            self.known.lock().push(job.clone());
+            let job = Job::new(number, kept.paths.into_iter().map(|path| path.0).collect(), self.stop.clone());
+            self.known.lock().jobs.push(job.clone());
             let engine = engine.clone();
             engine.runtime().clone().spawn(async move {
                 while engine.is_offline() && job.ended.lock().is_none() {
@@ -118,7 +132,7 @@ impl Jobs {
     pub fn cancel(&self, number: u64) -> Result<JobReport, Refusal> {
         let known = self.known.lock();
         let missing = |what| Refusal::new(RefusalKind::Missing, format!("{what}; `braidfs jobs` lists them"));
-        let job = known.iter().find(|job| job.number == number);
+        let job = known.jobs.iter().find(|job| job.number == number);
         let job = job.ok_or_else(|| missing(format!("no job has the number {number}")))?;
         if !job.end("cancelled", Vec::new()) {
             return Err(missing(format!("job {number} has ended already: {}", job.report().state)));
@@ -128,27 +142,27 @@ impl Jobs {
 
     fn begin(&self, paths: Vec<Vec<u8>>) -> Option<Arc<Job>> {
         let mut known = self.known.lock();
-        let running = known.iter().filter(|job| job.ended.lock().is_none()).count();
+        let running = known.jobs.iter().filter(|job| job.ended.lock().is_none()).count();
         if running >= RUNNING_MAX {
             return None;
         }
-        if known.len() - running >= ENDED_KEPT {
-            let oldest = known.iter().position(|job| job.ended.lock().is_some());
-            oldest.map(|at| known.remove(at));
+        if known.jobs.len() - running >= ENDED_KEPT {
+            let oldest = known.jobs.iter().position(|job| job.ended.lock().is_some());
+            oldest.map(|at| known.jobs.remove(at));
         }
-        let number = known.last().map_or(1, |job| job.number + 1);
-        let job = Job::new(number, paths);
-        known.push(job.clone());
+        known.last_number += 1;
+        let job = Job::new(known.last_number, paths, self.stop.clone());
+        known.jobs.push(job.clone());
         Some(job)
     }
 }
 
-/// Does this when it is dropped.
-struct Unfinished<F: Fn()>(F);
+/// A client that waits for its job.
+struct Waits(Arc<Job>);
 
-impl<F: Fn()> Drop for Unfinished<F> {
+impl Drop for Waits {
     fn drop(&mut self) {
-        (self.0)();
+        self.0.end("abandoned", Vec::new());
     }
 }
 
@@ -168,9 +182,9 @@ async fn follow<T>(work: impl Future<Output = T>, job: &Job, sender: &ProgressSe
 }
 
 impl Job {
-    fn new(number: u64, paths: Vec<Vec<u8>>) -> Arc<Job> {
+    fn new(number: u64, paths: Vec<Vec<u8>>, stop: watch::Receiver<Stop>) -> Arc<Job> {
         let (progress, ended, cancelled) = (Arc::default(), Mutex::new(None), Notify::new());
-        Arc::new(Job { number, paths, since: now(), progress, ended, cancelled })
+        Arc::new(Job { number, paths, since: now(), progress, ended, cancelled, stop })
     }
 
     fn path_texts(&self) -> Vec<PathText> {
@@ -183,6 +197,14 @@ impl Job {
         if let Err(error) = engine.put_job(self.number, Some(kept.encode())).await {
             tracing::warn!(%error, job = self.number, "a prefetch job could not be written down: it ends with this mount");
         }
+    }
+
+    /// Written down, which is told, and then to its end.
+    async fn begin(self: Arc<Self>, engine: Arc<Engine>, begun: oneshot::Sender<()>) -> Option<Outcome> {
+        self.write_down(&engine).await;
+        // Nobody to hear it: the client has gone away.
+        let _ = begun.send(());
+        self.work(engine).await
     }
 
     /// To its end, or until somebody else has ended it: nothing then.
@@ -198,7 +220,9 @@ impl Job {
                 shown.map(|(path, why)| FailedFile { path: PathText(path.clone()), reason: why.to_string() }).collect();
             self.end(if outcome.failed == 0 { "done" } else { "failed" }, failures);
         }
-        if let Err(error) = engine.put_job(self.number, None).await {
+        // A client that is cut off by the end of the mount has not given its job up.
+        let is_cut_off = done.is_none() && *self.stop.borrow() == Stop::Ended;
+        if !is_cut_off && let Err(error) = engine.put_job(self.number, None).await {
             tracing::warn!(%error, job = self.number, "that a prefetch job has ended could not be written down");
         }
         done

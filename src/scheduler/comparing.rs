@@ -315,7 +315,7 @@ impl Scheduler {
         let void = self.fetches.all.iter().filter(|(_, fetch)| fetch.file == file && fetch.void);
         let void: Vec<FetchId> = void.map(|(&id, _)| id).collect();
         for id in void {
-            self.void_hedge(now, id);
+            self.learn_from_void(now, id);
             self.cancel(now, id, false);
         }
     }

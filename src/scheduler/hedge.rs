@@ -209,10 +209,11 @@ impl Scheduler {
         }
     }
 
-    /// A fetch is told to end because another mirror's bytes of a file were the first.
-    pub(super) fn void_hedge(&mut self, now: Time, id: FetchId) {
-        let has_lost = self.fetches.all.get(&id).is_some_and(|fetch| fetch.twin.is_some() && !fetch.is_hedge);
-        if has_lost {
+    /// A fetch is told to end because another mirror's bytes of a file were the first: those of its hedge, perhaps.
+    pub(super) fn learn_from_void(&mut self, now: Time, id: FetchId) {
+        let Some(void) = self.fetches.all.get(&id).filter(|fetch| !fetch.is_hedge) else { return };
+        let hedge = void.twin.and_then(|twin| self.fetches.all.get(&twin));
+        if hedge.is_some_and(|hedge| !hedge.void) {
             self.learn_from_lost(now, id);
         }
     }

@@ -49,6 +49,14 @@ fn each_layer_counts_before_the_next_and_is_named() {
     assert_eq!(of(&shown, "memory"), "memory = \"256MiB\" # -o");
     let shown = show(&["-o", "memory=256MiB", "--memory", "512MiB"], &environment);
     assert_eq!(of(&shown, "memory"), "memory = \"512MiB\" # command line");
+    let shown = show(&["http://127.0.0.1:8", "/mnt"], &[]);
+    assert_eq!(
+        shown.lines().filter(|line| line.starts_with("[[mirror]]") && line.ends_with("# command line")).count(),
+        1
+    );
+    assert_eq!(shown.lines().filter(|line| line.starts_with("[[mirror]]") && line.ends_with("# file")).count(), 1);
+    assert!(shown.contains("path = \"a/**\"\nclass = \"prefetch\"\n"), "{shown}");
+    let shown = show(&["-o", "memory=256MiB", "--memory", "512MiB"], &environment);
     // What is shown is a file again.
     let again = place.path("again.toml");
     std::fs::write(&again, &shown).unwrap();

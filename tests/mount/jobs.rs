@@ -112,32 +112,64 @@ fn a_cancelled_job_is_a_failure_for_who_waits_for_it() {
     mount.umount();
 }
 
+/// Two fifths of it are durable, and it still runs.
+fn wait_for_two_fifths(place: &Place) {
+    wait::until("two fifths of it are durable", || {
+        let known = jobs(place);
+        known.first().is_some_and(|job| job["progress"]["bytes_done"].as_u64().unwrap() >= FILES * SIZE * 2 / 5)
+    });
+}
+
+/// The next mount goes on with the job, and brings what is left of it; the one after that does not.
+fn goes_on(place: &Place, mirrors: &[FaultyMirror]) {
+    let before = data_bytes(mirrors);
+    let mount = place.mount(&faulty_urls(mirrors), &[]);
+    wait::until("the job has ended", || {
+        let known = jobs(place);
+        known.len() == 1 && known[0]["job"] == 1 && known[0]["state"] == "done"
+    });
+    let again = data_bytes(mirrors) - before;
+    assert!(again < FILES * SIZE * 4 / 5, "what was durable is not fetched again: {again}");
+    (0..FILES).for_each(|at| reading::generated(&mount.path(format!("job/{at}.bin")), at, SIZE));
+    mount.umount();
+    let mount = place.mount(&faulty_urls(mirrors), &[]);
+    wait::until("the daemon hears commands", || {
+        run(place, &["status", place.mountpoint().to_str().unwrap()]).0 == Some(0)
+    });
+    assert_eq!(jobs(place), Vec::<Value>::new());
+    mount.umount();
+}
+
 #[test]
 fn a_job_goes_on_where_it_was_after_the_daemon_was_killed() {
     let (mirrors, place) = (slow(1), Place::new());
     let mount = place.mount(&faulty_urls(&mirrors), &[]);
-    let number: u64 = begin(&place, "job").parse().unwrap();
-    wait::until("two fifths of it are durable", || {
-        jobs(&place)[0]["progress"]["bytes_done"].as_u64().unwrap() >= FILES * SIZE * 2 / 5
-    });
+    begin(&place, "job");
+    wait_for_two_fifths(&place);
     mount.kill9();
-    let before = data_bytes(&mirrors);
+    goes_on(&place, &mirrors);
+}
+
+#[test]
+fn a_job_goes_on_where_it_was_after_an_unmount() {
+    let (mirrors, place) = (slow(1), Place::new());
     let mount = place.mount(&faulty_urls(&mirrors), &[]);
-    wait::until("the job has ended", || {
-        let known = jobs(&place);
-        known.len() == 1 && known[0]["job"] == number && known[0]["state"] == "done"
-    });
-    let again = data_bytes(&mirrors) - before;
-    assert!(again < FILES * SIZE * 4 / 5, "what was durable is not fetched again: {again}");
-    (0..FILES).for_each(|at| reading::generated(&mount.path(format!("job/{at}.bin")), at, SIZE));
+    begin(&place, "job");
+    wait_for_two_fifths(&place);
     mount.umount();
-    // It has ended, and is not begun a third time.
+    goes_on(&place, &mirrors);
+}
+
+#[test]
+fn a_job_that_is_waited_for_goes_on_after_an_unmount_too() {
+    let (mirrors, place) = (slow(1), Place::new());
     let mount = place.mount(&faulty_urls(&mirrors), &[]);
-    wait::until("the daemon hears commands", || {
-        run(&place, &["status", place.mountpoint().to_str().unwrap()]).0 == Some(0)
-    });
-    assert_eq!(jobs(&place), Vec::<Value>::new());
+    let mut client = place.command().arg("prefetch").arg(mount.path("job")).spawn().unwrap();
+    wait_for_two_fifths(&place);
     mount.umount();
+    // It went away before it was done.
+    assert_eq!(client.wait().unwrap().code(), Some(2));
+    goes_on(&place, &mirrors);
 }
 
 #[test]

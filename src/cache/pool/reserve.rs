@@ -30,7 +30,7 @@ const BALK_PARTS: u64 = 16;
 /// With this part of the pool in use, what readers have been past goes before more of it is touched: the kernel's cache has it
 /// too, and clearing memory takes longer than filling it (measured, four streams: 1,330 MB/s at a quarter, 1,570 at an eighth) …
 const GROWTH_PARTS: usize = 8;
-/// … if it is among the oldest so many: those before it may be on their way to that disk.
+/// … if it is among the oldest so many: those before it may be on their way to the disk cache.
 const REUSE_TRIES: usize = 8;
 
 /// Pages of one group that have no memory.

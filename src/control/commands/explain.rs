@@ -16,7 +16,7 @@ const TERMS: [&str; 9] = ["latency", "queue", "transfer", "silence", "trouble", 
 /// for all files of the mount that it is (no path: the one that the working folder is on, else the only one
 /// there is). Returns the exit code.
 pub fn explain(desk: &Desk, path: Option<&Path>, last: Option<u64>, screen: &mut Screen<'_>) -> u8 {
-    let target = path.map_or_else(|| desk.here(), |path| desk.find(path));
+    let target = desk.find_or_here(path);
     match target.and_then(|target| show(desk, target, last, screen)) {
         Ok(()) => 0,
         Err(error) => screen.fail(&error),

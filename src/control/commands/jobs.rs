@@ -1,7 +1,7 @@
 //! `braidfs jobs [PATH] [--json]` and `braidfs cancel JOB [PATH] [--json]`.
 
 use super::{Screen, status_of, unexpected};
-use crate::control::client::{ClientError, Desk, Target};
+use crate::control::client::Desk;
 use crate::control::human::{bytes, length, plain, table};
 use crate::control::protocol::{Answer, Command, PathText};
 use crate::control::report::JobReport;
@@ -12,8 +12,9 @@ const PATHS_SHOWN: usize = 3;
 
 /// Show the prefetch jobs of the mount of `path`: those that run, and the last few that ended. Returns the exit code.
 pub fn jobs(desk: &Desk, path: Option<&Path>, screen: &mut Screen<'_>) -> u8 {
-    let asked =
-        target(desk, path).and_then(|target| desk.connect(&target.mount)?.run(&Command::Status { path: None }, |_| {}));
+    let asked = desk
+        .find_or_here(path)
+        .and_then(|target| desk.connect(&target.mount)?.run(&Command::Status { path: None }, |_| {}));
     match asked.and_then(status_of) {
         Ok(report) => {
             match screen.json {
@@ -30,7 +31,7 @@ pub fn jobs(desk: &Desk, path: Option<&Path>, screen: &mut Screen<'_>) -> u8 {
 /// End a prefetch job. What it has brought stays. Returns the exit code.
 pub fn cancel(desk: &Desk, job: u64, path: Option<&Path>, screen: &mut Screen<'_>) -> u8 {
     let asked =
-        target(desk, path).and_then(|target| desk.connect(&target.mount)?.run(&Command::Cancel { job }, |_| {}));
+        desk.find_or_here(path).and_then(|target| desk.connect(&target.mount)?.run(&Command::Cancel { job }, |_| {}));
     match asked {
         Ok(Answer::Cancelled(report)) => {
             match screen.json {
@@ -45,10 +46,6 @@ pub fn cancel(desk: &Desk, job: u64, path: Option<&Path>, screen: &mut Screen<'_
         Ok(_) => screen.fail(&unexpected()),
         Err(error) => screen.fail(&error),
     }
-}
-
-fn target(desk: &Desk, path: Option<&Path>) -> Result<Target, ClientError> {
-    path.map_or_else(|| desk.here(), |path| desk.find(path))
 }
 
 fn text(jobs: &[JobReport]) -> String {

@@ -10,7 +10,7 @@ use std::path::Path;
 /// Show each mirror of the mount of `path` (no path: the one that the working folder is on, else the only one
 /// there is) and how they are chosen; with `strategy`, after switching to it. Returns the exit code.
 pub fn mirrors(desk: &Desk, path: Option<&Path>, strategy: Option<&str>, screen: &mut Screen<'_>) -> u8 {
-    let target = path.map_or_else(|| desk.here(), |path| desk.find(path));
+    let target = desk.find_or_here(path);
     match target.and_then(|target| show(desk, &target, strategy, screen)) {
         Ok(()) => 0,
         Err(error) => screen.fail(&error),

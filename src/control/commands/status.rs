@@ -11,7 +11,7 @@ use std::path::Path;
 /// the only one there is), or what is known of a file
 /// in it. Returns the exit code.
 pub fn status(desk: &Desk, path: Option<&Path>, screen: &mut Screen<'_>) -> u8 {
-    let target = path.map_or_else(|| desk.here(), |path| desk.find(path));
+    let target = desk.find_or_here(path);
     match target.and_then(|target| show(desk, target, screen)) {
         Ok(()) => 0,
         Err(error) => screen.fail(&error),
