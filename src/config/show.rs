@@ -36,9 +36,9 @@ pub fn config(what: &Config, around: &Surroundings, out: &mut dyn Write) -> anyh
 fn check(file: &Path, around: &Surroundings) -> anyhow::Result<String> {
     let plan = plan_mount(&of_file(file)?, &Surroundings { variables: Vec::new(), ..around.clone() })?;
     let warnings: String = plan.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
-    let mirrors =
-        if plan.mirrors.len() == 1 { "1 mirror".to_owned() } else { format!("{} mirrors", plan.mirrors.len()) };
-    Ok(format!("{warnings}{} is right: {mirrors}, {} options\n", file.display(), plan.origins.len()))
+    let count = |number: usize, what| format!("{number} {what}{}", if number == 1 { "" } else { "s" });
+    let (mirrors, options) = (count(plan.mirrors.len(), "mirror"), count(plan.origins.len(), "option"));
+    Ok(format!("{warnings}{} is right: {mirrors}, {options}\n", file.display()))
 }
 
 /// `braidfs mount --config FILE /`.
