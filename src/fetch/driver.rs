@@ -41,9 +41,6 @@ const EXTERNAL_STEP_BYTES: u64 = 2 << 20;
 const DRAIN_PATIENCE: Duration = Duration::from_millis(300);
 /// From this many pages on, a fetch takes whole extents of the pool.
 pub const STREAM_PAGES: u64 = 64;
-/// A read that follows on no other takes whole extents only where it is longer than this: beside lone reads of 256 KiB most of
-/// each would stay empty, and to touch a huge page for the first time takes 0.1 ms, 5 ms where a host has to find the memory.
-const LONE_PAGES_MAX: u64 = 64;
 
 /// A read that failed at its deadline.
 struct Expired {
@@ -184,17 +181,15 @@ impl Driver {
 
     /// False where there is no memory for it.
     fn begin(&mut self, time: Time, waiter: &Arc<Waiter>) -> bool {
-        let (pool, file, pages) = (&self.plane.pool, waiter.file.inode, waiter.pages);
-        let stream = waiter.in_order || pages.count() > LONE_PAGES_MAX;
-        let mut memory = pool.reserve(file, pages, Class::Demand, stream);
-        if memory.is_err()
-            && let Some(disk) = &self.plane.disk
-        {
-            disk.let_go(pages.count() * PAGE_BYTES);
-            memory = pool.reserve(file, pages, Class::Demand, stream);
+        let pool = &self.plane.pool;
+        let reserved = waiter.reserve(pool)
+            || self.plane.disk.as_ref().is_some_and(|disk| {
+                disk.let_go(waiter.pages.count() * PAGE_BYTES);
+                waiter.reserve(pool)
+            });
+        if !reserved {
+            return false;
         }
-        let Ok(memory) = memory else { return false };
-        waiter.equip(memory);
         self.plane.waiting.add(waiter.clone(), &self.plane.metrics);
         if waiter.try_answer(&self.plane.pool, &self.plane.metrics) {
             self.plane.waiting.remove(waiter, &self.plane.metrics);

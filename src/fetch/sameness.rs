@@ -4,7 +4,7 @@
 use crate::chunk::{Class, Inode, MirrorId};
 use crate::clock::Time;
 use crate::fetch::compare;
-use crate::fetch::driver::{Driver, STREAM_PAGES};
+use crate::fetch::driver::Driver;
 use crate::fetch::plane::Doubt;
 use crate::fetch::waiting::Waiter;
 use crate::scheduler::{Action, ComparisonId, Event, Failure};
@@ -81,11 +81,8 @@ impl Driver {
         plane.pool.forget_file(file);
         plane.tainted.lock().insert(file);
         for waiter in plane.waiting.of(file, open.pages()) {
-            let stream = waiter.in_order || waiter.pages.count() >= STREAM_PAGES;
             // What was reserved for it cannot be found any more. Without memory now, its fetch waits for some.
-            if let Ok(memory) = plane.pool.reserve(file, waiter.pages, Class::Demand, stream) {
-                waiter.equip(memory);
-            }
+            waiter.reserve(&plane.pool);
             self.want_missing(time, &waiter);
         }
     }

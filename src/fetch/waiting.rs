@@ -4,7 +4,7 @@
 //! answered exactly once: the answer is taken out of its waiter under a lock.
 
 use crate::cache::pool::{Pinned, Pool, Reservation};
-use crate::chunk::{Inode, PAGE_BYTES, Pages, ReaderId};
+use crate::chunk::{Class, Inode, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::{Time, now};
 use crate::fetch::error::Trouble;
 use crate::fetch::handle::Place;
@@ -16,6 +16,10 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A read that follows on no other takes whole extents only where it is longer than this: beside lone reads of 256 KiB most of
+/// each would stay empty, and to touch a huge page for the first time takes 0.1 ms, 5 ms where a host has to find the memory.
+const LONE_PAGES_MAX: u64 = 64;
 
 /// How a read is answered.
 pub type Answer = Box<dyn FnOnce(Result<&[u8], Trouble>) + Send>;
@@ -52,8 +56,14 @@ impl Waiter {
         Arc::new(Waiter { file, pages, reader, since, in_order, bytes, last_byte: AtomicU64::new(since.0), state })
     }
 
-    /// Give it the memory for all its pages.
-    pub fn equip(&self, reservation: Reservation) {
+    /// Give it the memory for all its pages; false where there is none now.
+    pub fn reserve(&self, pool: &Pool) -> bool {
+        let stream = self.in_order || self.pages.count() > LONE_PAGES_MAX;
+        let reserved = pool.reserve(self.file.inode, self.pages, Class::Demand, stream).ok();
+        reserved.map(|memory| self.equip(memory)).is_some()
+    }
+
+    fn equip(&self, reservation: Reservation) {
         self.state.lock().reservation = Some(reservation);
     }
 
@@ -240,23 +250,20 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chunk::Class;
     use crate::fetch::opened::{Opened, Opening};
 
     const LIMIT_BYTES: u64 = 16 << 20;
+
+    fn opening() -> Opening {
+        let (inode, path) = (Inode(7), b"a".to_vec());
+        Opening { inode, path, size_bytes: LIMIT_BYTES, disk: None, rule: Default::default() }
+    }
 
     /// How much of a pool is touched by reads that have waited for as much as it holds.
     fn touched_by(in_order: bool) -> u64 {
         let metrics = Arc::new(Metrics::default());
         let pool = Pool::new(LIMIT_BYTES, metrics.clone()).unwrap();
-        let opening = Opening {
-            inode: Inode(7),
-            path: b"a".to_vec(),
-            size_bytes: LIMIT_BYTES,
-            disk: None,
-            rule: Default::default(),
-        };
-        let file = Opened::default().open(opening, |_| {});
+        let file = Opened::default().open(opening(), |_| {});
         for pages in Pages::of_file(LIMIT_BYTES).split(256) {
             let place = Place { reader: ReaderId(1), in_order };
             let waiter = Waiter::new(file.clone(), pages, pages.bytes(LIMIT_BYTES), place, Box::new(|_| {}));
@@ -266,6 +273,27 @@ mod tests {
             assert!(waiter.try_answer(&pool, &metrics));
         }
         pool.resident_bytes()
+    }
+
+    /// How much of a pool is touched by reads of 256 KiB, 1 MiB apart.
+    fn touched_by_short_reads(in_order: bool) -> u64 {
+        let pool = Pool::new(LIMIT_BYTES, Arc::default()).unwrap();
+        let file = Opened::default().open(opening(), |_| {});
+        let reads: Vec<_> =
+            Pages::of_file(LIMIT_BYTES).split(256).map(|all| Pages::new(all.start, all.start + 64)).collect();
+        let place = |at: usize| Place { reader: ReaderId(at as u64), in_order };
+        let read = |(at, &pages): (usize, &Pages)| {
+            Waiter::new(file.clone(), pages, pages.bytes(LIMIT_BYTES), place(at), Box::new(|_| {}))
+        };
+        let waiters: Vec<_> = reads.iter().enumerate().map(read).collect();
+        assert!(waiters.iter().all(|waiter| waiter.reserve(&pool)));
+        pool.resident_bytes()
+    }
+
+    #[test]
+    fn lone_reads_share_extents_and_those_in_order_do_not() {
+        assert_eq!(touched_by_short_reads(false), LIMIT_BYTES / 4);
+        assert_eq!(touched_by_short_reads(true), LIMIT_BYTES);
     }
 
     #[test]
