@@ -171,9 +171,8 @@ impl Mount {
     /// Unmount, say by whom it is busy where it is, and end everything in order.
     pub fn end(mut self) -> anyhow::Result<()> {
         let still_there = !self.mounted.is_over() && *self.stop.borrow() == Stop::No;
-        if still_there && let Err(why) = unmount(self.mounted.mountpoint(), false) {
-            self.say_who_is_busy(&why.to_string());
-            unmount(self.mounted.mountpoint(), true).context("cannot unmount")?;
+        if still_there {
+            self.take_out()?;
         }
         let drained = self.engine.runtime().block_on(async {
             let until = clock::now() + DRAIN_MAX;
@@ -196,10 +195,30 @@ impl Mount {
         Ok(())
     }
 
-    fn say_who_is_busy(&self, why: &str) {
+    /// Take the mount out of the tree, whoever uses it. Another hand may have done that meanwhile.
+    fn take_out(&self) -> anyhow::Result<()> {
         let mountpoint = self.mounted.mountpoint();
+        if let Err(why) = unmount(mountpoint, false)
+            && let Some(mount) = self.in_the_tree()
+        {
+            self.say_who_is_busy(&mount, &why.to_string());
+            if let Err(why) = unmount(mountpoint, true)
+                && self.in_the_tree().is_some()
+            {
+                return Err(why).context("cannot unmount");
+            }
+        }
+        Ok(())
+    }
+
+    fn in_the_tree(&self) -> Option<mountinfo::Mount> {
         let mounts = mountinfo::read(Path::new("/proc/self/mountinfo")).unwrap_or_default();
-        let users = mountinfo::mount_of(&mounts, mountpoint).map(busy::users_of).unwrap_or_default();
+        let here = mountinfo::mount_of(&mounts, self.mounted.mountpoint());
+        here.filter(|mount| mount.is_braidfs() && mount.mountpoint == self.mounted.mountpoint()).cloned()
+    }
+
+    fn say_who_is_busy(&self, mount: &mountinfo::Mount, why: &str) {
+        let (mountpoint, users) = (self.mounted.mountpoint(), busy::users_of(mount));
         let names: Vec<_> = users.iter().map(ToString::to_string).collect();
         let by = if names.is_empty() { "somebody".to_owned() } else { names.join(", ") };
         tracing::warn!(mountpoint = %mountpoint.display(), why, "busy, in use by {by}: detached, ends when they let go");

@@ -86,6 +86,21 @@ fn a_lazy_umount_detaches_and_the_open_file_goes_on() {
 }
 
 #[test]
+fn a_signal_after_another_hand_has_detached_it_is_no_error_and_names_nobody() {
+    let (place, mirror) = (Place::new(), mirror());
+    let mount = place.mount(&[mirror.url()], &[]);
+    let busy = File::open(mount.path("a")).unwrap();
+    rustix::mount::unmount(place.mountpoint(), rustix::mount::UnmountFlags::DETACH).unwrap();
+    mount.signal(Signal::TERM);
+    wait::until("its readers are told", || mount.log().contains("files are still open"));
+    let log = mount.log();
+    assert!(!log.contains("busy"), "{log}");
+    let ended = mount.end_by(Signal::TERM);
+    assert!(ended.success(), "{ended}");
+    drop(busy);
+}
+
+#[test]
 fn umount_of_what_is_no_mount_is_an_error() {
     let place = Place::new();
     let output = umount(&place, &[]);
