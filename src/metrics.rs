@@ -113,6 +113,8 @@ metrics! {
         disk_read_bytes,
         /// Bytes whose write to the disk cache was let go because the disk was slower than the network.
         disk_let_go_bytes,
+        /// Bytes written to the disk cache by way of the kernel's memory, because readers were faster than the disk for a while.
+        disk_burst_bytes,
         /// Errors of the disk cache.
         disk_errors,
         /// Pages whose checksum did not match when read back.

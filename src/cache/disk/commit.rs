@@ -140,6 +140,8 @@ fn commit(shared: &Arc<Shared>, work: &mut Work) -> Result<(), StoreError> {
         if kept {
             shared.metrics.disk_written_bytes.add(written.pages.count() * PAGE_BYTES);
         }
+        // On the disk: others may come by way of the kernel's memory.
+        drop(written.owed);
         if let Some(done) = written.done {
             done(if kept { Ok(()) } else { Err(WriteError::Discarded) });
         }

@@ -9,6 +9,7 @@
 //! Files up to one chunk lie together in *packs*, data files that are evicted whole.
 
 mod backend;
+mod burst;
 mod by_hand;
 mod commit;
 mod content;

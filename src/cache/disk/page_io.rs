@@ -35,6 +35,15 @@ pub(super) struct DataFile {
     path: std::path::PathBuf,
 }
 
+/// Where the bytes of a write go first. They are durable only after a sync either way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Way {
+    /// To the disk, past the kernel's memory, where they are many and the file system lets them.
+    Disk,
+    /// To the kernel's memory.
+    Memory,
+}
+
 /// What became of a read.
 #[derive(Debug, PartialEq)]
 pub(super) enum Checked {
@@ -75,7 +84,7 @@ impl DataFile {
 
     /// Write neighbouring whole pages from page `start` on, and their checksums. Of the pages nothing from `end_bytes` on,
     /// which is the exact length of a file whose readers would see more.
-    pub(super) fn write(&self, start: u64, buffers: &[&[u8]], end_bytes: Option<u64>) -> io::Result<()> {
+    pub(super) fn write(&self, start: u64, buffers: &[&[u8]], end_bytes: Option<u64>, way: Way) -> io::Result<()> {
         let length: usize = buffers.iter().map(|buffer| buffer.len()).sum();
         let kept = end_bytes.map_or(length, |end| length.min(end.saturating_sub(start * PAGE_BYTES) as usize));
         let (whole, all);
@@ -85,7 +94,8 @@ impl DataFile {
             (whole, all) = (first(buffers, kept / PAGE * PAGE), first(buffers, kept));
             (&whole[..], &all[..])
         };
-        let written = if length >= DIRECT_BYTES_MIN { self.write_direct(start, direct)? } else { 0 };
+        let written =
+            if way == Way::Disk && length >= DIRECT_BYTES_MIN { self.write_direct(start, direct)? } else { 0 };
         self.write_buffered(start * PAGE_BYTES, buffered, written)?;
         let mut sums = Vec::with_capacity(length / PAGE * 4);
         for page in buffers.iter().flat_map(|buffer| buffer.chunks(PAGE)) {
@@ -312,10 +322,10 @@ mod tests {
         let file = data_file(dir.path());
         let bytes: Vec<u8> = (0..100 * PAGE).map(|at| (at / 3) as u8).collect();
         let odd = &bytes[1..1 + 90 * PAGE];
-        file.write(5, &[&odd[..50 * PAGE], &odd[50 * PAGE..]], None).unwrap();
+        file.write(5, &[&odd[..50 * PAGE], &odd[50 * PAGE..]], None, Way::Disk).unwrap();
         let bounce = Bounce::of(&[&bytes]);
-        file.write(200, &[bounce.bytes()], None).unwrap();
-        file.write(2, &[&bytes[..PAGE]], None).unwrap();
+        file.write(200, &[bounce.bytes()], None, Way::Disk).unwrap();
+        file.write(2, &[&bytes[..PAGE]], None, Way::Disk).unwrap();
         file.sync_pages().unwrap();
         let mut read = vec![0; 90 * PAGE];
         assert_eq!(file.read(5, &mut read, false).unwrap(), Checked::Right);
@@ -326,10 +336,28 @@ mod tests {
     }
 
     #[test]
+    fn only_what_goes_that_way_is_in_the_kernels_memory() {
+        // Not where temporary files are: those may lie in memory anyway.
+        let dir = tempfile::tempdir_in(".").unwrap();
+        let bytes: Vec<u8> = (0..64 * PAGE).map(|at| (at / 5) as u8).collect();
+        for way in [Way::Disk, Way::Memory] {
+            let file = data_file(dir.path());
+            file.write(0, &[&bytes], None, way).unwrap();
+            let mut read = vec![0; 64 * PAGE];
+            match file.read(0, &mut read, true) {
+                Ok(checked) => assert_eq!((checked, way), (Checked::Right, Way::Memory)),
+                Err(error) => assert_eq!((error.kind(), way), (io::ErrorKind::WouldBlock, Way::Disk)),
+            }
+            assert_eq!(file.read(0, &mut read, false).unwrap(), Checked::Right);
+            assert!(read == bytes);
+        }
+    }
+
+    #[test]
     fn altered_bytes_and_holes_never_pass() {
         let dir = tempfile::tempdir().unwrap();
         let file = data_file(dir.path());
-        file.write(0, &[&vec![7; 3 * PAGE]], None).unwrap();
+        file.write(0, &[&vec![7; 3 * PAGE]], None, Way::Disk).unwrap();
         file.pages.write_all_at(&[8], PAGE as u64 + 9).unwrap();
         let mut read = vec![0; 4 * PAGE];
         let damaged = file.read(0, &mut read, false).unwrap();
@@ -342,7 +370,7 @@ mod tests {
         let file = data_file(dir.path());
         let mut page = vec![3; PAGE];
         page[100..].fill(0);
-        file.write(0, &[&page], None).unwrap();
+        file.write(0, &[&page], None, Way::Disk).unwrap();
         file.truncate(100).unwrap();
         let mut read = vec![0; 100];
         assert_eq!(file.read(0, &mut read, false).unwrap(), Checked::Right);
@@ -356,10 +384,10 @@ mod tests {
         let mut bytes = vec![9; 40 * PAGE];
         bytes[39 * PAGE + 100..].fill(0);
         let end = 39 * PAGE + 100;
-        file.write(0, &[&bytes[..20 * PAGE], &bytes[20 * PAGE..]], Some(end as u64)).unwrap();
+        file.write(0, &[&bytes[..20 * PAGE], &bytes[20 * PAGE..]], Some(end as u64), Way::Disk).unwrap();
         assert_eq!(file.pages.length_bytes().unwrap(), end as u64);
         assert!(!file.direct_refused.load(Ordering::Relaxed), "whole pages still go past the page cache");
-        file.write(39, &[&bytes[39 * PAGE..]], Some(end as u64)).unwrap();
+        file.write(39, &[&bytes[39 * PAGE..]], Some(end as u64), Way::Disk).unwrap();
         let mut read = vec![0; end];
         assert_eq!(file.read(0, &mut read, false).unwrap(), Checked::Right);
         assert!(file.pages.length_bytes().unwrap() == end as u64 && read == bytes[..end]);

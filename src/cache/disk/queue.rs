@@ -35,6 +35,8 @@ struct State {
     /// Handed to the writer and not finished.
     writing: BTreeSet<u64>,
     bytes: u64,
+    /// See [`Queue::is_behind`].
+    behind: bool,
     next: u64,
     /// Jobs below it wait for no neighbours.
     hurried: u64,
@@ -55,6 +57,10 @@ impl Run {
     pub(super) fn pages(&self) -> Pages {
         let (first, last) = (self.jobs.first(), self.jobs.last());
         Pages::new(first.map_or(0, |(_, job)| job.pages.start), last.map_or(0, |(_, job)| job.pages.end))
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.jobs.iter().map(|(_, job)| bytes_of(job)).sum()
     }
 }
 
@@ -116,6 +122,15 @@ impl Queue {
                 }
             }
         }
+    }
+
+    /// Is the disk slower than what comes? From a quarter of the room on until next to nothing waits any more: who goes to
+    /// and fro meets the stalls of a busy disk, which fill the rest of the room.
+    pub(super) fn is_behind(&self) -> bool {
+        let mut state = self.state.lock();
+        let enough = if state.behind { self.bytes_max / 32 } else { self.bytes_max / 4 };
+        state.behind = state.bytes > enough;
+        state.behind
     }
 
     /// A run's jobs are written or have failed: their bytes are no longer held.

@@ -49,6 +49,7 @@ pub(super) fn open(settings: Settings, metrics: Arc<Metrics>, tuning: Tuning) ->
         descriptors: Descriptors::new(&layout),
         lending: Lending::default(),
         queue: Queue::new(settings.queue_bytes_max, tuning.lone_wait, metrics.clone()),
+        burst: Default::default(),
         commits: Commits::new(tuning.commit_every),
         readers: Default::default(),
         // Ids that were set aside and not used are lost: there are 2^64 of them.

@@ -1,6 +1,7 @@
 //! What the threads of one disk cache share, and the table of files that somebody has open.
 
 use super::DiskFile;
+use super::burst::Burst;
 use super::content::Content;
 use super::descriptors::Descriptors;
 use super::drive::Drive;
@@ -99,6 +100,7 @@ pub(super) struct Shared {
     pub(super) descriptors: Descriptors,
     pub(super) lending: Lending,
     pub(super) queue: Queue,
+    pub(super) burst: Arc<Burst>,
     pub(super) commits: Commits,
     pub(super) readers: Readers,
     pub(super) places: Places,

@@ -1,5 +1,6 @@
 //! What waits for the committer, and when it is due.
 
+use super::burst::Owed;
 use super::record::Place;
 use super::transaction::Discarded;
 use super::{DiskFile, Done};
@@ -74,6 +75,8 @@ pub(super) struct Written {
     pub(super) pages: Pages,
     pub(super) life: u64,
     pub(super) done: Option<Done>,
+    /// Where they are in the kernel's memory only.
+    pub(super) owed: Option<Arc<Owed>>,
 }
 
 impl Commits {
@@ -81,8 +84,8 @@ impl Commits {
         Commits { state: Mutex::default(), changed: Condvar::new(), every }
     }
 
-    pub(super) fn put_written(&self, file: Arc<DiskFile>, pages: Pages, life: u64, done: Option<Done>) {
-        self.put(|work| work.written.push(Written { file, pages, life, done }));
+    pub(super) fn put_written(&self, written: Written) {
+        self.put(|work| work.written.push(written));
     }
 
     pub(super) fn put_announced(&self, file: Arc<DiskFile>) {

@@ -1,9 +1,12 @@
 //! The writer thread: puts runs of pages into their data files, within the ledger.
 
+use super::burst::Owed;
+use super::page_io::Way;
 use super::place::{GivenPlace, Places};
-use super::queue::{Run, bytes_of};
+use super::queue::Run;
 use super::record::fill;
 use super::shared::{Shared, Step};
+use super::waiting::Written;
 use super::{DiskFile, WriteError, vanished};
 use crate::chunk::Pages;
 use crate::clock::{self, Time};
@@ -35,17 +38,17 @@ fn keep(shared: &Shared, run: Run) {
     if let Err(error) = &result {
         tracing::debug!(%error, ?pages, path = %String::from_utf8_lossy(&file.key().path), "not kept on disk");
     }
-    let bytes = run.jobs.iter().map(|(_, job)| bytes_of(job)).sum();
+    let bytes = run.bytes();
     let numbers: Vec<_> = run.jobs.iter().map(|&(number, _)| number).collect();
     for (_, job) in run.jobs {
         let super::WriteJob { file, pages, bytes, done, written, .. } = job;
         drop(bytes);
         match &result {
-            Ok(life) => {
+            Ok(Kept { life, owed }) => {
                 if let Some(written) = written {
                     written();
                 }
-                shared.commits.put_written(file, pages, *life, done);
+                shared.commits.put_written(Written { file, pages, life: *life, done, owed: owed.clone() });
             }
             Err(error) => {
                 if let Some(done) = done {
@@ -58,8 +61,13 @@ fn keep(shared: &Shared, run: Run) {
     shared.queue.finished(numbers.into_iter(), bytes);
 }
 
-/// The life of the file in which the pages were written.
-fn write(shared: &Shared, file: &Arc<DiskFile>, run: &Run, pages: Pages) -> Result<u64, WriteError> {
+struct Kept {
+    /// The life of the file in which the pages were written.
+    life: u64,
+    owed: Option<Arc<Owed>>,
+}
+
+fn write(shared: &Shared, file: &Arc<DiskFile>, run: &Run, pages: Pages) -> Result<Kept, WriteError> {
     if !shared.is_writable() {
         return Err(WriteError::Failing("it is off after an error".to_owned()));
     }
@@ -71,7 +79,7 @@ fn write(shared: &Shared, file: &Arc<DiskFile>, run: &Run, pages: Pages) -> Resu
     announce(shared, file)?;
     let begun = loop {
         match begin(shared, file, run, pages, deadline)? {
-            Begun::Held(life) => return Ok(life),
+            Begun::Held(life) => return Ok(Kept { life, owed: None }),
             Begun::At(begun) => break begun,
             Begun::Again => {}
         }
@@ -97,8 +105,8 @@ fn write(shared: &Shared, file: &Arc<DiskFile>, run: &Run, pages: Pages) -> Resu
         shared.commits.put_announced(file.clone());
     }
     match result {
-        Ok(()) if lost => Err(WriteError::Discarded),
-        Ok(()) => Ok(begun.life),
+        Ok(_) if lost => Err(WriteError::Discarded),
+        Ok(owed) => Ok(Kept { life: begun.life, owed }),
         Err(error) => {
             if begun.given.fresh && !lost {
                 take_back(shared, file, &begun);
@@ -228,7 +236,7 @@ fn reserve(shared: &Shared, need: u64, deadline: Time) -> Result<(), WriteError>
     }
 }
 
-fn put(shared: &Shared, file: &DiskFile, run: &Run, pages: Pages, begun: &Placed) -> io::Result<()> {
+fn put(shared: &Shared, file: &DiskFile, run: &Run, pages: Pages, begun: &Placed) -> io::Result<Option<Arc<Owed>>> {
     let _operation = shared.condition.operation();
     let GivenPlace { place, fresh } = begun.given;
     shared.step(Step::Write(place.data_id))?;
@@ -243,5 +251,15 @@ fn put(shared: &Shared, file: &DiskFile, run: &Run, pages: Pages, begun: &Placed
     let buffers: Vec<&[u8]> = run.jobs.iter().map(|(_, job)| (*job.bytes).as_ref()).collect();
     // Its readers would see the zeros that fill its last page up.
     let end_bytes = shared.lending.is_lent(place.data_id).then_some(file.key().size_bytes);
-    data.write(place.base_page + pages.start, &buffers, end_bytes)
+    let (bytes, at) = (run.bytes(), clock::now());
+    // Who promised durability waits for the disk instead: that costs less, and no reader waits for it.
+    let behind = shared.queue.is_behind() && run.jobs.iter().all(|(_, job)| job.may_let_go);
+    let owed = if behind { shared.burst.take(bytes) } else { None };
+    let way = if owed.is_some() { Way::Memory } else { Way::Disk };
+    data.write(place.base_page + pages.start, &buffers, end_bytes, way)?;
+    match way {
+        Way::Memory => shared.metrics.disk_burst_bytes.add(bytes),
+        Way::Disk => shared.burst.measured(bytes, clock::now().since(at)),
+    }
+    Ok(owed.map(Arc::new))
 }
