@@ -43,6 +43,8 @@ mod waiting;
 mod writer;
 
 #[cfg(test)]
+mod burst_tests;
+#[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
 mod fault_tests;

@@ -1,6 +1,6 @@
 //! The disk cache as its users see it, on real files and a real redb.
 
-use super::shared::{Seam, Step, Tuning};
+use super::shared::{Step, Tuning};
 use super::*;
 use crate::chunk::CHUNK_PAGES;
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ use std::sync::mpsc;
 
 pub(super) const MIB: u64 = 1 << 20;
 /// No machine is slower than this; only a test that fails waits for it.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often a proof is run: more than in the ordinary tests where somebody asks for it.
 pub(super) fn from_environment(name: &str, default: u64) -> u64 {
@@ -375,41 +375,6 @@ fn queued_writes_can_be_let_go_and_the_queue_is_bounded() {
     assert!(disk.sync(clock::now() + PATIENCE));
     assert_eq!(file.held_runs(), [Pages::new(10, 12), Pages::new(30, 32)]);
     assert_eq!((metrics.disk_queue_bytes.get(), metrics.disk_let_go_bytes.get()), (0, 4 * PAGE_BYTES));
-}
-
-/// The writer stands still until the queue has seven runs of 1 MiB of the eight that it takes. Says how much of them
-/// went by way of the kernel's memory.
-fn burst_bytes(may_let_go: bool) -> u64 {
-    let dir = tempfile::tempdir().unwrap();
-    let (go, wait) = mpsc::channel::<()>();
-    let wait = Mutex::new(wait);
-    let seam: Seam = Arc::new(move |step| {
-        if matches!(step, Step::Write(_)) {
-            let _ = wait.lock().recv_timeout(PATIENCE);
-        }
-        Ok(())
-    });
-    let metrics: Arc<Metrics> = Arc::default();
-    let settings = Settings { queue_bytes_max: 8 * MIB, ..settings(dir.path(), 64 * MIB) };
-    let disk = Disk::open_with(settings, metrics.clone(), Tuning { seam: Some(seam), ..quick() }).unwrap();
-    let file = disk.file(&key("a", 14 * MIB));
-    // No neighbours, so that each is a run of its own.
-    for at in 0..7 {
-        let pages = Pages::new(at * 512, at * 512 + 256);
-        disk.write(WriteJob { may_let_go, ..job(&file, pages) }).ok().unwrap();
-    }
-    drop(go);
-    assert!(disk.sync(clock::now() + PATIENCE));
-    assert_eq!(check(&file), 7 * 256);
-    assert!(disk.shared().burst.owes_nothing());
-    metrics.disk_burst_bytes.get()
-}
-
-#[test]
-fn a_burst_goes_by_way_of_memory_and_owes_nothing_once_it_is_synced() {
-    // The first goes to the disk, of which nothing is known before.
-    assert_eq!(burst_bytes(true), 6 * MIB);
-    assert_eq!(burst_bytes(false), 0, "who promised durability waits for the disk");
 }
 
 #[test]
