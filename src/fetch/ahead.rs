@@ -176,7 +176,7 @@ async fn bring(
     _permits: [OwnedSemaphorePermit; 2],
 ) {
     let Ok(file) = InUse::open(&plane, &tree, inode).await else { return };
-    let patience = plane.settings.read_timeout;
+    let patience = plane.settings().read_timeout;
     let _ = tokio::time::timeout(patience, until_here(&plane, &file, pages, reader)).await;
 }
 
@@ -199,7 +199,7 @@ async fn until_here(plane: &Plane, file: &Arc<OpenFile>, pages: Pages, reader: R
 impl Driver {
     /// What is missing of `pages` is wanted after all that readers wait for.
     pub(super) fn want_ahead(&mut self, time: Time, file: &Arc<OpenFile>, pages: Pages, reader: ReaderId) {
-        let deadline = time + self.plane.settings.read_timeout;
+        let deadline = time + self.plane.settings().read_timeout;
         for missing in missing(&self.plane, file, pages) {
             self.want_remote(time, file, missing, Class::Readahead, reader, deadline);
         }

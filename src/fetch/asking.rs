@@ -161,7 +161,7 @@ where
 }
 
 impl Engine {
-    async fn ask<T, F>(&self, question: F) -> Result<T, Trouble>
+    pub(in crate::fetch) async fn ask<T, F>(&self, question: F) -> Result<T, Trouble>
     where
         T: Send + 'static,
         F: FnOnce(Time, &mut Scheduler) -> T + Send + 'static,
@@ -184,10 +184,10 @@ impl Engine {
         if let Some(strategy) = switch.filter(|strategy| *strategy != before) {
             tracing::info!(%before, now = %strategy, "the strategy was switched");
         }
-        let mirrors = scheduler.mirrors.iter().enumerate();
-        let mirrors = mirrors
-            .map(|(at, seen)| (self.mirror_report(MirrorId(at as u16), Some(seen.live())), seen.clone()))
-            .collect();
+        let in_use = self.plane.mirrors.in_use();
+        let seen =
+            in_use.filter_map(|(mirror, _)| Some((mirror, scheduler.mirrors.get(usize::from(mirror.0))?.clone())));
+        let mirrors = seen.map(|(mirror, seen)| (self.mirror_report(mirror, Some(seen.live())), seen)).collect();
         Ok(Mirrors { mirrors, scheduler, strategy_before: switch.map(|_| before) })
     }
 
@@ -285,7 +285,7 @@ impl Engine {
             made: kept.made,
             oldest: kept.oldest,
             at: now(),
-            urls: self.plane.sources.iter().map(|source| source.redacted_url()).collect(),
+            urls: self.plane.mirrors.all().iter().map(|mirror| mirror.url()).collect(),
         }
     }
 

@@ -142,9 +142,9 @@ fn give_up(plane: &Plane, file: &Arc<OpenFile>, wanted: &Digest, found: &Digest,
     }
     file.give_up(pages, Trouble::WrongHash);
     let labels = file.said_by(wanted);
-    let mirrors = plane.sources.iter().zip(&plane.labels.0);
+    let mirrors = plane.mirrors.all();
     let said_by: Vec<_> =
-        mirrors.filter(|(_, label)| labels.contains(label)).map(|(it, _)| it.redacted_url()).collect();
+        mirrors.iter().filter(|mirror| labels.contains(&mirror.label)).map(|mirror| mirror.url()).collect();
     let path = String::from_utf8_lossy(&file.path);
     plane.metrics.alerts.add(1);
     match hopeless {

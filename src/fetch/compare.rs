@@ -103,7 +103,8 @@ fn digest(bytes: &[u8]) -> u64 {
 
 /// The bytes of one page of a mirror.
 async fn bring(plane: &Plane, file: &OpenFile, mirror: MirrorId, page: u64, whole: bool) -> Result<Vec<u8>, Failure> {
-    let label = plane.labels.of(mirror);
+    let member = plane.mirrors.of(mirror);
+    let label = member.label;
     let validator = file.validator(label);
     let wanted = Pages::new(page, page + 1).bytes(file.size_bytes);
     let bytes = if whole { 0..file.size_bytes } else { wanted.clone() };
@@ -111,7 +112,7 @@ async fn bring(plane: &Plane, file: &OpenFile, mirror: MirrorId, page: u64, whol
     // By what is asked for: an answer may be on its way when nobody needs it any more.
     plane.metrics.compared_bytes.add(bytes.end - bytes.start);
     let ask = RangeAsk { path, bytes, size_bytes, validator: validator.as_ref(), whole };
-    let mut answer = plane.sources[mirror.0 as usize].open(&ask).await?;
+    let mut answer = member.source.open(&ask).await?;
     plane.answered();
     accept(plane, file, mirror, &answer)?;
     let mut theirs = Vec::with_capacity(PAGE_BYTES as usize);

@@ -81,7 +81,7 @@ impl Driver {
     /// Drives `scheduler` for `plane`.
     pub fn new(plane: Arc<Plane>, scheduler: Scheduler) -> Driver {
         Driver {
-            publisher: Publisher::new(plane.sources.len()),
+            publisher: Publisher::default(),
             plane,
             marks: Marks::default(),
             scheduler,
@@ -218,7 +218,7 @@ impl Driver {
             }
             at = part.end;
         }
-        let deadline = waiter.since + self.plane.settings.read_deadline;
+        let deadline = waiter.since + self.plane.settings().read_deadline;
         for pages in remote {
             self.want_remote(time, file, pages, class, waiter.reader, deadline);
         }
@@ -228,7 +228,7 @@ impl Driver {
     fn disk_failed(&mut self, time: Time, file: &Arc<OpenFile>, pages: Pages) {
         self.disk_reads.retain(|(_, read, asked)| read.inode != file.inode || *asked != pages);
         for waiter in self.plane.waiting.of(file.inode, pages) {
-            let deadline = waiter.since + self.plane.settings.read_deadline;
+            let deadline = waiter.since + self.plane.settings().read_deadline;
             for missing in self.plane.pool.missing(file.inode, waiter.pages.intersect(pages)) {
                 self.want_remote(time, file, missing, Class::Demand, waiter.reader, deadline);
             }
@@ -252,7 +252,7 @@ impl Driver {
     /// A prefetch job wants `pages` durable: from memory to disk what is here, the rest from the mirrors.
     fn keep(&mut self, time: Time, file: Arc<OpenFile>, pages: Pages, reader: ReaderId) {
         let Some(disk) = &file.disk else { return file.give_up(pages, Trouble::NotKept) };
-        let deadline = time + self.plane.settings.read_deadline;
+        let deadline = time + self.plane.settings().read_deadline;
         for missing in disk.missing(pages) {
             let remote = self.plane.pool.missing(file.inode, missing);
             if remote.as_slice() != [missing] {
@@ -323,7 +323,7 @@ impl Driver {
             }
             Action::Mark { reader, page, .. } => self.marks.set(reader, page),
             Action::Alert { mirror, file, what } => {
-                let mirror = mirror.map(|mirror| self.plane.sources[mirror.0 as usize].redacted_url());
+                let mirror = mirror.map(|mirror| self.plane.mirrors.of(mirror).url());
                 let file = file.and_then(|file| self.plane.opened.get(file));
                 let path = file.map(|file| String::from_utf8_lossy(&file.path).into_owned());
                 self.plane.metrics.alerts.add(1);
@@ -418,7 +418,7 @@ impl Driver {
             tracing::warn!(?pages, "the disk cache does not answer: reading through");
             self.disk_failed(time, &file, pages);
         }
-        let settings = &self.plane.settings;
+        let settings = self.plane.settings();
         let late = |waiter: &Waiter| {
             time.since(waiter.last_byte()) > settings.read_timeout || time.since(waiter.since) > settings.read_deadline
         };

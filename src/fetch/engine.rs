@@ -16,9 +16,11 @@ use crate::fetch::inbox::Command;
 use crate::fetch::listing::FirstLook;
 use crate::fetch::opened::OpenFile;
 use crate::fetch::plane::{Doubt, Plane};
+use crate::fetch::roster::Member;
 use crate::fetch::tree::Tree;
 use crate::fetch::waiting::{Waiter, wanted};
 use crate::fetch::whole::{Whole, mend};
+use crate::metrics::Metrics;
 use crate::namespace::{Attributes, Kind, Namespace, Snapshot};
 use crate::scheduler::Scheduler;
 use parking_lot::Mutex;
@@ -50,6 +52,8 @@ pub struct Engine {
     pub(in crate::fetch) tree: Arc<Tree>,
     pub(in crate::fetch) started: Time,
     ahead: Ahead,
+    /// Reads of what is on disk take a buffer of their own.
+    fresh_buffers: bool,
     runtime: tokio::runtime::Handle,
     /// The runtime of everything that is not file data; none where that shares the data's.
     meta: Option<Runtime>,
@@ -63,7 +67,7 @@ impl Engine {
         let plane = Arc::new(Plane::new(parts, doubts));
         history::recall(&plane, &mut scheduler);
         let data = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let meta = match plane.settings.one_runtime {
+        let meta = match plane.settings().one_runtime {
             true => None,
             false => Some(
                 tokio::runtime::Builder::new_multi_thread()
@@ -84,12 +88,18 @@ impl Engine {
         runtime.spawn(history::keep(Arc::downgrade(&plane)));
         let started = crate::clock::now();
         let ahead = Ahead::new(plane.pool.limit_bytes(), plane.readers.new_id());
-        Ok(Arc::new(Engine { plane, tree, started, ahead, runtime, meta, data: Mutex::new(Some(data)) }))
+        let fresh_buffers = plane.settings().fresh_buffers;
+        Ok(Arc::new(Engine { plane, tree, started, ahead, fresh_buffers, runtime, meta, data: Mutex::new(Some(data)) }))
     }
 
     /// Where tasks that are not file data run: the control server lives there too.
     pub fn runtime(&self) -> &tokio::runtime::Handle {
         &self.runtime
+    }
+
+    /// Its counters.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.plane.metrics
     }
 
     /// Look a name up in a folder.
@@ -101,7 +111,7 @@ impl Engine {
             return answer(known);
         }
         let (tree, name) = (self.tree.clone(), name.to_vec());
-        let deadline = self.plane.settings.read_timeout;
+        let deadline = self.plane.settings().read_timeout;
         self.runtime().spawn(async move {
             let found = within(deadline, tree.lookup(folder, &name, true)).await;
             answer(found);
@@ -123,7 +133,7 @@ impl Engine {
             return answer(known);
         }
         let tree = self.tree.clone();
-        let deadline = self.plane.settings.read_timeout;
+        let deadline = self.plane.settings().read_timeout;
         self.runtime().spawn(async move { answer(within(deadline, tree.entries(folder)).await) });
     }
 
@@ -158,7 +168,7 @@ impl Engine {
             let file = open_file(&plane, &tree, inode);
             file.map(|file| {
                 plane.metrics.open_handles.add(1);
-                if let Some(disk) = file.disk.as_ref().filter(|_| plane.settings.passthrough) {
+                if let Some(disk) = file.disk.as_ref().filter(|_| plane.settings().passthrough) {
                     // Where it can be lent its data file is open from here on: what follows may not wait.
                     disk.prepare_to_lend();
                 }
@@ -189,7 +199,7 @@ impl Engine {
         F: FnOnce(Result<(), Trouble>) + Send + 'static,
     {
         let (plane, file) = (self.plane.clone(), handle.file.clone());
-        let deadline = plane.settings.read_deadline;
+        let deadline = plane.settings().read_deadline;
         self.runtime().spawn(async move { answer(within(deadline, mend(&plane, &file)).await) });
     }
 
@@ -224,7 +234,7 @@ impl Engine {
         let place = handle.reads(pages, &plane.readers, &plane.inbox);
         let bytes = offset_bytes..(offset_bytes + length_bytes).min(file.size_bytes);
         let sealed = file.is_sealed();
-        if plane.settings.fresh_buffers
+        if self.fresh_buffers
             && !sealed
             && let Some(fresh) = from_disk::fresh(file, pages)
         {
@@ -273,16 +283,14 @@ impl Engine {
     pub fn first_look(&self) -> (FirstLook, Vec<(String, String)>) {
         let saved = self.plane.disk.as_ref().is_some_and(|disk| disk.listing(b"").is_some());
         // With something to serve, nobody is waited for long: mirrors are looked for behind the mount.
-        let patience = if saved { FIRST_LOOK_SAVED } else { self.plane.settings.read_timeout };
+        let patience = if saved { FIRST_LOOK_SAVED } else { self.plane.settings().read_timeout };
         let seen = self.runtime().block_on(self.tree.first_look(patience));
         (seen, self.failures())
     }
 
     fn failures(&self) -> Vec<(String, String)> {
-        let mirrors = self.plane.sources.iter().enumerate();
-        let words = |at: usize| self.plane.words(crate::chunk::MirrorId(at as u16)).last_failure;
-        let why = |at: usize| words(at).unwrap_or_else(|| "did not answer in time".into());
-        mirrors.map(|(at, source)| (source.redacted_url(), why(at))).collect()
+        let why = |member: &Member| member.words().last_failure.unwrap_or_else(|| "did not answer in time".into());
+        self.plane.mirrors.in_use().map(|(_, member)| (member.url(), why(&member))).collect()
     }
 
     /// Is it known that no mirror answers?

@@ -10,8 +10,8 @@ use crate::clock::{now, unix_seconds};
 use crate::fetch::asking::put;
 use crate::fetch::opened::label;
 use crate::fetch::plane::Plane;
+use crate::fetch::roster::Member;
 use crate::scheduler::{Aged, FirstByte, History, Scheduler};
-use crate::sources::Source;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -180,15 +180,31 @@ pub fn recall(plane: &Plane, scheduler: &mut Scheduler) {
     let Some(disk) = &plane.disk else { return };
     let unix_s = unix_seconds();
     let records = read(disk, unix_s);
-    let of = |source: &Arc<Source>| {
-        let label = label(&source.redacted_url());
+    let of = |member: &Arc<Member>| {
+        let label = label(&member.url());
         (label, records.get(&label).copied().unwrap_or_default())
     };
-    let written: Vec<(u64, Record)> = plane.sources.iter().map(of).collect();
+    let written: Vec<(u64, Record)> = plane.mirrors.all().iter().map(of).collect();
     for (at, (_, record)) in written.iter().enumerate() {
         scheduler.suppose(now(), MirrorId(at as u16), record.history(unix_s));
     }
     *plane.histories.written.lock() = written;
+}
+
+/// The same of mirrors that were added since, from the one with the id `from` on. Waits for the disk.
+pub fn of_new(plane: &Plane, from: usize) -> Vec<(MirrorId, History)> {
+    let Some(disk) = &plane.disk else { return Vec::new() };
+    let unix_s = unix_seconds();
+    let records = read(disk, unix_s);
+    let mut written = plane.histories.written.lock();
+    let mut found = Vec::new();
+    for (at, member) in plane.mirrors.all().iter().enumerate().skip(written.len().max(from)) {
+        let label = label(&member.url());
+        let record = records.get(&label).copied().unwrap_or_default();
+        written.push((label, record));
+        found.push((MirrorId(at as u16), record.history(unix_s)));
+    }
+    found
 }
 
 /// All that can be read and is young enough; the others are forgotten.

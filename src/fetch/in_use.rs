@@ -62,7 +62,7 @@ pub(in crate::fetch) fn open_file(plane: &Plane, tree: &Arc<Tree>, inode: Inode)
         generation: version.generation,
     };
     let disk = plane.disk.as_ref().map(|disk| disk.file(&key));
-    let rule = plane.rules.of(&version.path).file;
+    let rule = plane.rules().of(&version.path).file;
     let opening = Opening { inode, path: version.path.clone(), size_bytes: version.size_bytes, rule, disk };
     let mut sums_files = Vec::new();
     let file = plane.opened.open(opening, |file| {
@@ -78,7 +78,7 @@ pub(in crate::fetch) fn open_file(plane: &Plane, tree: &Arc<Tree>, inode: Inode)
         file.served_as(&version);
         let believed = file.believed();
         let confirmed = believed.len() >= 2;
-        file.seal(plane.settings.quorum && !confirmed);
+        file.seal(plane.settings().quorum && !confirmed);
         plane.inbox.tell(Event::Opened { file: inode, size_bytes, mirrors, held, rule });
         if !believed.is_empty() {
             let mirrors = believed_mirrors(plane, file);

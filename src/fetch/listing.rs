@@ -68,7 +68,7 @@ impl Tree {
     }
 
     /// The same, asking only some mirrors where there is no other under way.
-    fn fly_among(self: &Arc<Self>, folder: Inode, only: Option<MirrorSet>) -> watch::Receiver<Flight> {
+    pub(super) fn fly_among(self: &Arc<Self>, folder: Inode, only: Option<MirrorSet>) -> watch::Receiver<Flight> {
         let mut flights = self.flights.lock();
         if let Some(flight) = flights.get(&folder) {
             return flight.clone();
@@ -100,15 +100,16 @@ impl Tree {
             progress.send_modify(|flight| flight.usable = true);
         }
         let mut asked = tokio::task::JoinSet::new();
-        for (at, source) in self.plane.index_sources.iter().cloned().enumerate() {
-            if only.as_ref().is_some_and(|only| !only.contains(MirrorId(at as u16))) {
+        for (mirror, member) in self.plane.mirrors.in_use() {
+            if only.as_ref().is_some_and(|only| !only.contains(mirror)) {
                 continue;
             }
             let path = path.clone();
-            let patience = self.plane.settings.read_timeout;
+            let patience = self.plane.settings().read_timeout;
             asked.spawn(async move {
+                let source = &member.index_source;
                 let listed = tokio::time::timeout(patience, source.list(&path)).await;
-                (MirrorId(at as u16), listed.unwrap_or_else(|_| Err(silent(&source, patience))))
+                (mirror, listed.unwrap_or_else(|_| Err(silent(source, patience))))
             });
         }
         let mut any = false;
@@ -152,7 +153,7 @@ impl Tree {
     }
 
     /// More mirrors may serve what is open now.
-    fn refresh_opened(&self) {
+    pub(super) fn refresh_opened(&self) {
         let namespace = self.namespace.read();
         for file in self.plane.opened.all() {
             if let Some(version) = namespace.version(file.inode) {

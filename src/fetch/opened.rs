@@ -276,16 +276,6 @@ pub fn label(url: &str) -> u64 {
     u64::from_le_bytes(blake3::hash(url.as_bytes()).as_bytes()[..8].try_into().expect("eight of 32 bytes"))
 }
 
-/// The labels of a mount's mirrors, by their place.
-pub struct Labels(pub Vec<u64>);
-
-impl Labels {
-    /// Of one mirror. Ids come from the same list, so it is there.
-    pub fn of(&self, mirror: MirrorId) -> u64 {
-        self.0[mirror.0 as usize]
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,47 +2,40 @@
 
 use crate::cache::disk::Disk;
 use crate::cache::pool::Pool;
-use crate::chunk::{Inode, MirrorId};
+use crate::chunk::{Inode, MIRRORS_MAX, MirrorId};
 use crate::clock::{Time, now};
 use crate::fetch::handle::Readers;
 use crate::fetch::hashes::Checks;
 use crate::fetch::history::Histories;
 use crate::fetch::inbox::Inbox;
-use crate::fetch::opened::{Labels, OpenFile, Opened};
+use crate::fetch::opened::{OpenFile, Opened};
 use crate::fetch::published::Published;
+use crate::fetch::roster::Roster;
 use crate::fetch::rules::Rules;
 use crate::fetch::settings::Settings;
 use crate::fetch::waiting::Waiting;
 use crate::metrics::Metrics;
 use crate::scheduler;
 use crate::sources::{Failure, FailureKind, Source};
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::{Notify, mpsc};
 
-/// Lies of one mirror that are kept for `status`. The newest are enough to see what it does.
-const LIES_KEPT: usize = 8;
-
 /// Everything that reads, fetches and the driver have in common.
 pub struct Plane {
-    /// Limits of waiting.
-    pub settings: Settings,
-    /// What parts of the tree are given in configuration.
-    pub rules: Rules,
+    settings: ArcSwap<Settings>,
+    rules: ArcSwap<Rules>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The bounded memory.
     pub pool: Pool,
     /// The disk cache, where there is one.
     pub disk: Option<Disk>,
-    /// Our client for each mirror, by [`MirrorId`].
-    pub sources: Vec<Arc<Source>>,
-    /// The same for listings: connections stay on the runtime that opened them.
-    pub index_sources: Vec<Arc<Source>>,
-    /// Their names in notes on disk.
-    pub labels: Labels,
+    /// Who the mirrors are.
+    pub mirrors: Roster,
     /// To the driver.
     pub inbox: Arc<Inbox>,
     /// Reads that wait.
@@ -70,7 +63,6 @@ pub struct Plane {
     /// What the tree's names take of memory, in bytes. Kept by the tree after each listing.
     pub names_bytes: AtomicU64,
     last_answer: AtomicU64,
-    words: Vec<Mutex<Words>>,
 }
 
 /// Something that the data plane saw and that the tree does not know.
@@ -110,19 +102,6 @@ pub enum Doubt {
     },
 }
 
-/// What a mirror did wrong, in words.
-#[derive(Clone, Default)]
-pub struct Words {
-    /// The last failure of any kind.
-    pub last_failure: Option<String>,
-    /// Answers that were not what was asked for, newest last.
-    pub lies: Vec<String>,
-    /// Failures in all.
-    pub failures: u64,
-    /// A file that it has served: a probe for another might hang for the file's own reasons.
-    pub served: Option<Arc<OpenFile>>,
-}
-
 /// The parts that a plane is made of.
 pub struct Parts {
     /// Limits of waiting.
@@ -144,23 +123,19 @@ pub struct Parts {
 impl Plane {
     /// Put together; nothing runs yet.
     pub fn new(parts: Parts, doubts: mpsc::UnboundedSender<Doubt>) -> Plane {
-        let labels = parts.sources.iter().map(|source| super::opened::label(source.url().as_str())).collect();
-        let words = parts.sources.iter().map(|_| Mutex::default()).collect();
-        let published = Published::new(parts.sources.len());
         Plane {
-            settings: parts.settings,
-            rules: parts.rules,
+            settings: ArcSwap::from_pointee(parts.settings),
+            rules: ArcSwap::from_pointee(parts.rules),
             metrics: parts.metrics,
             pool: parts.pool,
             disk: parts.disk,
-            sources: parts.sources,
-            index_sources: parts.index_sources,
-            labels: Labels(labels),
+            mirrors: Roster::new(parts.sources, parts.index_sources),
             inbox: Arc::default(),
             waiting: Waiting::default(),
             opened: Opened::default(),
             readers: Readers::default(),
-            published,
+            // For as many as there may ever be: 64 KiB.
+            published: Published::new(MIRRORS_MAX),
             histories: Histories::default(),
             checks: Checks::default(),
             offline: AtomicBool::new(false),
@@ -170,8 +145,27 @@ impl Plane {
             doubts,
             names_bytes: AtomicU64::new(0),
             last_answer: AtomicU64::new(0),
-            words,
         }
+    }
+
+    /// Limits of waiting, as they are now.
+    pub fn settings(&self) -> Settings {
+        **self.settings.load()
+    }
+
+    /// Others from here on, which are valid. What waits already is held to them too.
+    pub fn set_settings(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// What parts of the tree are given in configuration, as it is now.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.rules.load_full()
+    }
+
+    /// Others from here on, for the files that are opened after this.
+    pub fn set_rules(&self, rules: Rules) {
+        self.rules.store(Arc::new(rules));
     }
 
     /// A mirror has just answered something.
@@ -186,13 +180,10 @@ impl Plane {
 
     /// `mirror` failed: keep the words for `status`, and say what the scheduler must know.
     pub fn failed(&self, mirror: MirrorId, failure: &Failure) -> scheduler::Failure {
-        let mut words = self.words[mirror.0 as usize].lock();
         // A mirror without ranges is not at fault, and a version that moved on is news, not a failure.
         if !matches!(failure.kind, FailureKind::NoRanges) {
-            words.failures += 1;
-            words.last_failure = Some(failure.why.clone());
+            self.mirrors.of(mirror).failed(&failure.why);
         }
-        drop(words);
         if matches!(failure.kind, FailureKind::Corrupt) {
             self.lied(mirror, &failure.why);
         }
@@ -202,15 +193,9 @@ impl Plane {
         kind_for_scheduler(failure.kind)
     }
 
-    /// `mirror` said something that cannot be true. Each kind of it is kept once.
+    /// `mirror` said something that cannot be true.
     pub fn lied(&self, mirror: MirrorId, why: &str) {
-        let mut words = self.words[mirror.0 as usize].lock();
-        if !words.lies.iter().any(|lie| lie == why) {
-            if words.lies.len() == LIES_KEPT {
-                words.lies.remove(0);
-            }
-            words.lies.push(why.to_owned());
-        }
+        self.mirrors.of(mirror).lied(why);
     }
 
     /// `mirror` brought body bytes.
@@ -221,12 +206,7 @@ impl Plane {
 
     /// `mirror` served a range of `file` to its end.
     pub fn served(&self, mirror: MirrorId, file: &Arc<OpenFile>) {
-        self.words[mirror.0 as usize].lock().served = Some(file.clone());
-    }
-
-    /// What is known of a mirror in words.
-    pub fn words(&self, mirror: MirrorId) -> Words {
-        self.words[mirror.0 as usize].lock().clone()
+        self.mirrors.of(mirror).served(file);
     }
 
     /// Is it known that no mirror answers?

@@ -106,7 +106,7 @@ impl Engine {
 
     /// Bring everything at `paths`, relative to the mount, to disk. Ends when all of it is durable or has failed.
     pub async fn prefetch(self: &Arc<Self>, paths: Vec<Vec<u8>>, progress: Arc<Progress>) -> Outcome {
-        let window = (self.plane.settings.prefetch_window_bytes / PAGE_BYTES) as usize;
+        let window = (self.plane.settings().prefetch_window_bytes / PAGE_BYTES) as usize;
         let job = Arc::new(Job {
             plane: self.plane.clone(),
             tree: self.tree.clone(),
@@ -199,12 +199,12 @@ impl Job {
 
     /// How long it is until this path may be prefetched, where that is not now.
     fn hours_wait_seconds(&self, path: &[u8]) -> Option<u32> {
-        self.plane.rules.of(path).prefetch_hours?.wait_seconds(local_second_of_day())
+        self.plane.rules().of(path).prefetch_hours?.wait_seconds(local_second_of_day())
     }
 
     /// Wait until this path may be prefetched.
     async fn wait_for_hours(&self, path: &[u8]) {
-        let Some(hours) = self.plane.rules.of(path).prefetch_hours else { return };
+        let Some(hours) = self.plane.rules().of(path).prefetch_hours else { return };
         if hours.wait_seconds(local_second_of_day()).is_none() {
             return;
         }
@@ -302,7 +302,7 @@ impl Job {
                 }
                 Standing::Looking | Standing::Unchecked(_) => {}
             }
-            let patience = self.plane.settings.read_deadline;
+            let patience = self.plane.settings().read_deadline;
             tokio::time::timeout(patience, changed).await.map_err(|_| Trouble::TimedOut)?;
         }
     }
@@ -380,7 +380,7 @@ pub(in crate::fetch) async fn until(
             changed.await;
         }
     };
-    tokio::time::timeout(plane.settings.read_deadline, wait).await.unwrap_or(Err(Trouble::TimedOut))
+    tokio::time::timeout(plane.settings().read_deadline, wait).await.unwrap_or(Err(Trouble::TimedOut))
 }
 
 impl Outcome {

@@ -8,10 +8,10 @@ use std::sync::Arc;
 /// Ask for it, of a file that the mirror has served. On the thread of the driver.
 pub fn spawn(plane: &Arc<Plane>, mirror: MirrorId) {
     let plane = plane.clone();
-    let served = plane.words(mirror).served;
+    let served = plane.mirrors.of(mirror).words().served;
     tokio::task::spawn_local(async move {
         let path = served.as_ref().map(|file| file.path.as_slice());
-        let result = plane.sources[mirror.0 as usize].probe(path).await;
+        let result = plane.mirrors.of(mirror).source.probe(path).await;
         let result = result.map_err(|failure| plane.failed(mirror, &failure));
         if result.is_ok() {
             plane.answered();

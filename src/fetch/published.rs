@@ -27,7 +27,8 @@ const REASON_BITS: u32 = 6;
 const UNKNOWN: u64 = u64::MAX;
 
 const STATES: [BreakerState; 3] = [BreakerState::Closed, BreakerState::Open, BreakerState::HalfOpen];
-const REASONS: [Reason; 4] = [Reason::Unreachable, Reason::Stalled, Reason::Throttled, Reason::Quarantined];
+const REASONS: [Reason; 5] =
+    [Reason::Unreachable, Reason::Stalled, Reason::Throttled, Reason::Quarantined, Reason::Removed];
 
 /// One mirror's words: a cache line of its own, so that news of one mirror costs the readers of another nothing.
 #[derive(Default)]

@@ -11,20 +11,18 @@ use std::time::Duration;
 const ALL_PERIOD: Duration = Duration::from_millis(200);
 
 /// What was published last.
+#[derive(Default)]
 pub struct Publisher {
     in_flight: Vec<(u64, usize)>,
     next_all: Time,
 }
 
 impl Publisher {
-    /// For `mirrors` mirrors. Nothing was published yet.
-    pub fn new(mirrors: usize) -> Publisher {
-        Publisher { in_flight: vec![(0, 0); mirrors], next_all: Time(0) }
-    }
-
     /// The driver has done all there is to do. Costs two numbers per mirror, and a few more of those whose
     /// fetches moved: load, weight and rate follow from those.
     pub fn drained(&mut self, now: Time, scheduler: &Scheduler, published: &Published, offline: &AtomicBool) {
+        // Mirrors are only ever added.
+        self.in_flight.resize(scheduler.mirror_count(), (0, 0));
         let all = now >= self.next_all;
         if all {
             self.next_all = now + ALL_PERIOD;
@@ -53,7 +51,7 @@ mod tests {
         let (file, pages) = (Inode(5), Pages::new(0, 16));
         let mut now = Time(1_000_000_000);
         let mut scheduler = Scheduler::new(Settings::default(), 1, 7, now);
-        let (published, mut publisher, offline) = (Published::new(1), Publisher::new(1), AtomicBool::new(true));
+        let (published, mut publisher, offline) = (Published::new(1), Publisher::default(), AtomicBool::new(true));
         publisher.drained(now, &scheduler, &published, &offline);
         assert!(!offline.load(Ordering::Relaxed));
         assert_eq!(published.live(MirrorId(0)), scheduler.live(now, MirrorId(0)));

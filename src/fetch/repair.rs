@@ -153,11 +153,11 @@ impl Case<'_> {
     /// The bytes of `pages` from this mirror, without its page padding.
     async fn fetch(&self, mirror: MirrorId, pages: Pages) -> Result<Vec<u8>, Failure> {
         let (plane, file) = (self.plane, self.file);
-        let validator = file.validator(plane.labels.of(mirror));
+        let validator = file.validator(plane.mirrors.of(mirror).label);
         let bytes = pages.bytes(file.size_bytes);
         let (path, size_bytes) = (&file.path[..], file.size_bytes);
         let ask = RangeAsk { path, bytes, size_bytes, validator: validator.as_ref(), whole: false };
-        let source = &plane.index_sources[usize::from(mirror.0)];
+        let source = &plane.mirrors.of(mirror).index_source;
         let read = async || {
             let mut answer = source.open(&ask).await?;
             let mut bytes = Vec::with_capacity(pages.len_bytes(size_bytes) as usize);
@@ -167,7 +167,7 @@ impl Case<'_> {
             }
             Ok(bytes)
         };
-        let patience = plane.settings.read_timeout;
+        let patience = plane.settings().read_timeout;
         let mut tries = 0;
         loop {
             tries += 1;
@@ -206,7 +206,7 @@ impl Case<'_> {
     fn name(&self, right: MirrorId, wrong: &[Pages], guilty: &BTreeMap<MirrorId, Pages>) {
         let (plane, file) = (self.plane, self.file);
         let path = String::from_utf8_lossy(&file.path);
-        let url = |mirror: MirrorId| plane.sources[usize::from(mirror.0)].redacted_url();
+        let url = |mirror: MirrorId| plane.mirrors.of(mirror).url();
         let (wrong_pages, right_url) = (wrong.iter().map(|run| run.count()).sum::<u64>(), url(right));
         if guilty.is_empty() {
             plane.metrics.alerts.add(1);

@@ -123,15 +123,16 @@ impl Engine {
     }
 
     fn mirror_reports(&self) -> Vec<MirrorReport> {
-        let mirrors = (0..self.plane.sources.len()).map(|at| MirrorId(at as u16));
+        let mirrors = self.plane.mirrors.in_use().map(|(mirror, _)| mirror);
         mirrors.map(|mirror| self.mirror_report(mirror, self.plane.published.live(mirror))).collect()
     }
 
     /// One mirror, as `seen` by the scheduler, if it was.
     pub(in crate::fetch) fn mirror_report(&self, mirror: MirrorId, seen: Option<Live>) -> MirrorReport {
-        let words = self.plane.words(mirror);
+        let member = self.plane.mirrors.of(mirror);
+        let words = member.words();
         let mut report = MirrorReport {
-            url: self.plane.sources[mirror.0 as usize].redacted_url(),
+            url: member.url(),
             state: "untried".into(),
             fetched_bytes: self.plane.published.fetched_bytes(mirror),
             failures: words.failures,
@@ -164,11 +165,11 @@ impl Engine {
         let found = walk(&self.tree, path).await?;
         let version = self.tree.namespace.read().version(found.inode);
         let Some(version) = version else {
-            let mirrors = self.plane.sources.iter().map(|source| source.redacted_url()).collect();
+            let mirrors = self.plane.mirrors.in_use().map(|(_, member)| member.url()).collect();
             return Ok(FileReport { folder: true, mirrors, ..FileReport::default() });
         };
         let file = InUse::open(&self.plane, &self.tree, found.inode).await?;
-        let url = |mirror: MirrorId| self.plane.sources[mirror.0 as usize].redacted_url();
+        let url = |mirror: MirrorId| self.plane.mirrors.of(mirror).url();
         let held = HeldBytes::of(&self.plane, &file, file.pages());
         Ok(FileReport {
             size_bytes: file.size_bytes,

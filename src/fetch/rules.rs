@@ -67,7 +67,13 @@ pub fn minute_text(minute: u32) -> String {
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     globs: GlobSet,
-    rules: Vec<Rule>,
+    rules: Vec<(Glob, Rule)>,
+}
+
+impl PartialEq for Rules {
+    fn eq(&self, other: &Rules) -> bool {
+        self.rules == other.rules
+    }
 }
 
 impl Rules {
@@ -78,7 +84,12 @@ impl Rules {
     pub fn new(rules: Vec<(Glob, Rule)>) -> Result<Rules, globset::Error> {
         let mut globs = GlobSetBuilder::new();
         rules.iter().for_each(|(glob, _)| _ = globs.add(glob.clone()));
-        Ok(Rules { globs: globs.build()?, rules: rules.into_iter().map(|(_, rule)| rule).collect() })
+        Ok(Rules { globs: globs.build()?, rules })
+    }
+
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.rules.len()
     }
 
     /// What holds for a path relative to the mount.
@@ -87,7 +98,7 @@ impl Rules {
             return Rule::default();
         }
         let first = self.globs.matches(OsStr::from_bytes(path)).into_iter().min();
-        first.map_or_else(Rule::default, |at| self.rules[at])
+        first.map_or_else(Rule::default, |at| self.rules[at].1)
     }
 }
 

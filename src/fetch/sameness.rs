@@ -22,7 +22,7 @@ impl Driver {
             }
             Action::Believe { file, mirror } => {
                 if let Some(open) = self.plane.opened.get(file) {
-                    open.believe(self.plane.labels.of(mirror));
+                    open.believe(self.plane.mirrors.of(mirror).label);
                 }
             }
             Action::Seal { file, sealed } => self.seal(file, sealed),
@@ -91,7 +91,7 @@ impl Driver {
     pub(super) fn want_sealed(&mut self, time: Time, waiter: &Waiter) {
         if waiter.file.is_sealed() {
             let (file, pages, class, reader) = (waiter.file.inode, waiter.pages, Class::Demand, waiter.reader);
-            let deadline = waiter.since + self.plane.settings.read_deadline;
+            let deadline = waiter.since + self.plane.settings().read_deadline;
             self.scheduler.handle(time, Event::Wanted { file, pages, class, reader, deadline });
         }
     }

@@ -143,14 +143,14 @@ async fn fetch(plane: &Arc<Plane>, candidate: &Candidate) -> Result<Known, Nobod
 /// What is known, and what one more mirror says.
 fn joined(plane: &Plane, candidate: &Candidate, known: Option<Known>, mirror: MirrorId, sums: Sums) -> Known {
     let path = String::from_utf8_lossy(&candidate.path);
-    let label = plane.labels.of(mirror);
+    let label = plane.mirrors.of(mirror).label;
     if sums.cut {
         tracing::warn!(%path, lines = SUMS_ENTRIES_MAX, "a sums file is longer than is read: the rest is not checked");
     }
     let Some(mut known) = known else { return Known { sums, labels: vec![label] } };
     let names = known.sums.keep_common(&sums);
     if names > 0 {
-        let mirror = plane.sources[usize::from(mirror.0)].redacted_url();
+        let mirror = plane.mirrors.of(mirror).url();
         plane.metrics.alerts.add(1);
         tracing::warn!(mirror, %path, names, "mirrors differ in their sums file: what they differ in is believed of none");
     }
@@ -159,8 +159,8 @@ fn joined(plane: &Plane, candidate: &Candidate, known: Option<Known>, mirror: Mi
 }
 
 async fn ask(plane: &Arc<Plane>, mirror: MirrorId, path: &[u8]) -> Option<Sums> {
-    let source = &plane.index_sources[usize::from(mirror.0)];
-    let read = tokio::time::timeout(plane.settings.read_timeout, source.read_small(path, SUMS_BYTES_MAX)).await;
+    let source = &plane.mirrors.of(mirror).index_source;
+    let read = tokio::time::timeout(plane.settings().read_timeout, source.read_small(path, SUMS_BYTES_MAX)).await;
     match read.ok()? {
         Ok(text) => {
             plane.answered();

@@ -39,8 +39,9 @@ pub struct Transfer {
 /// The mirrors of this mount whose bytes may be in a file.
 pub fn believed_mirrors(plane: &Plane, file: &OpenFile) -> MirrorSet {
     let believed = file.believed();
-    let labels = plane.labels.0.iter().enumerate();
-    labels.filter(|(_, label)| believed.contains(label)).map(|(at, _)| MirrorId(at as u16)).collect()
+    let mirrors = plane.mirrors.all();
+    let labels = mirrors.iter().enumerate();
+    labels.filter(|(_, mirror)| believed.contains(&mirror.label)).map(|(at, _)| MirrorId(at as u16)).collect()
 }
 
 /// Says how the fetch ended, exactly once, even when its task is dropped in the middle.
@@ -90,8 +91,8 @@ impl Transfer {
     }
 
     async fn bring(&self, plane: &Arc<Plane>, memory: Option<Reservation>) -> Result<(), Failure> {
-        let source = &plane.sources[self.mirror.0 as usize];
-        let label = plane.labels.of(self.mirror);
+        let member = plane.mirrors.of(self.mirror);
+        let (source, label) = (&member.source, member.label);
         let validator = self.file.validator(label);
         let bytes = if self.whole { 0..self.file.size_bytes } else { self.pages.bytes(self.file.size_bytes) };
         let ask = RangeAsk {
@@ -160,7 +161,7 @@ impl Transfer {
         if found == part.digest {
             return Ok(());
         }
-        let source = &plane.sources[self.mirror.0 as usize];
+        let source = &plane.mirrors.of(self.mirror).source;
         if part.unsure && source.sends_md5_of_whole(ask, &part.digest).await {
             return Ok(());
         }
@@ -211,7 +212,7 @@ impl Transfer {
         let end = filler.position() + length as u64;
         let completes = end / PAGE_BYTES > filler.position() / PAGE_BYTES || end >= self.file.size_bytes;
         if self.admitted.get().is_none() && completes {
-            self.admitted.set(Some(self.file.admits(plane.labels.of(self.mirror))));
+            self.admitted.set(Some(self.file.admits(plane.mirrors.of(self.mirror).label)));
         }
         match self.admitted.get() {
             Some(false) => {
@@ -279,9 +280,9 @@ async fn next_of(keeper: &mut Keeper, body: &mut Body, filler: &mut Filler) -> R
 /// Is this an answer about the version of `file`? Then what it says of it is remembered. Of a mirror that was never asked for
 /// it, the date is all there is to tell by.
 pub fn accept(plane: &Plane, file: &OpenFile, mirror: MirrorId, answer: &Answer) -> Result<(), Failure> {
-    let label = plane.labels.of(mirror);
+    let label = plane.mirrors.of(mirror).label;
     if file.validator(label).is_none() && file.is_otherwise_dated(mirror, &answer.validator) {
-        let url = plane.sources[usize::from(mirror.0)].redacted_url();
+        let url = plane.mirrors.of(mirror).url();
         let why = format!("{url} has a file of another date than it listed");
         let unix_s = answer.validator.last_modified.unwrap_or_default();
         return Err(Failure { kind: FailureKind::Redated { unix_s }, why });
@@ -293,7 +294,7 @@ pub fn accept(plane: &Plane, file: &OpenFile, mirror: MirrorId, answer: &Answer)
 
 /// The mirror has another version, or none: the listing is to be asked for again.
 pub fn doubt(plane: &Plane, file: &OpenFile, mirror: MirrorId, failure: &Failure) {
-    let unknown = file.validator(plane.labels.of(mirror)).is_none();
+    let unknown = file.validator(plane.mirrors.of(mirror).label).is_none();
     if unknown && matches!(failure.kind, FailureKind::Changed | FailureKind::Redated { .. }) {
         // Its own index says otherwise, and it has never served this version.
         plane.lied(mirror, &failure.why);

@@ -217,7 +217,7 @@ impl Tree {
         }
         let mut flight = self.fly(folder);
         let heard = flight.wait_for(|flight| flight.usable || flight.over);
-        let heard = tokio::time::timeout(self.plane.settings.relist_patience, heard).await;
+        let heard = tokio::time::timeout(self.plane.settings().relist_patience, heard).await;
         if !heard.is_ok_and(|heard| heard.is_ok_and(|flight| flight.answered)) {
             self.waited_in_vain.store(now().0, Ordering::Relaxed);
         }
@@ -231,11 +231,11 @@ impl Tree {
 
     /// Until every mirror has listed a folder or failed to, but no longer than is decent.
     async fn all_heard(self: &Arc<Self>, folder: Inode) {
-        self.heard_within(folder, self.plane.settings.relist_patience).await;
+        self.heard_within(folder, self.plane.settings().relist_patience).await;
     }
 
     /// False where it took longer.
-    async fn heard_within(self: &Arc<Self>, folder: Inode, patience: Duration) -> bool {
+    pub(super) async fn heard_within(self: &Arc<Self>, folder: Inode, patience: Duration) -> bool {
         let Some(mut flight) = self.flights.lock().get(&folder).cloned() else { return true };
         tokio::time::timeout(patience, flight.wait_for(|flight| flight.over)).await.is_ok()
     }
@@ -245,7 +245,7 @@ impl Tree {
     async fn most_heard(self: &Arc<Self>, folder: Inode) {
         let vain = Time(self.not_all_heard.load(Ordering::Relaxed));
         let lately = vain > Time(0) && now().since(vain) < SILENT_PERIOD;
-        let patience = if lately { SILENT_PATIENCE } else { self.plane.settings.relist_patience };
+        let patience = if lately { SILENT_PATIENCE } else { self.plane.settings().relist_patience };
         if !self.heard_within(folder, patience).await {
             self.not_all_heard.store(now().0, Ordering::Relaxed);
         }
@@ -268,17 +268,17 @@ impl Tree {
             translate::join(&folder_path, name)
         };
         let mut asked = tokio::task::JoinSet::new();
-        for (at, source) in self.plane.index_sources.iter().cloned().enumerate() {
+        for (mirror, member) in self.plane.mirrors.in_use() {
             let path = path.clone();
-            let patience = self.plane.settings.relist_patience;
-            asked.spawn(async move { (MirrorId(at as u16), stat_twice(&source, &path, patience).await) });
+            let patience = self.plane.settings().relist_patience;
+            asked.spawn(async move { (mirror, stat_twice(&member.index_source, &path, patience).await) });
         }
         let (mut any, mut until) = (false, Time::NEVER);
         // Once somebody has said what it is, mirrors that say nothing are not waited for longer than is decent.
         while let Ok(Some(Ok((mirror, result)))) = tokio::time::timeout(until.since(now()), asked.join_next()).await {
             if self.told(folder, name, mirror, result) {
                 any = true;
-                until = until.min(now() + self.plane.settings.relist_patience);
+                until = until.min(now() + self.plane.settings().relist_patience);
             }
         }
         self.namespace.write().asked(folder, name, now());

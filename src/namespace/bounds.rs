@@ -150,11 +150,11 @@ fn other_mirrors_take_their_claims_with_them() {
     let mut tree = tree(2);
     tree.listed(ROOT, A, vec![file("a", 5, date(1))], at(0));
     tree.listed(ROOT, B, vec![file("b", 5, date(1)), file("a", 6, date(0))], at(0));
-    assert_eq!(tree.mirrors_changed(vec![1000, 4, 5], at(0)).removed, 1);
+    assert_eq!(tree.mirrors_changed(vec![1000, 4, 5], MirrorSet::first(3), at(0)).removed, 1);
     assert_eq!(look(&tree, "a").1, Freshness::Expired);
     assert!(tree.version(look(&tree, "a").0).unwrap().dissenters.is_empty());
     assert_eq!(tree.unheard(ROOT), [B, C].into_iter().collect::<MirrorSet>());
-    tree.mirrors_changed(vec![1000], at(0));
+    tree.mirrors_changed(vec![1000, 4, 5], MirrorSet::first(1), at(0));
     assert!(tree.listed(ROOT, B, vec![file("late", 1, None)], at(0)).is_empty(), "it is no mirror any more");
     assert_eq!(tree.learned(ROOT, b"late", B, Found::Folder, at(0)), None);
 }

@@ -43,8 +43,8 @@ impl Namespace {
         }
         let mut out = Vec::with_capacity(64 + state.order.len() * 48);
         out.push(FORMAT);
-        out.extend_from_slice(&(self.mirrors.len() as u16).to_le_bytes());
-        let known = self.labels.iter().take(self.mirrors.len()).enumerate();
+        out.extend_from_slice(&(self.labels.len() as u16).to_le_bytes());
+        let known = self.labels.iter().enumerate();
         for (at, label) in known {
             out.extend_from_slice(&label.to_le_bytes());
             let mirror = MirrorId(at as u16);

@@ -9,6 +9,7 @@ use super::inode::{ByInode, Inodes, ROOT, join};
 use super::merge::Changes;
 use crate::chunk::{Inode, MirrorId, MirrorSet};
 use crate::clock::Time;
+use std::time::Duration;
 
 /// What exists, as far as the mirrors have told. See the module's doc for the rules.
 pub struct Namespace {
@@ -58,14 +59,16 @@ impl Namespace {
         tree
     }
 
-    /// The mount has other mirrors now. A mirror whose label is not what it was loses all its claims (a name that
-    /// only it had is gone); every listing is expired, so that the new ones are heard.
-    pub fn mirrors_changed(&mut self, labels: Vec<u64>, now: Time) -> Changes {
+    /// The mount has other mirrors now: those of `labels` that are `in_use`. One whose label is not what it was, or that is
+    /// in use no more, loses all its claims (a name that only it had is gone); every listing is expired, so that the new
+    /// ones are heard.
+    pub fn mirrors_changed(&mut self, labels: Vec<u64>, in_use: MirrorSet, now: Time) -> Changes {
         let strangers: Vec<MirrorId> = (0..self.labels.len())
-            .filter(|&at| labels.get(at) != Some(&self.labels[at]))
-            .map(|at| MirrorId(at as u16))
+            .map(|at| (MirrorId(at as u16), self.labels[at]))
+            .filter(|&(mirror, label)| labels.get(usize::from(mirror.0)) != Some(&label) || !in_use.contains(mirror))
+            .map(|(mirror, _)| mirror)
             .collect();
-        self.mirrors = MirrorSet::first(labels.len());
+        self.mirrors = in_use;
         self.labels = labels;
         let mut changes = Changes::default();
         let all: Vec<Inode> = self.folders.keys().copied().collect();
@@ -79,6 +82,12 @@ impl Namespace {
             self.expire(at, now);
         }
         changes
+    }
+
+    /// How long names and attributes are believed from here on, those that are there and those that are not.
+    pub fn set_lifetime(&mut self, lifetime: Duration) {
+        self.settings.entry_lifetime = lifetime;
+        self.settings.negative_lifetime = lifetime;
     }
 
     /// The next question about `folder` says that its listing has expired.

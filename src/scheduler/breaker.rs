@@ -26,6 +26,8 @@ pub enum Reason {
     Throttled,
     /// It served wrong bytes.
     Quarantined,
+    /// Configuration does not name it any more.
+    Removed,
 }
 
 impl Reason {
@@ -36,6 +38,7 @@ impl Reason {
             Reason::Stalled => "stalled",
             Reason::Throttled => "throttled",
             Reason::Quarantined => "quarantined",
+            Reason::Removed => "removed",
         }
     }
 }
@@ -97,6 +100,20 @@ impl Breaker {
         }
     }
 
+    /// Configuration does not name it any more: nothing but [`restore`](Self::restore) changes that.
+    pub(super) fn remove(&mut self) {
+        *self = Breaker { state: BreakerState::Open, reason: Reason::Removed, next_try: Time::NEVER, ..Breaker::new() };
+    }
+
+    /// It is named again, and as one that was never seen.
+    pub(super) fn restore(&mut self) {
+        *self = Breaker::new();
+    }
+
+    pub(super) fn is_removed(&self) -> bool {
+        self.reason == Reason::Removed
+    }
+
     /// May it be asked now?
     pub(super) fn usable(&self, now: Time) -> bool {
         self.state == BreakerState::Closed && self.next_try <= now
@@ -105,6 +122,7 @@ impl Breaker {
     /// When something changes without an event: a rest or a wait ends, a probe is lost.
     pub(super) fn timeout(&self, settings: &Settings) -> Option<Time> {
         match (self.state, self.probe_at) {
+            _ if self.is_removed() => None,
             (_, Some(at)) => Some(at + settings.probe_timeout),
             (BreakerState::Closed, None) => Some(self.next_try).filter(|&at| at > Time(0)),
             (BreakerState::Open, None) => Some(self.next_try),
@@ -144,7 +162,7 @@ impl Breaker {
 
     /// Somebody waits and nobody else can help: try it now rather than at its time, unless it asked for quiet.
     pub(super) fn hurry(&mut self, now: Time) {
-        let quiet = matches!(self.reason, Reason::Throttled | Reason::Quarantined);
+        let quiet = matches!(self.reason, Reason::Throttled | Reason::Quarantined | Reason::Removed);
         if self.state == BreakerState::Open && !quiet && now >= self.trouble_at + Duration::from_millis(500) {
             self.next_try = self.next_try.min(now);
         }
@@ -153,7 +171,7 @@ impl Breaker {
     /// A probe failed: open it for longer.
     pub(super) fn probe_failed(&mut self, now: Time, settings: &Settings, rng: &mut StdRng, longest: Duration) {
         self.tries += 1;
-        if self.state != BreakerState::Closed {
+        if self.state != BreakerState::Closed && !self.is_removed() {
             self.open(now, Reason::Unreachable, settings, rng, longest);
         }
     }
@@ -177,6 +195,9 @@ impl Breaker {
 
     /// Its bytes stopped: a probe decides, at once the first time, after a wait when it happens again.
     pub(super) fn stall(&mut self, now: Time, settings: &Settings, rng: &mut StdRng) {
+        if self.is_removed() {
+            return;
+        }
         self.tries += 1;
         let again = self.level > 0 && now < self.trouble_at + FORGIVEN_AFTER;
         if again {
@@ -206,6 +227,9 @@ impl Breaker {
 
     /// It asked us to stay away. Returns whether that is news: fetches that end together are one refusal.
     pub(super) fn throttle(&mut self, now: Time, retry_after: Option<Duration>) -> bool {
+        if self.is_removed() {
+            return false;
+        }
         if self.state == BreakerState::Open && self.reason == Reason::Throttled {
             self.next_try = self.next_try.max(now + retry_after.unwrap_or_default().min(THROTTLED_MAX));
             return false;
@@ -223,13 +247,16 @@ impl Breaker {
 
     /// It served wrong bytes too often.
     pub(super) fn quarantine(&mut self, now: Time, settings: &Settings) {
+        if self.is_removed() {
+            return;
+        }
         (self.state, self.reason) = (BreakerState::Open, Reason::Quarantined);
         self.next_try = now + settings.quarantine;
     }
 
     /// It answered a probe or a listing.
     pub(super) fn answered(&mut self, now: Time) {
-        let waits = matches!(self.reason, Reason::Throttled | Reason::Quarantined);
+        let waits = matches!(self.reason, Reason::Throttled | Reason::Quarantined | Reason::Removed);
         if self.state == BreakerState::Open && waits && now < self.next_try {
             return;
         }

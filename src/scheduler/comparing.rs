@@ -53,6 +53,13 @@ impl Comparing {
         Comparing { budget_bytes: start_bytes, start_bytes, ..Comparing::default() }
     }
 
+    /// There are so many mirrors now.
+    pub(super) fn grow(&mut self, mirrors: usize) {
+        let start_bytes = Comparing::new(mirrors).start_bytes;
+        self.budget_bytes += (start_bytes - self.start_bytes).max(0.0);
+        self.start_bytes = self.start_bytes.max(start_bytes);
+    }
+
     /// Bytes came, by any fetch.
     pub(super) fn earn(&mut self, bytes: u64) {
         self.budget_bytes = (self.budget_bytes + BUDGET_PART * bytes as f64).min(self.start_bytes);

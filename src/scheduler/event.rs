@@ -1,6 +1,7 @@
 //! What the scheduler is told.
 
 use super::action::ComparisonId;
+use super::configured::Configured;
 use super::rule::FileRule;
 use super::settings::Settings;
 use crate::chunk::{Class, FetchId, Inode, MirrorId, MirrorSet, Pages, ReaderId};
@@ -162,6 +163,11 @@ pub enum Event {
     SettingsChanged {
         /// All of them.
         settings: Box<Settings>,
+    },
+    /// Configuration gives these mirrors from here on, by id: as many as there were, or more.
+    MirrorsChanged {
+        /// What it says of each.
+        mirrors: Vec<Configured>,
     },
     /// The time that `poll_timeout` named has come.
     Tick,

@@ -358,7 +358,7 @@ impl Scheduler {
 
     /// No mirror may be asked, none has given anything in two attempts, and that has lasted: offline.
     pub(super) fn check_offline(&mut self, now: Time) {
-        let quarantined = |reason| reason == Reason::Quarantined;
+        let quarantined = |reason| matches!(reason, Reason::Quarantined | Reason::Removed);
         let mut any = false;
         for mirror in &self.mirrors {
             let breaker = &mirror.breaker;

@@ -20,6 +20,11 @@ impl Mirrors {
         mirrors
     }
 
+    pub(super) fn push(&mut self, mirror: Mirror) {
+        self.all.push(mirror);
+        self.changed.insert(self.all.len() - 1);
+    }
+
     pub(super) fn get_mut(&mut self, at: usize) -> Option<&mut Mirror> {
         let mirror = self.all.get_mut(at)?;
         self.changed.insert(at);

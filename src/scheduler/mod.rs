@@ -83,6 +83,7 @@ mod window;
 pub use action::{Action, ComparisonId, Hopeless};
 pub use agreement::{BadVerify, Standing, Verify};
 pub use breaker::{BreakerState, Reason};
+pub use configured::Configured;
 pub use event::{Event, Failure, Verdict};
 pub use history::{Aged, FirstByte, History, Supposition};
 pub use mirror::Failures;
@@ -285,6 +286,7 @@ impl Scheduler {
                 self.budget_bytes = background_bytes;
             }
             Event::SettingsChanged { settings } => self.on_settings(now, *settings),
+            Event::MirrorsChanged { mirrors } => self.on_mirrors(now, &mirrors),
             Event::Tick => {}
         }
     }
