@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Command::Jobs(asked) => asked.json,
         Command::Cancel(asked) => asked.json,
         Command::Pin(asked) | Command::Unpin(asked) | Command::Evict(asked) | Command::Verify(asked) => asked.json,
+        Command::Reload(asked) => asked.json,
         Command::Umount(asked) => asked.json,
         Command::Mount(_) | Command::Demo(_) | Command::Simulate(_) | Command::Config(_) | Command::Generate(_) => {
             false
@@ -70,6 +71,9 @@ fn main() -> ExitCode {
         Command::Jobs(asked) => return ExitCode::from(commands::jobs(&desk, asked.path.as_deref(), screen)),
         Command::Cancel(asked) => {
             return ExitCode::from(commands::cancel(&desk, asked.job, asked.path.as_deref(), screen));
+        }
+        Command::Reload(asked) => {
+            return ExitCode::from(commands::reload(&desk, asked.path.as_deref(), screen));
         }
         Command::Pin(asked) => return keep(&desk, Keeping::Pin, asked, screen),
         Command::Unpin(asked) => return keep(&desk, Keeping::Unpin, asked, screen),

@@ -64,6 +64,8 @@ pub enum Command {
                             Exit codes: 0 all of it matches, 1 something did not or could not be read (it is named), \
                             2 the daemon does not answer, or wrong usage.")]
     Verify(PathsCommand),
+    /// Read a mount's configuration file anew, without ending the mount
+    Reload(ReloadCommand),
     /// End a mount
     Umount(UmountCommand),
     /// Run the scheduler in virtual time against simulated mirrors, and show how well it does
@@ -219,6 +221,21 @@ pub struct PathsCommand {
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Print JSON lines: what comes before the end, then the result
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `braidfs reload`.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "A file that is wrong changes nothing: the last good one stays in force. SIGHUP to the daemon, and \
+                        a change of the file, do the same.\nExit codes: 0 it is in force, 1 it is wrong (line and \
+                        column are named), or the mount has no file, 2 the daemon does not answer."
+)]
+pub struct ReloadCommand {
+    /// A path in a mount [default: the mount of the working folder, else the only one]
+    pub path: Option<PathBuf>,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }

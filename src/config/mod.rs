@@ -8,6 +8,7 @@
 pub mod cgroup;
 pub mod command_line;
 pub mod defaults;
+pub mod difference;
 pub mod duration;
 pub mod environment;
 pub mod file;

@@ -79,6 +79,8 @@ pub struct MountPlan {
     pub config_file: Option<PathBuf>,
     /// What is switched off to measure what it is worth.
     pub ideas: Ideas,
+    /// What was typed: with it the plan can be made anew, from the file as it is then.
+    pub command: Option<Box<MountCommand>>,
     /// What is not wrong but should be said.
     pub warnings: Vec<String>,
     /// Where the value of each option comes from that is not built in, by its name in a file.
@@ -175,6 +177,7 @@ pub fn plan_mount(command: &MountCommand, around: &Surroundings) -> Result<Mount
     plan.warnings.extend(warnings);
     plan.origins = origins;
     plan.ideas = command.ideas;
+    plan.command = Some(Box::new(command.clone()));
     Ok(plan)
 }
 
@@ -372,6 +375,7 @@ fn lay_out(
         mountpoint,
         name,
         ideas: Ideas::default(),
+        command: None,
         warnings,
         origins: BTreeMap::new(),
     })

@@ -105,7 +105,7 @@ fn rule_values(rule: &RuleTable) -> Vec<String> {
 }
 
 /// Every option but the place, with its value as a file has it.
-fn values(plan: &MountPlan) -> Vec<(&'static str, Option<String>)> {
+pub(super) fn values(plan: &MountPlan) -> Vec<(&'static str, Option<String>)> {
     let text = |text: &str| Some(toml::Value::from(text).to_string());
     let path = |path: &Path| text(&path.display().to_string());
     let rate = |rate: Option<u64>| rate.and_then(|rate| text(&Rate(rate).to_string()));
@@ -140,7 +140,7 @@ fn values(plan: &MountPlan) -> Vec<(&'static str, Option<String>)> {
 }
 
 /// What is told of a mirror. Headers are secrets, and are named only.
-fn mirror_values(mirror: &MirrorPlan) -> Vec<String> {
+pub(super) fn mirror_values(mirror: &MirrorPlan) -> Vec<String> {
     let text = |text: String| toml::Value::from(text).to_string();
     let mut lines = vec![
         format!("url = {}", text(mirror.url.shown())),

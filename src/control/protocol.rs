@@ -3,6 +3,7 @@
 //! Request: `{"v":1,"command":"status","args":{"path":null}}`. Replies: any number of `"alive"`,
 //! `{"progress":…}`, `{"failed":…}`, `{"damaged":…}` and `{"decision":…}`, then one `{"result":…}` or `{"error":…}`, which is the last.
 
+use super::reloaded::ReloadReport;
 use super::report::{DamagedRange, DecisionReport, EvictReport, ExplainReport, FailedFile, FileReport, JobReport};
 use super::report::{MirrorsReport, PinReport, PrefetchReport, Progress, StatusReport, VerifyReport};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -70,6 +71,8 @@ pub enum Command {
         /// Relative to the mountpoint; folders with all that is below them.
         paths: Vec<PathText>,
     },
+    /// Read the configuration file anew and go by it.
+    Reload,
     /// End the mount.
     Umount {
         /// Even if it is busy.
@@ -78,7 +81,7 @@ pub enum Command {
 }
 
 /// The names of the commands, for the error about others.
-const COMMANDS: &str = "ping, status, mirrors, explain, prefetch, cancel, pin, unpin, evict, verify, umount";
+const COMMANDS: &str = "ping, status, mirrors, explain, prefetch, cancel, pin, unpin, evict, verify, reload, umount";
 
 #[derive(Serialize)]
 struct Request<'a> {
@@ -133,6 +136,8 @@ pub enum Answer {
     Evicted(EvictReport),
     /// To `verify`.
     Verified(VerifyReport),
+    /// To `reload`.
+    Reloaded(ReloadReport),
     /// To `umount`: the mount is gone or going, and soon the daemon's process too.
     Unmounted(u32),
 }

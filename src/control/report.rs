@@ -4,6 +4,7 @@
 //! both know.
 
 use super::protocol::PathText;
+use super::reloaded::ConfigurationReport;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -53,6 +54,8 @@ pub struct StatusReport {
     pub pins: Vec<PinnedPath>,
     /// Bytes of the files there, when they were pinned.
     pub pinned_bytes: u64,
+    /// The configuration file; none where the mount has none.
+    pub configuration: Option<ConfigurationReport>,
     /// How long the oldest read or lookup that waits has waited, in milliseconds; none where none waits.
     pub oldest_operation_ms: Option<u64>,
     /// From the arrival of a waiting read's last page to its answer; none before the first.

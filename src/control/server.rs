@@ -5,6 +5,7 @@ use super::mountinfo::Device;
 use super::place::{PlaceError, Places, socket_name};
 use super::protocol::{Answer, Command, PathText, Refusal, RefusalKind, Reply};
 use super::protocol::{REQUEST_BYTES_MAX, parse_request, reply_line};
+use super::reloaded::ReloadReport;
 use super::report::{DamagedRange, DecisionReport, ExplainReport, FailedFile, FileReport, JobReport};
 use super::report::{MirrorsReport, PrefetchReport, Progress, StatusReport};
 use futures_util::future::BoxFuture;
@@ -57,6 +58,8 @@ pub type CancelDoor = Arc<dyn Fn(u64) -> Result<JobReport, Refusal> + Send + Syn
 /// two files.
 pub type KeepDoor =
     Arc<dyn Fn(KeepRequest, ProgressSender) -> BoxFuture<'static, Result<Answer, Refusal>> + Send + Sync>;
+/// Reads the configuration file anew.
+pub type ReloadDoor = Arc<dyn Fn() -> BoxFuture<'static, Result<ReloadReport, Refusal>> + Send + Sync>;
 /// Ends the mount; the argument says whether lazily. Done when it is unmounted or detached.
 pub type UmountDoor = Arc<dyn Fn(bool) -> BoxFuture<'static, Result<(), Refusal>> + Send + Sync>;
 
@@ -77,6 +80,8 @@ pub struct Doors {
     pub cancel: CancelDoor,
     /// To `pin`, `unpin`, `evict` and `verify`.
     pub keep: KeepDoor,
+    /// To `reload`.
+    pub reload: ReloadDoor,
     /// To `umount`.
     pub umount: UmountDoor,
 }
@@ -338,6 +343,16 @@ impl Client {
             Command::Unpin { paths } => keep(doors, Keeping::Unpin, paths, sender),
             Command::Evict { paths } => keep(doors, Keeping::Evict, paths, sender),
             Command::Verify { paths } => keep(doors, Keeping::Verify, paths, sender),
+            Command::Reload => {
+                // Begun is begun: it goes on where its client is gone.
+                let done = tokio::spawn((doors.reload)());
+                Box::pin(async {
+                    match done.await {
+                        Ok(done) => done.map(Answer::Reloaded),
+                        Err(error) => Err(Refusal::new(RefusalKind::Failed, error.to_string())),
+                    }
+                })
+            }
             Command::Umount { lazy } => {
                 // Begun is begun: it goes on where its client is gone.
                 let done = tokio::spawn((doors.umount)(lazy));

@@ -176,6 +176,10 @@ fn doors(seen: Arc<Seen>, mountinfo: PathBuf) -> Doors {
             _ => Err(Refusal::new(RefusalKind::Missing, format!("no job has the number {job}"))),
         }),
         keep: Arc::new(move |request, sender| Box::pin(fake_keep(keeping.clone(), request, sender))),
+        reload: Arc::new(|| {
+            let why = "d.toml:3:1: unknown key \"hedgin\", did you mean \"hedging\"?";
+            Box::pin(std::future::ready(Err(Refusal::new(RefusalKind::Failed, why))))
+        }),
         umount: Arc::new(move |lazy| {
             unmounting.unmounted.lock().unwrap().push(lazy);
             let mountinfo = mountinfo.clone();

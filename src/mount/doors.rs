@@ -8,6 +8,7 @@ use crate::control::unmount;
 use crate::fetch::asking::{NotExplained, WhyAsked};
 use crate::fetch::{Engine, Trouble};
 use crate::mount::jobs::Jobs;
+use crate::mount::reload::Configuration;
 use crate::mount::{Stop, keeping, reports};
 use crate::scheduler::Strategy;
 use std::os::unix::ffi::OsStrExt;
@@ -16,7 +17,13 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 /// The doors of one mount.
-pub fn doors(engine: &Arc<Engine>, plan: &MountPlan, mountpoint: &Path, stop: watch::Sender<Stop>) -> Doors {
+pub fn doors(
+    engine: &Arc<Engine>,
+    plan: &MountPlan,
+    mountpoint: &Path,
+    stop: watch::Sender<Stop>,
+    configuration: &Arc<Configuration>,
+) -> Doors {
     let jobs = Arc::new(Jobs::new(stop.subscribe()));
     jobs.resume(engine);
     let (status_engine, status_jobs, cancel_jobs) = (engine.clone(), jobs.clone(), jobs.clone());
@@ -25,6 +32,8 @@ pub fn doors(engine: &Arc<Engine>, plan: &MountPlan, mountpoint: &Path, stop: wa
     let cache_dir = plan.cache.path().map(|dir| dir.display().to_string());
     let [file_engine, mirrors_engine, explain_engine, prefetch_engine, keep_engine] =
         std::array::from_fn(|_| engine.clone());
+    let (status_configuration, reload_configuration) = (configuration.clone(), configuration.clone());
+    let config_file = plan.config_file.clone();
     let mountpoint = mountpoint.to_owned();
     let (explain_mountpoint, keep_mountpoint) = (mountpoint.clone(), mountpoint.clone());
     Doors {
@@ -34,6 +43,7 @@ pub fn doors(engine: &Arc<Engine>, plan: &MountPlan, mountpoint: &Path, stop: wa
             status.name = name.clone();
             status.cache_dir = cache_dir.clone();
             status.jobs = status_jobs.reports();
+            status.configuration = status_configuration.report(config_file.as_deref());
             status
         }),
         file: Arc::new(move |path| {
@@ -57,6 +67,10 @@ pub fn doors(engine: &Arc<Engine>, plan: &MountPlan, mountpoint: &Path, stop: wa
         cancel: Arc::new(move |job| cancel_jobs.cancel(job)),
         keep: Arc::new(move |request, sender| {
             Box::pin(keeping::keep(keep_engine.clone(), keep_mountpoint.clone(), request, sender))
+        }),
+        reload: Arc::new(move || {
+            let configuration = reload_configuration.clone();
+            Box::pin(async move { configuration.reload("asked to").await })
         }),
         umount: Arc::new(move |lazy| {
             let (mountpoint, stop) = (mountpoint.clone(), stop.clone());

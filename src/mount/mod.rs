@@ -4,12 +4,14 @@
 //! reverse: no new reads (unmount), no new bytes (engine), everything durable (disk), no lock.
 
 mod background;
+mod config_watch;
 mod doors;
 mod jobs;
 mod keeping;
 mod kept_jobs;
 mod log;
 mod mountpoint;
+mod reload;
 mod reports;
 
 pub use background::{Readiness, go_to_background};
@@ -17,7 +19,6 @@ pub use log::{log_to_file, log_to_stderr};
 
 use crate::cache::disk::{self, Disk};
 use crate::cache::pool::Pool;
-use crate::chunk::MirrorId;
 use crate::config::defaults::Surroundings;
 use crate::config::ideas::Ideas;
 use crate::config::plan::{MirrorPlan, MountPlan};
@@ -34,6 +35,8 @@ use crate::scheduler::{self, Scheduler};
 use crate::sources::{self, BadSource, Source};
 use crate::{clock, fs};
 use anyhow::{Context, bail};
+use reload::Configuration;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,18 +64,39 @@ pub struct Mount {
     stop: watch::Sender<Stop>,
     control: Option<tokio::task::JoinHandle<()>>,
     signals: Signals,
+    configuration: Arc<Configuration>,
 }
 
 /// The signals that end a mount. Taken before there is one: what comes between would leave it behind.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    /// Read the configuration anew; or the terminal is gone.
+    hang_up: Signal,
+    /// The terminal that stderr was at the start.
+    terminal: Option<OwnedFd>,
 }
 
 impl Signals {
     fn take(runtime: &tokio::runtime::Handle) -> std::io::Result<Signals> {
         let _inside = runtime.enter();
-        Ok(Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        let stderr = rustix::stdio::stderr();
+        // In the background the terminal is let go.
+        let foreground = !Readiness::of_process().is_in_background();
+        let terminal =
+            if foreground && rustix::termios::isatty(stderr) { Some(rustix::io::dup(stderr)?) } else { None };
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+            terminal,
+        })
+    }
+
+    /// Was the terminal closed that the mount was started at? It hangs up on who is in its foreground.
+    fn is_terminal_gone(&self) -> bool {
+        let gone = |terminal: &OwnedFd| rustix::termios::tcgetattr(terminal).is_err();
+        self.terminal.as_ref().is_some_and(gone)
     }
 }
 
@@ -112,7 +136,11 @@ impl Mount {
         let mounted = fs::mount(engine.clone(), &fuse, &mountpoint)
             .with_context(|| format!("cannot mount at {}", mountpoint.display()))?;
         let (stop, stopped) = watch::channel(Stop::No);
-        let mut mount = Mount { engine, mounted, stop, control: None, signals };
+        let configuration = Arc::new(Configuration::new(&engine, plan, around, mounted.mountpoint()));
+        if let Some(file) = plan.config_file.clone() {
+            engine.runtime().spawn(config_watch::follow(configuration.clone(), file));
+        }
+        let mut mount = Mount { engine, mounted, stop, control: None, signals, configuration };
         mount.control = Some(mount.open_doors(plan, around, stopped, metrics_door)?);
         Ok(mount)
     }
@@ -130,7 +158,7 @@ impl Mount {
             .map(|mount| mount.device)
             .context("the mount is not in /proc/self/mountinfo")?;
         let places = Places::of_user(around.uid, around.xdg_runtime_dir.as_deref());
-        let doors = doors::doors(&self.engine, plan, self.mounted.mountpoint(), self.stop.clone());
+        let doors = doors::doors(&self.engine, plan, self.mounted.mountpoint(), self.stop.clone(), &self.configuration);
         if let Some(door) = metrics_door {
             self.engine.runtime().spawn(door.run(doors.status.clone()));
         }
@@ -155,13 +183,21 @@ impl Mount {
     /// Until a signal comes, or the mount is gone by another hand (`umount`, `braidfs umount`) and nobody
     /// uses it any more.
     pub fn wait_for_the_end(&mut self) {
-        let Mount { engine, mounted, signals, .. } = self;
+        let Mount { engine, mounted, signals, configuration, .. } = self;
         engine.runtime().block_on(async {
             loop {
                 let look_again = pause(DRAIN_PERIOD * 4);
                 tokio::select! {
                     _ = signals.interrupt.recv() => return,
                     _ = signals.terminate.recv() => return,
+                    _ = signals.hang_up.recv() => {
+                        if signals.is_terminal_gone() {
+                            return;
+                        }
+                        let configuration = configuration.clone();
+                        // What is wrong with it is in the log and in `status`.
+                        engine.runtime().spawn(async move { drop(configuration.reload("SIGHUP").await) });
+                    }
                     () = look_again => if mounted.is_over() { return },
                 }
             }
@@ -286,12 +322,8 @@ fn start_engine(plan: &MountPlan, disk: Option<Disk>, metrics: Arc<Metrics>) -> 
     let time = clock::now();
     // The seed only spreads retries and equal mirrors: that it differs between starts is the point of it.
     let mut scheduler = Scheduler::new(decisions, sources.len(), time.0, time);
-    for (at, mirror) in plan.mirrors.iter().enumerate() {
-        let id = MirrorId(at as u16);
-        scheduler.set_base_weight(id, mirror.weight);
-        scheduler.set_tier(id, mirror.tier);
-        scheduler.set_rate_limit(time, id, mirror.rate_limit.map(|limit| limit as f64));
-    }
+    let mirrors = plan.mirrors.iter().map(reload::configured).collect();
+    scheduler.handle(time, scheduler::Event::MirrorsChanged { mirrors });
     let parts = Parts { settings, rules: plan.rules.clone(), metrics, pool, disk, sources, index_sources };
     Engine::start(parts, Namespace::new(tree, labels), scheduler).context("cannot start the engine's threads")
 }

@@ -23,6 +23,7 @@ mod pins;
 mod prefetch;
 mod read_only;
 mod redirects;
+mod reload;
 mod restart;
 mod sameness;
 mod status;

@@ -9,6 +9,7 @@ mod list;
 mod mirrors;
 mod paths;
 mod prefetch;
+mod reload;
 mod status;
 mod umount;
 mod why;
@@ -19,6 +20,7 @@ pub use keeping::keep;
 pub use list::list;
 pub use mirrors::mirrors;
 pub use prefetch::prefetch;
+pub use reload::reload;
 pub use status::status;
 pub use umount::umount;
 
