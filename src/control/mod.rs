@@ -14,6 +14,7 @@ pub mod human;
 pub mod mountinfo;
 pub mod place;
 pub mod protocol;
+pub mod reading;
 pub mod reloaded;
 pub mod report;
 pub mod server;

@@ -4,6 +4,7 @@
 //! both know.
 
 use super::protocol::PathText;
+use super::reading::ReadingReport;
 use super::reloaded::ConfigurationReport;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -64,6 +65,8 @@ pub struct StatusReport {
     pub mirrors: Vec<MirrorReport>,
     /// Prefetch jobs, running ones and the last few that ended.
     pub jobs: Vec<JobReport>,
+    /// Open files, the one that was read last first, at most 64.
+    pub files: Vec<ReadingReport>,
     /// Every counter and gauge by its name.
     pub counters: BTreeMap<String, u64>,
 }

@@ -5,6 +5,7 @@ use super::mountinfo::Device;
 use super::place::{PlaceError, Places, socket_name};
 use super::protocol::{Answer, Command, PathText, Refusal, RefusalKind, Reply};
 use super::protocol::{REQUEST_BYTES_MAX, parse_request, reply_line};
+use super::reading::ReadingReport;
 use super::reloaded::ReloadReport;
 use super::report::{DamagedRange, DecisionReport, ExplainReport, FailedFile, FileReport, JobReport};
 use super::report::{MirrorsReport, PrefetchReport, Progress, StatusReport};
@@ -42,6 +43,8 @@ const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Makes the report of the whole mount. Quick, and never waits for network or disk.
 pub type StatusDoor = Arc<dyn Fn() -> StatusReport + Send + Sync>;
+/// Tells of the files that are open. Quick too, but more than what is scraped every few seconds needs.
+pub type ReadingDoor = Arc<dyn Fn() -> Vec<ReadingReport> + Send + Sync>;
 /// Makes the report of one file (bytes of its path, relative to the mountpoint).
 pub type FileDoor = Arc<dyn Fn(Vec<u8>) -> BoxFuture<'static, Result<FileReport, Refusal>> + Send + Sync>;
 /// Shows the mirrors, after switching to the strategy of this name where one is given.
@@ -68,6 +71,8 @@ pub type UmountDoor = Arc<dyn Fn(bool) -> BoxFuture<'static, Result<(), Refusal>
 pub struct Doors {
     /// To `status`.
     pub status: StatusDoor,
+    /// To `status` too.
+    pub reading: ReadingDoor,
     /// To `status PATH`.
     pub file: FileDoor,
     /// To `mirrors`.
@@ -320,7 +325,7 @@ impl Client {
         let (sender, replies) = mpsc::channel(REPLIES_QUEUED_MAX);
         let work: BoxFuture<'static, Result<Answer, Refusal>> = match command {
             Command::Ping => Box::pin(async { Ok(Answer::Pong(std::process::id())) }),
-            Command::Status { path: None } => Box::pin(status(doors.status.clone())),
+            Command::Status { path: None } => Box::pin(status(doors.status.clone(), doors.reading.clone())),
             Command::Status { path: Some(path) } => {
                 let report = (doors.file)(path.0);
                 Box::pin(async { within(FILE_WITHIN, report).await?.map(|report| Answer::File(Box::new(report))) })
@@ -413,9 +418,11 @@ fn keep(
     (doors.keep)(KeepRequest { what, paths }, ProgressSender::new(sender))
 }
 
-async fn status(door: StatusDoor) -> Result<Answer, Refusal> {
+async fn status(door: StatusDoor, reading: ReadingDoor) -> Result<Answer, Refusal> {
     // On a thread of its own: should it ever wait for a lock, the other commands do not.
-    match within(STATUS_WITHIN, tokio::task::spawn_blocking(move || door())).await? {
+    match within(STATUS_WITHIN, tokio::task::spawn_blocking(move || StatusReport { files: reading(), ..door() }))
+        .await?
+    {
         Ok(report) => Ok(Answer::Status(Box::new(report))),
         Err(error) => Err(Refusal::new(RefusalKind::Failed, format!("the status could not be put together: {error}"))),
     }

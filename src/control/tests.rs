@@ -145,6 +145,7 @@ fn doors(seen: Arc<Seen>, mountinfo: PathBuf) -> Doors {
             mirrors: vec![MirrorReport { url: "https://a/".into(), state: "closed".into(), ..MirrorReport::default() }],
             ..StatusReport::default()
         }),
+        reading: Arc::new(Vec::new),
         file: Arc::new(|path| {
             Box::pin(async move {
                 if path != b"folder/100%\xff" {

@@ -233,6 +233,7 @@ impl Engine {
         }
         let place = handle.reads(pages, &plane.readers, &plane.inbox);
         let bytes = offset_bytes..(offset_bytes + length_bytes).min(file.size_bytes);
+        file.usage.was_read(plane.metrics.reads.get(), bytes.end - bytes.start);
         let sealed = file.is_sealed();
         if self.fresh_buffers
             && !sealed

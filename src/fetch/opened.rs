@@ -5,6 +5,7 @@ use crate::chunk::{Inode, MirrorId, MirrorSet, Pages};
 use crate::fetch::compare::Watched;
 use crate::fetch::error::Trouble;
 use crate::fetch::hashes::Hashes;
+use crate::fetch::reading::Usage;
 use crate::fetch::validators::Validators;
 use crate::namespace::{Version, same_in_some_zone};
 use crate::scheduler::FileRule;
@@ -33,6 +34,8 @@ pub struct OpenFile {
     pub hashes: Hashes,
     /// Pages that are wanted to compare mirrors with.
     pub watched: Watched,
+    /// Who reads how much of it.
+    pub usage: Usage,
     /// Nothing of it is given to readers for now.
     sealed: AtomicBool,
     validators: Mutex<Validators>,
@@ -57,6 +60,11 @@ impl OpenFile {
             true => self.jobs.fetch_add(1, Ordering::Relaxed),
             false => self.jobs.fetch_sub(1, Ordering::Relaxed),
         };
+    }
+
+    /// Handles, jobs and checks that have it open.
+    pub fn user_count(&self) -> usize {
+        self.users.load(Ordering::Relaxed)
     }
 
     /// Every page of it.
@@ -231,6 +239,7 @@ impl Opened {
             changed: Notify::new(),
             hashes: Hashes::default(),
             watched: Watched::default(),
+            usage: Usage::default(),
             sealed: AtomicBool::new(false),
             // A note that cannot be read costs a validator, which the next answer brings again.
             validators: Mutex::new(note.map(|note| Validators::decode(&note)).unwrap_or_default()),

@@ -55,6 +55,7 @@ struct Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         self.plane.metrics.fetches_in_flight.sub(1);
+        self.file.usage.ended(self.fetch);
         let cancelled = Event::Failed { fetch: self.fetch, failure: scheduler::Failure::Cancelled };
         self.plane.inbox.tell(self.event.take().unwrap_or(cancelled));
         // Who waits for pages without reading them looks again.
@@ -67,6 +68,7 @@ impl Transfer {
     pub async fn run(self, plane: Arc<Plane>, memory: Option<Reservation>) {
         plane.metrics.fetches.add(1);
         plane.metrics.fetches_in_flight.add(1);
+        self.file.usage.begins(self.fetch, self.pages);
         let mut ending = Ending { plane: plane.clone(), file: self.file.clone(), fetch: self.fetch, event: None };
         let result = self.bring(&plane, memory).await;
         ending.event = Some(match result {

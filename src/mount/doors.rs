@@ -30,7 +30,7 @@ pub fn doors(
     let (name, place) = (plan.name.clone(), mountpoint.display().to_string());
     let (mirrors_name, mirrors_place) = (name.clone(), place.clone());
     let cache_dir = plan.cache.path().map(|dir| dir.display().to_string());
-    let [file_engine, mirrors_engine, explain_engine, prefetch_engine, keep_engine] =
+    let [reading_engine, file_engine, mirrors_engine, explain_engine, prefetch_engine, keep_engine] =
         std::array::from_fn(|_| engine.clone());
     let (status_configuration, reload_configuration) = (configuration.clone(), configuration.clone());
     let config_file = plan.config_file.clone();
@@ -46,6 +46,7 @@ pub fn doors(
             status.configuration = status_configuration.report(config_file.as_deref());
             status
         }),
+        reading: Arc::new(move || reading_engine.reading().into_iter().map(reports::reading).collect()),
         file: Arc::new(move |path| {
             let engine = file_engine.clone();
             Box::pin(async move {

@@ -3,6 +3,7 @@
 use crate::chunk::{Class, MirrorId, PAGE_BYTES};
 use crate::clock::{self, Time};
 use crate::control::protocol::PathText;
+use crate::control::reading::ReadingReport;
 use crate::control::report::{AboutReport, DecisionReport, Dissenter, ExplainReport, FileReport, LeftOutReport};
 use crate::control::report::{
     HandoffReport, MirrorDetail, MirrorReport, MirrorsReport, PinnedPath, RatedReport, StatusReport, SupposedReport,
@@ -64,6 +65,19 @@ fn handoff(seen: fetch::handoff::HandoffReport) -> HandoffReport {
         median_us: micros(seen.median),
         p99_us: micros(seen.p99),
         longest_us: micros(seen.longest),
+    }
+}
+
+/// An open file of it.
+pub fn reading(seen: fetch::reading::Reading) -> ReadingReport {
+    ReadingReport {
+        path: PathText(seen.path),
+        size: seen.size_bytes,
+        users: seen.users,
+        bytes_read: seen.read_bytes,
+        on_disk_bytes: seen.disk_bytes,
+        in_flight_fetches: seen.in_flight_fetches,
+        map: seen.map,
     }
 }
 
