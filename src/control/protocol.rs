@@ -3,8 +3,9 @@
 //! Request: `{"v":1,"command":"status","args":{"path":null}}`. Replies: any number of `"alive"`,
 //! `{"progress":…}`, `{"failed":…}`, `{"damaged":…}` and `{"decision":…}`, then one `{"result":…}` or `{"error":…}`, which is the last.
 
+use super::file_report::FileReport;
 use super::reloaded::ReloadReport;
-use super::report::{DamagedRange, DecisionReport, EvictReport, ExplainReport, FailedFile, FileReport, JobReport};
+use super::report::{DamagedRange, DecisionReport, EvictReport, ExplainReport, FailedFile, JobReport};
 use super::report::{MirrorsReport, PinReport, PrefetchReport, Progress, StatusReport, VerifyReport};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 

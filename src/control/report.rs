@@ -355,40 +355,6 @@ pub struct JobReport {
     pub progress: Progress,
 }
 
-/// `braidfs status FILE`.
-#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
-#[serde(default)]
-pub struct FileReport {
-    /// Relative to the mountpoint.
-    pub path: PathText,
-    /// In bytes.
-    pub size: u64,
-    /// Bytes of it that are held, in memory or on disk, each counted once.
-    pub cached_bytes: u64,
-    /// In memory.
-    pub in_memory_bytes: u64,
-    /// Durable on disk.
-    pub on_disk_bytes: u64,
-    /// It is pinned, or a folder above it.
-    pub pinned: bool,
-    /// What tells this version from others: date and validators, in words.
-    pub version: String,
-    /// The mirrors that have this version.
-    pub mirrors: Vec<String>,
-    /// The mirrors that have the file otherwise, and are not used for it.
-    pub dissenters: Vec<Dissenter>,
-}
-
-/// A mirror that does not agree on a file.
-#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
-#[serde(default)]
-pub struct Dissenter {
-    /// Which.
-    pub url: String,
-    /// How it has the file.
-    pub why: String,
-}
-
 /// How far a prefetch is.
 #[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
 #[serde(default)]

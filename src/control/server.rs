@@ -1,13 +1,14 @@
 //! The daemon's side: a unix socket, mode 0600 in a folder of mode 0700, that lets in the daemon's own
 //! user and root, and passes their commands to the doors that `mount` hands in.
 
+use super::file_report::FileReport;
 use super::mountinfo::Device;
 use super::place::{PlaceError, Places, socket_name};
 use super::protocol::{Answer, Command, PathText, Refusal, RefusalKind, Reply};
 use super::protocol::{REQUEST_BYTES_MAX, parse_request, reply_line};
 use super::reading::ReadingReport;
 use super::reloaded::ReloadReport;
-use super::report::{DamagedRange, DecisionReport, ExplainReport, FailedFile, FileReport, JobReport};
+use super::report::{DamagedRange, DecisionReport, ExplainReport, FailedFile, JobReport};
 use super::report::{MirrorsReport, PrefetchReport, Progress, StatusReport};
 use futures_util::future::BoxFuture;
 use std::future::Future;

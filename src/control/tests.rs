@@ -2,10 +2,11 @@
 
 use super::client::Desk;
 use super::commands::{Screen, prefetch, status, umount};
+use super::file_report::FileReport;
 use super::mountinfo::Device;
 use super::place::{Places, socket_name};
 use super::protocol::{REQUEST_BYTES_MAX, Refusal, RefusalKind};
-use super::report::{DecisionReport, ExplainReport, FileReport, JobReport, MirrorReport, MirrorsReport};
+use super::report::{DecisionReport, ExplainReport, JobReport, MirrorReport, MirrorsReport};
 use super::report::{PrefetchReport, Progress, StatusReport};
 use super::server::{Doors, ExplainRequest, Explained, KeepRequest, PrefetchRequest, ProgressSender, Server};
 use std::io::{BufRead, BufReader, Read, Write};

@@ -5,10 +5,11 @@ use crate::chunk::{FetchId, Inode, MirrorId, PAGE_BYTES, Pages};
 use crate::clock::{Time, now};
 use crate::fetch::engine::{Engine, walk};
 use crate::fetch::error::Trouble;
+use crate::fetch::held::{Held, HeldBytes};
 use crate::fetch::in_use::InUse;
 use crate::fetch::inbox::{Command, Inbox};
 use crate::fetch::opened::OpenFile;
-use crate::fetch::report::{HeldBytes, MirrorReport};
+use crate::fetch::report::MirrorReport;
 use crate::namespace::{Kind, Lookup, Resolved};
 use crate::scheduler::explain::Decided;
 use crate::scheduler::origins::Origin;
@@ -221,7 +222,7 @@ impl Engine {
         inodes.extend(self.plane.opened.all().iter().filter(|open| open.path == path).map(|open| open.inode));
         let mut kept = self.ask_why(Some(inodes), page.map(|page| (file.inode, page)), last).await?;
         let pages = page.map_or(file.pages(), |page| Pages::new(page, page + 1));
-        let held = HeldBytes::of(&self.plane, file, pages);
+        let held = Held::of(&self.plane, Some(file.inode), file.disk.as_deref(), pages, size_bytes).bytes();
         // Of a page that is gone again nobody asks where it came from.
         let origin = kept.origin.take().filter(|_| held.either_bytes == held.asked_bytes);
         let inode = file.inode;

@@ -41,6 +41,9 @@ pub enum Trouble {
     /// The disk cache cannot keep what prefetch brought.
     #[error("the disk cache cannot keep it (is --cache-size too small, or the disk full?)")]
     NotKept,
+    /// The disk cache does not say what it has.
+    #[error("the disk cache cannot be read (`braidfs status` says why)")]
+    DiskFailed,
     /// A bound of this mount is reached (open files, names).
     #[error("a limit of this mount is reached")]
     Limit,

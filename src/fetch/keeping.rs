@@ -357,13 +357,13 @@ fn pinned_above(over: &[u8]) -> String {
 }
 
 /// Without empty names: as the cache and the tree write paths.
-fn plain(path: &[u8]) -> Vec<u8> {
+pub(in crate::fetch) fn plain(path: &[u8]) -> Vec<u8> {
     let names = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty());
     names.fold(Vec::new(), |path, name| join(&path, name))
 }
 
 /// Is `path` below `folder`, or the same?
-fn is_below(path: &[u8], folder: &[u8]) -> bool {
+pub(in crate::fetch) fn is_below(path: &[u8], folder: &[u8]) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| folder.is_empty() || rest.is_empty() || rest[0] == b'/')
 }
 

@@ -6,7 +6,7 @@
 //! [`transfer`] one fetch · `probe` a byte, `compare` one comparison, `sameness` what comes of them · [`keeper`] pool to disk · [`from_disk`] disk to pool · [`tree`] what exists · [`listing`] asking the mirrors for it ·
 //! `hashes` what a file must hash to · `sums` SHA256SUMS and its kin · `checking` `repair` whether it does, and who sent what does not ·
 //! [`prefetch`] jobs · `ahead` the next names of who goes through a folder · [`keeping`] pins, eviction and verification by hand · [`rules`] what parts of the tree are given · [`roster`] who the mirrors are · [`published`] what everybody may read, and
-//! `publisher` that writes it · [`handoff`] how long answers take · [`report`] what `status` shows, [`reading`] of the files that are read · [`asking`] what
+//! `publisher` that writes it · [`handoff`] how long answers take · [`report`] what `status` shows, [`reading`] of the files that are read · [`stat`] what is known of a file, [`held`] and what is held of it · [`asking`] what
 //! `mirrors` and `explain` ask the scheduler · [`history`] what the next mount is to know of the
 //! mirrors · [`changing`] other mirrors and settings while it runs.
 
@@ -17,6 +17,7 @@ pub mod engine;
 pub mod error;
 pub mod handle;
 pub mod handoff;
+pub mod held;
 pub mod keeping;
 pub mod opened;
 pub mod prefetch;
@@ -25,6 +26,7 @@ pub mod reading;
 pub mod report;
 pub mod rules;
 pub mod settings;
+pub mod stat;
 pub mod tree;
 pub mod waiting;
 mod whole;

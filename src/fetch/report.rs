@@ -1,16 +1,11 @@
 //! What `status` shows of the engine: plain numbers and words, read without disturbing it.
 
 use crate::cache::disk::{Health, Pin};
-use crate::chunk::{MirrorId, Pages};
+use crate::chunk::MirrorId;
 use crate::clock::now;
-use crate::fetch::engine::{Engine, walk};
-use crate::fetch::error::Trouble;
+use crate::fetch::engine::Engine;
 use crate::fetch::handoff::HandoffReport;
-use crate::fetch::in_use::InUse;
-use crate::fetch::opened::OpenFile;
-use crate::fetch::plane::Plane;
 use crate::scheduler::Live;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// One mount.
@@ -77,29 +72,6 @@ pub struct MirrorReport {
     pub lies: Vec<String>,
 }
 
-/// One file or folder.
-#[derive(Clone, Debug, Default)]
-pub struct FileReport {
-    /// Its size; 0 of a folder.
-    pub size_bytes: u64,
-    /// It is a folder.
-    pub folder: bool,
-    /// Bytes of it on disk.
-    pub disk_bytes: u64,
-    /// Bytes of it in memory.
-    pub memory_bytes: u64,
-    /// Bytes of it in either, each counted once.
-    pub held_bytes: u64,
-    /// Eviction leaves it alone.
-    pub pinned: bool,
-    /// Its date and generation, in words.
-    pub version: String,
-    /// The mirrors that serve this version.
-    pub mirrors: Vec<String>,
-    /// Those that do not, and why.
-    pub dissenters: Vec<(String, String)>,
-}
-
 impl Engine {
     /// The whole mount.
     pub fn report(&self) -> Report {
@@ -159,76 +131,11 @@ impl Engine {
     pub fn fetched_bytes(&self) -> u64 {
         self.plane.metrics.fetched_bytes.get()
     }
-
-    /// One path, relative to the mount.
-    pub async fn file_report(self: &Arc<Self>, path: &[u8]) -> Result<FileReport, Trouble> {
-        let found = walk(&self.tree, path).await?;
-        let version = self.tree.namespace.read().version(found.inode);
-        let Some(version) = version else {
-            let mirrors = self.plane.mirrors.in_use().map(|(_, member)| member.url()).collect();
-            return Ok(FileReport { folder: true, mirrors, ..FileReport::default() });
-        };
-        let file = InUse::open(&self.plane, &self.tree, found.inode).await?;
-        let url = |mirror: MirrorId| self.plane.mirrors.of(mirror).url();
-        let held = HeldBytes::of(&self.plane, &file, file.pages());
-        Ok(FileReport {
-            size_bytes: file.size_bytes,
-            folder: false,
-            disk_bytes: held.disk_bytes,
-            memory_bytes: held.memory_bytes,
-            held_bytes: held.either_bytes,
-            pinned: self.plane.disk.as_ref().is_some_and(|disk| disk.pin_over(&file.path).is_some()),
-            version: named(version.modified_unix_s, version.generation),
-            mirrors: version.mirrors.iter().map(url).collect(),
-            dissenters: version.dissenters.into_iter().map(|other| (url(other.mirror), other.why)).collect(),
-        })
-    }
-}
-
-/// How much of some pages of a file is held, and where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeldBytes {
-    /// All of them.
-    pub asked_bytes: u64,
-    /// In memory.
-    pub memory_bytes: u64,
-    /// On disk.
-    pub disk_bytes: u64,
-    /// In either, each counted once.
-    pub either_bytes: u64,
-}
-
-impl HeldBytes {
-    pub(in crate::fetch) fn of(plane: &Plane, file: &OpenFile, pages: Pages) -> HeldBytes {
-        let bytes = |runs: &[Pages]| runs.iter().map(|run| run.len_bytes(file.size_bytes)).sum::<u64>();
-        let missing = plane.pool.missing(file.inode, pages);
-        let nowhere: Vec<_> = missing.iter().flat_map(|&run| off_disk(file, run)).collect();
-        let asked_bytes = bytes(&[pages]);
-        HeldBytes {
-            asked_bytes,
-            memory_bytes: asked_bytes - bytes(&missing),
-            disk_bytes: asked_bytes - bytes(&off_disk(file, pages)),
-            either_bytes: asked_bytes - bytes(&nowhere),
-        }
-    }
-}
-
-fn off_disk(file: &OpenFile, pages: Pages) -> Vec<Pages> {
-    file.disk.as_ref().map_or(vec![pages], |disk| disk.missing(pages))
 }
 
 fn trouble(health: Health) -> Option<String> {
     match health {
         Health::Ok => None,
         Health::ReadingThrough { why, .. } => Some(why),
-    }
-}
-
-fn named(modified_unix_s: Option<i64>, generation: u32) -> String {
-    let date = modified_unix_s.and_then(|unix_s| jiff::Timestamp::from_second(unix_s).ok());
-    let date = date.map_or_else(|| "no date".to_owned(), |date| date.to_string());
-    match generation {
-        0 => date,
-        changes => format!("{date}, changed {changes} times since under the same size and date"),
     }
 }

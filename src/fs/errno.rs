@@ -19,6 +19,7 @@ pub fn errno(trouble: Trouble) -> Errno {
         | Trouble::WrongHash
         | Trouble::Unconfirmed
         | Trouble::NotKept
+        | Trouble::DiskFailed
         | Trouble::Ending => Errno::EIO,
     }
 }

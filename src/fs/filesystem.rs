@@ -7,6 +7,7 @@ use crate::fs::attributes::Owner;
 use crate::fs::errno::errno;
 use crate::fs::handles::Handles;
 use crate::fs::modes::{Modes, Opened};
+use crate::fs::xattr::{self, Attribute};
 use crate::namespace::{Attributes, Entry, Kind, Snapshot};
 use fuser::{
     Errno, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags, KernelConfig, LockOwner,
@@ -271,16 +272,39 @@ impl Filesystem for BraidFs {
         reply.statfs(bytes.div_ceil(page_bytes), 0, 0, files, 0, page_bytes as u32, 255, page_bytes as u32);
     }
 
-    fn getxattr(&self, _request: &Request, _inode: INodeNo, _name: &OsStr, _size: u32, reply: ReplyXattr) {
+    fn getxattr(&self, _request: &Request, inode: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         // ENOSYS, the default, would turn extended attributes off for the whole mount.
-        reply.error(Errno::NO_XATTR);
+        let Some(attribute) = Attribute::of(name) else { return reply.error(Errno::NO_XATTR) };
+        match self.engine.attributes(Inode(inode.0)).map(|known| known.kind) {
+            Some(Kind::File) => self.engine.look_at(Inode(inode.0), move |seen| match seen {
+                Ok(file) => xattr::answer(attribute.value(&file).as_bytes(), size, reply),
+                Err(trouble) => reply.error(errno(trouble)),
+            }),
+            Some(Kind::Folder) => reply.error(Errno::NO_XATTR),
+            None => reply.error(errno(Trouble::Stale)),
+        }
     }
 
     fn listxattr(&self, _request: &Request, _inode: INodeNo, size: u32, reply: ReplyXattr) {
-        match size {
-            0 => reply.size(0),
-            _ => reply.data(&[]),
-        }
+        // None of ours: see `xattr`.
+        xattr::answer(&[], size, reply);
+    }
+
+    fn setxattr(
+        &self,
+        _request: &Request,
+        _inode: INodeNo,
+        _name: &OsStr,
+        _value: &[u8],
+        _flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::EROFS);
+    }
+
+    fn removexattr(&self, _request: &Request, _inode: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EROFS);
     }
 }
 

@@ -10,6 +10,7 @@ mod attributes;
 mod filesystem;
 mod handles;
 mod modes;
+mod xattr;
 
 pub use session::{Mounted, mount};
 

@@ -2,14 +2,15 @@
 
 use crate::chunk::{Class, MirrorId, PAGE_BYTES};
 use crate::clock::{self, Time};
+use crate::control::file_report::{Dissenter, FileReport, MapRun, PathKind, Place};
 use crate::control::protocol::PathText;
 use crate::control::reading::ReadingReport;
-use crate::control::report::{AboutReport, DecisionReport, Dissenter, ExplainReport, FileReport, LeftOutReport};
+use crate::control::report::{AboutReport, DecisionReport, ExplainReport, LeftOutReport};
 use crate::control::report::{
     HandoffReport, MirrorDetail, MirrorReport, MirrorsReport, PinnedPath, RatedReport, StatusReport, SupposedReport,
 };
 use crate::fetch::asking::{About, Explained, Explanation, Mirrors};
-use crate::fetch::{self, report};
+use crate::fetch::{self, held, report, stat};
 use crate::scheduler::explain::{Cause, Rated};
 use crate::scheduler::strategy::Term;
 use crate::scheduler::{ConnectionStability, Failures, MirrorSnapshot, Standing, Strategy, Supposition};
@@ -101,19 +102,35 @@ fn mirror(seen: report::MirrorReport) -> MirrorReport {
     }
 }
 
-/// `status FILE`.
-pub fn file(path: &[u8], seen: report::FileReport) -> FileReport {
+/// `stat` and `status FILE`.
+pub fn file(path: &[u8], seen: stat::FileReport) -> FileReport {
     FileReport {
         path: PathText(path.to_vec()),
+        kind: if seen.folder { PathKind::Folder } else { PathKind::File },
         size: seen.size_bytes,
-        cached_bytes: seen.held_bytes,
-        in_memory_bytes: seen.memory_bytes,
-        on_disk_bytes: seen.disk_bytes,
+        modified_unix_s: seen.modified_unix_s,
+        cached_bytes: seen.held.either_bytes,
+        in_memory_bytes: seen.held.memory_bytes,
+        on_disk_bytes: seen.held.disk_bytes,
+        cached_files: seen.files,
+        complete: seen.complete,
         pinned: seen.pinned,
         version: seen.version,
         mirrors: seen.mirrors,
         dissenters: seen.dissenters.into_iter().map(|(url, why)| Dissenter { url, why }).collect(),
+        cells: seen.cells,
+        map: seen.map.runs.iter().map(map_run).collect(),
+        map_merged: seen.map.merged,
     }
+}
+
+fn map_run(run: &held::MapRun) -> MapRun {
+    let place = match (run.memory, run.disk) {
+        (true, true) => Place::Both,
+        (false, true) => Place::Disk,
+        (true, false) | (false, false) => Place::Memory,
+    };
+    MapRun { offset_bytes: run.offset_bytes, bytes: run.bytes, cached_bytes: run.held_bytes, place }
 }
 
 /// `mirrors`.

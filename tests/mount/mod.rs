@@ -30,6 +30,7 @@ mod status;
 mod tools;
 mod whole_tree;
 mod without_ranges;
+mod xattr;
 
 use crate::support::dataset;
 use crate::support::faulty::{FaultyMirror, Tree};

@@ -78,6 +78,12 @@ impl DiskFile {
         runs(&self.content.lock().written, Pages::new(0, self.key.page_count()))
     }
 
+    /// The runs of pages that are held, and of those the ones that a crash leaves.
+    pub fn held_and_durable_runs(&self, pages: Pages) -> (Vec<Pages>, Vec<Pages>) {
+        let content = self.content.lock();
+        (runs(&content.written, pages), runs(&(&content.written & &content.durable), pages))
+    }
+
     /// How many bytes of the file are held.
     pub fn held_bytes(&self) -> u64 {
         let content = self.content.lock();

@@ -103,6 +103,8 @@ fn what_was_written_is_read_now_later_and_after_a_restart() {
         put(&disk, &file, Pages::new(5, 700)).unwrap();
         assert!(file.durable(Pages::new(5, 700)) && !file.held(Pages::new(4, 6)));
         assert_eq!(file.missing(all), [Pages::new(0, 5), Pages::new(700, 769)]);
+        let runs = vec![Pages::new(5, 700)];
+        assert_eq!(file.held_and_durable_runs(all), (runs.clone(), runs));
         file.set_note(b"etag".to_vec());
         assert_eq!(check(&file), 695);
         disk.close();

@@ -191,6 +191,27 @@ impl Pool {
         self.0.index.files()
     }
 
+    /// Which of `pages` are held, in order, neighbours joined. Takes as long as there is much of the file in memory,
+    /// however large it is.
+    pub fn held(&self, file: Inode, pages: Pages) -> Vec<Pages> {
+        let mut held = Vec::new();
+        for run in self.0.index.runs_of(file, pages) {
+            let first = run.pages().start;
+            let parts = run.held_mask().runs().map(|(at, count)| (first + at as u64, first + (at + count) as u64));
+            held.extend(parts.map(|(start, end)| Pages::new(start, end).intersect(pages)));
+        }
+        held.retain(|part| !part.is_empty());
+        held.sort_unstable();
+        held.dedup_by(|later, earlier| {
+            let touches = later.start <= earlier.end;
+            if touches {
+                earlier.end = earlier.end.max(later.end);
+            }
+            touches
+        });
+        held
+    }
+
     /// Lets go of `pages`: of every run that lies within them and that nobody has pinned or
     /// reserved. They are reported as dropped.
     pub fn evict(&self, file: Inode, pages: Pages) {

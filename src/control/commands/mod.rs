@@ -10,6 +10,7 @@ mod mirrors;
 mod paths;
 mod prefetch;
 mod reload;
+mod stat;
 mod status;
 mod umount;
 mod why;
@@ -21,13 +22,15 @@ pub use list::list;
 pub use mirrors::mirrors;
 pub use prefetch::prefetch;
 pub use reload::reload;
+pub use stat::stat;
 pub use status::status;
 pub use umount::umount;
 
 use super::client::ClientError;
+use super::file_report::FileReport;
 use super::human::{length, plain};
 use super::protocol::Answer;
-use super::report::{ExplainReport, FileReport, MirrorReport, MirrorsReport, PrefetchReport, StatusReport};
+use super::report::{ExplainReport, MirrorReport, MirrorsReport, PrefetchReport, StatusReport};
 use std::io::Write;
 
 /// Where a command shows things.

@@ -1,10 +1,11 @@
 //! `braidfs status [PATH] [--json]`.
 
+use super::stat::known_text;
 use super::{Screen, file_of, remarks_text, status_of};
 use crate::control::client::{ClientError, Desk, Target};
 use crate::control::human::{bytes, length, plain, rate, table};
 use crate::control::protocol::{Command, PathText};
-use crate::control::report::{FileReport, MirrorReport, StatusReport};
+use crate::control::report::{MirrorReport, StatusReport};
 use std::path::Path;
 
 /// Show what the mount of `path` does (no path: the one that the working folder is on, else
@@ -31,7 +32,7 @@ fn show(desk: &Desk, target: Target, screen: &mut Screen<'_>) -> Result<(), Clie
         let report = file_of(connection.run(&Command::Status { path }, |_| {})?)?;
         match screen.json {
             true => screen.say_json(&report),
-            false => screen.say(&file_text(&report)),
+            false => screen.say(&known_text(&report)),
         }
     }
     Ok(())
@@ -117,26 +118,6 @@ fn mirrors_text(mirrors: &[MirrorReport]) -> String {
         .collect();
     let head = ["MIRROR", "STATE", "RATE", "FIRST BYTE", "IN FLIGHT", "FETCHED", "FAILURES"];
     table(head, [false, false, true, true, true, true, true], &rows)
-}
-
-fn file_text(report: &FileReport) -> String {
-    let part = if report.size == 0 { 100.0 } else { report.cached_bytes as f64 / report.size as f64 * 100.0 };
-    let mut lines = vec![
-        plain(&String::from_utf8_lossy(&report.path.0)),
-        format!("size     {} ({} bytes)", bytes(report.size), report.size),
-        format!(
-            "cached   {} ({part:.0} %): {} in memory, {} on disk{}",
-            bytes(report.cached_bytes),
-            bytes(report.in_memory_bytes),
-            bytes(report.on_disk_bytes),
-            if report.pinned { ", pinned" } else { "" }
-        ),
-        format!("version  {}", plain(&report.version)),
-    ];
-    lines.extend(report.mirrors.iter().map(|url| format!("mirror   {}", plain(url))));
-    lines
-        .extend(report.dissenters.iter().map(|other| format!("not used {}: {}", plain(&other.url), plain(&other.why))));
-    lines.join("\n") + "\n"
 }
 
 #[cfg(test)]

@@ -49,7 +49,12 @@ fn hold(pool: &Pool, file: Inode, pages: Pages, class: Class, stream: bool) {
 }
 
 fn is_held(pool: &Pool, file: Inode, pages: Pages) -> bool {
-    pool.missing(file, pages).is_empty()
+    let (missing, held) = (pool.missing(file, pages), pool.held(file, pages));
+    let mut both: Vec<Pages> = missing.iter().chain(&held).copied().collect();
+    both.sort_unstable();
+    assert!(both.windows(2).all(|pair| pair[0].end == pair[1].start), "{missing:?} {held:?}");
+    assert_eq!(both.iter().map(|run| run.count()).sum::<u64>(), pages.count(), "{missing:?} {held:?}");
+    missing.is_empty()
 }
 
 fn extent(at: u64) -> Pages {
@@ -339,4 +344,17 @@ fn a_limit_that_is_too_small_is_refused_by_name() {
     let error = Pool::new(MIB, Arc::default()).unwrap_err();
     assert!(error.to_string().contains("1048576") && error.to_string().contains("4194304"), "{error}");
     assert_eq!(Pool::new(5 * MIB - 1, Arc::default()).unwrap().limit_bytes(), 4 * MIB);
+}
+
+#[test]
+fn what_is_held_is_told_in_order_with_neighbours_joined() {
+    let pool = pool_of(8);
+    for (start, end) in [(255, 257), (600, 601), (3, 9), (257, 258)] {
+        hold(&pool, FILE, Pages::new(start, end), Class::Demand, false);
+    }
+    hold(&pool, Inode(8), extent(0), Class::Demand, true);
+    let all = Pages::of_file(1 << 60);
+    assert_eq!(pool.held(FILE, all), [Pages::new(3, 9), Pages::new(255, 258), Pages::new(600, 601)]);
+    assert_eq!(pool.held(FILE, Pages::new(5, 256)), [Pages::new(5, 9), Pages::new(255, 256)]);
+    assert!(pool.held(FILE, Pages::new(9, 255)).is_empty() && pool.held(Inode(9), all).is_empty());
 }
