@@ -32,21 +32,7 @@ fn main() -> ExitCode {
     let desk = Desk::new(around.cwd.clone(), around.xdg_runtime_dir.clone());
     let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
     let is_terminal = err.is_terminal();
-    let json = match &line.command {
-        Command::Status(asked) => asked.json,
-        Command::Mirrors(asked) => asked.json,
-        Command::Explain(asked) => asked.json,
-        Command::List(asked) => asked.json,
-        Command::Prefetch(asked) => asked.json,
-        Command::Jobs(asked) => asked.json,
-        Command::Cancel(asked) => asked.json,
-        Command::Pin(asked) | Command::Unpin(asked) | Command::Evict(asked) | Command::Verify(asked) => asked.json,
-        Command::Reload(asked) => asked.json,
-        Command::Umount(asked) => asked.json,
-        Command::Mount(_) | Command::Demo(_) | Command::Simulate(_) | Command::Config(_) | Command::Generate(_) => {
-            false
-        }
-    };
+    let json = is_json(&line.command);
     let screen = &mut Screen { out: &mut out, err: &mut err, is_terminal, json };
     let done = match &line.command {
         Command::Mount(command) => mount(command, &words, &around, line.verbose),
@@ -57,6 +43,7 @@ fn main() -> ExitCode {
         Command::Status(asked) => {
             return ExitCode::from(commands::status(&desk, asked.path.as_deref(), screen));
         }
+        Command::Stat(asked) => return ExitCode::from(commands::stat(&desk, &asked.paths, screen)),
         Command::Mirrors(asked) => {
             let strategy = asked.strategy.map(Strategy::name);
             return ExitCode::from(commands::mirrors(&desk, asked.path.as_deref(), strategy, screen));
@@ -84,6 +71,25 @@ fn main() -> ExitCode {
         }
     };
     done.map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
+}
+
+fn is_json(command: &Command) -> bool {
+    match command {
+        Command::Status(asked) => asked.json,
+        Command::Stat(asked) => asked.json,
+        Command::Mirrors(asked) => asked.json,
+        Command::Explain(asked) => asked.json,
+        Command::List(asked) => asked.json,
+        Command::Prefetch(asked) => asked.json,
+        Command::Jobs(asked) => asked.json,
+        Command::Cancel(asked) => asked.json,
+        Command::Pin(asked) | Command::Unpin(asked) | Command::Evict(asked) | Command::Verify(asked) => asked.json,
+        Command::Reload(asked) => asked.json,
+        Command::Umount(asked) => asked.json,
+        Command::Mount(_) | Command::Demo(_) | Command::Simulate(_) | Command::Config(_) | Command::Generate(_) => {
+            false
+        }
+    }
 }
 
 fn keep(desk: &Desk, what: Keeping, asked: &PathsCommand, screen: &mut Screen<'_>) -> ExitCode {

@@ -35,6 +35,8 @@ pub enum Command {
     List(ListCommand),
     /// Show what a mount, or a file in it, is doing
     Status(StatusCommand),
+    /// Show what is known of files and folders: version, mirrors, and what is cached of them
+    Stat(StatCommand),
     /// Show every mirror and how they are chosen, or choose them otherwise from now on
     Mirrors(MirrorsCommand),
     /// Show why mirrors were chosen, for a mount, a file, or a page of it
@@ -130,6 +132,20 @@ pub struct StatusCommand {
     /// A mountpoint, or a file in a mount [default: the mount of the working folder, else the only one]
     pub path: Option<PathBuf>,
     /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `braidfs stat`.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "`getfattr -n user.braidfs.cached_bytes FILE` says the same: cached_bytes, on_disk_bytes, \
+                        in_memory_bytes, size, complete, pinned, version, mirrors, map.\nExit codes: 0 shown, 1 no such \
+                        mount, file or folder, 2 the daemon does not answer, or wrong usage; the worst of all PATHs.")]
+pub struct StatCommand {
+    /// Files and folders in mounts
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Print a line of JSON for each
     #[arg(long)]
     pub json: bool,
 }

@@ -26,6 +26,7 @@ mod redirects;
 mod reload;
 mod restart;
 mod sameness;
+mod stat;
 mod status;
 mod tools;
 mod whole_tree;
