@@ -47,7 +47,7 @@ fn a_file_is_shown_with_a_map_that_grows() {
     let nothing = report(&place, "in/data.bin");
     assert_eq!((&nothing["cached_bytes"], &nothing["map"]), (&json!(0), &json!([])), "{nothing:#}");
     assert_eq!((&nothing["kind"], &nothing["complete"]), (&json!("file"), &json!(false)), "{nothing:#}");
-    // 1 MiB of each 8: what is read ahead stays within what is asked for where it is no stream.
+    // One page from the middle: nobody reads ahead for that.
     fs::File::open(mount.path("in/data.bin")).unwrap().read_exact_at(&mut [0; 4096], SIZE / 2).unwrap();
     let mut part = Value::Null;
     wait::until("what came is durable", || {
@@ -131,7 +131,10 @@ fn a_folder_is_the_sum_of_what_is_cached_below_it_and_no_mirror_is_asked() {
     };
     let wanted = [(3, SIZE + 10), (2, SIZE + 5), (1, SIZE)]
         .map(|(files, bytes)| (json!("folder"), json!(files), json!(bytes), json!(bytes)));
+    let asked = || mirrors.iter().map(|mirror| mirror.requests().len()).sum::<usize>();
+    let before = asked();
     assert_eq!(sums(&place), wanted);
+    assert_eq!(asked(), before, "a mirror was asked");
     mount.umount();
     // After a restart nothing of it is in memory, and no mirror is there.
     mirrors.iter_mut().for_each(FaultyMirror::down);
