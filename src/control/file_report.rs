@@ -33,8 +33,8 @@ pub struct FileReport {
     pub mirrors: Vec<String>,
     /// The mirrors that have the file otherwise, and are not used for it.
     pub dissenters: Vec<Dissenter>,
-    /// What is cached of a file, a letter for each of 64 equal parts: `#` all of it is durable on disk, `+` all of it is
-    /// here, some in memory only, `-` some of it is here, `.` nothing. Empty of a folder.
+    /// What is cached of a file, a letter for each of 64 equal parts: `#` all of it is durable on disk, `m` all of it is
+    /// here, some in memory only, `:` some of it is here, `.` nothing. Empty of a folder.
     pub cells: String,
     /// The same in bytes, at most 4,096 runs in the order of the file.
     pub map: Vec<MapRun>,

@@ -94,8 +94,8 @@ impl Held {
         })
     }
 
-    /// The file in [`MAP_CELLS`] parts of equal size, a letter each: `#` all of it is durable on disk, `+` all of it is
-    /// here, some in memory only, `-` some of it is here, `.` nothing. An empty file is all there.
+    /// The file in [`MAP_CELLS`] parts of equal size, a letter each: `#` all of it is durable on disk, `m` all of it is
+    /// here, some in memory only, `:` some of it is here, `.` nothing. An empty file is all there.
     pub fn cells(&self) -> String {
         let cells: Vec<Range<u64>> = (0..MAP_CELLS).map(|at| cell(at, self.size_bytes)).collect();
         let mut held = [(0, 0); MAP_CELLS as usize];
@@ -109,8 +109,8 @@ impl Held {
         }
         let letters = cells.iter().zip(held).map(|(cell, (either, disk))| match cell.end - cell.start {
             all if disk == all => '#',
-            all if either == all => '+',
-            _ if either > 0 => '-',
+            all if either == all => 'm',
+            _ if either > 0 => ':',
             _ => '.',
         });
         letters.collect()
@@ -250,14 +250,14 @@ mod tests {
             vec![run(0, 2, true, true), run(2, 4, true, false), run(4, 5, false, true), run(127, 128, false, true)],
         )
         .cells();
-        assert_eq!(line, format!("#+-{}-", ".".repeat(60)));
+        assert_eq!(line, format!("#m:{}:", ".".repeat(60)));
         assert_eq!(held(size_bytes, vec![run(0, 128, false, true)]).cells(), "#".repeat(64));
         assert_eq!(held(size_bytes, vec![]).cells(), ".".repeat(64));
         assert_eq!(held(0, vec![]).cells(), "#".repeat(64));
         for size_bytes in [1, 63, 64, 65, 4096, 5000] {
-            assert_eq!(held(size_bytes, vec![run(0, 2, true, false)]).cells(), "+".repeat(64), "{size_bytes}");
+            assert_eq!(held(size_bytes, vec![run(0, 2, true, false)]).cells(), "m".repeat(64), "{size_bytes}");
         }
-        assert_eq!(held(u64::MAX, vec![run(0, 1, false, true)]).cells(), format!("-{}", ".".repeat(63)));
+        assert_eq!(held(u64::MAX, vec![run(0, 1, false, true)]).cells(), format!(":{}", ".".repeat(63)));
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn a_file_is_shown_with_a_map_that_grows() {
     prefetch(&mount, &place, "in/data.bin");
     let output = stat(&place, &["in/data.bin"], &[]);
     let text = String::from_utf8(output.stdout).unwrap();
-    let map = format!("map      {}\n         # on disk  + in memory  - in part  . not here\n", "#".repeat(64));
+    let map = format!("map      {}\n         # on disk  m in memory  : in part  . not here\n", "#".repeat(64));
     assert!(text.ends_with(&map) && text.contains("(100 %): ") && text.contains(" on disk, complete\n"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     let whole = report(&place, "in/data.bin");
@@ -85,7 +85,7 @@ fn without_a_disk_what_is_cached_is_in_memory() {
     let small = report(&place, "in/small");
     let run = json!([{"offset_bytes": 0, "bytes": 5, "cached_bytes": 5, "where": "memory"}]);
     assert_eq!((&small["map"], &small["complete"]), (&run, &json!(false)), "{small:#}");
-    assert_eq!(small["cells"], "+".repeat(64));
+    assert_eq!(small["cells"], "m".repeat(64));
     let root = report(&place, "");
     assert_eq!(
         (&root["cached_files"], &root["in_memory_bytes"], &root["on_disk_bytes"]),

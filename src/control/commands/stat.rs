@@ -8,7 +8,7 @@ use crate::control::protocol::{Command, PathText};
 use std::path::{Path, PathBuf};
 
 /// What the letters of a map mean.
-const LEGEND: &str = "         # on disk  + in memory  - in part  . not here";
+const LEGEND: &str = "         # on disk  m in memory  : in part  . not here";
 
 /// Show what is known of each of `paths`, files and folders in mounts, and what is cached of it. Returns the exit code: the
 /// worst of theirs.
@@ -112,7 +112,7 @@ mod tests {
             version: "2024-03-01T12:00:00Z".into(),
             mirrors: vec!["https://a/".into()],
             dissenters: vec![Dissenter { url: "https://b/".into(), why: "it has 5 bytes".into() }],
-            cells: "#".repeat(63) + "-",
+            cells: "#".repeat(63) + ":",
             ..FileReport::default()
         };
         let wanted = [
@@ -122,8 +122,8 @@ mod tests {
             "version  2024-03-01T12:00:00Z",
             "mirror   https://a/",
             "not used https://b/: it has 5 bytes",
-            &format!("map      {}-", "#".repeat(63)),
-            "         # on disk  + in memory  - in part  . not here\n",
+            &format!("map      {}:", "#".repeat(63)),
+            "         # on disk  m in memory  : in part  . not here\n",
         ];
         assert_eq!(stat_text(&report), wanted.join("\n"));
         let report = FileReport { complete: true, ..report };
