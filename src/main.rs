@@ -1,6 +1,6 @@
 //! The `braidfs` command: what was typed, and what that means.
 
-use braidfs::config::command_line::{Command, CommandLine, MountCommand, PathsCommand};
+use braidfs::config::command_line::{Command, CommandLine, MirrorsCommand, MountCommand, PathsCommand};
 use braidfs::config::defaults::Surroundings;
 use braidfs::config::generate::generate;
 use braidfs::config::plan::{MountPlan, plan_mount};
@@ -8,6 +8,7 @@ use braidfs::config::show::config;
 use braidfs::config::simulate_command::SimulateCommand;
 use braidfs::control::client::Desk;
 use braidfs::control::commands::{self, Screen};
+use braidfs::control::protocol::MirrorChange;
 use braidfs::control::server::Keeping;
 use braidfs::scheduler::Strategy;
 use braidfs::{clock, demo, mount, simulate};
@@ -46,7 +47,11 @@ fn main() -> ExitCode {
         Command::Stat(asked) => return ExitCode::from(commands::stat(&desk, &asked.paths, screen)),
         Command::Mirrors(asked) => {
             let strategy = asked.strategy.map(Strategy::name);
-            return ExitCode::from(commands::mirrors(&desk, asked.path.as_deref(), strategy, screen));
+            let change = mirror_change(asked);
+            return ExitCode::from(commands::mirrors(&desk, asked.path.as_deref(), strategy, change, screen));
+        }
+        Command::Top(asked) => {
+            return ExitCode::from(commands::top(&desk, asked.path.as_deref(), asked.once, screen));
         }
         Command::Explain(asked) => {
             return ExitCode::from(commands::explain(&desk, asked.path.as_deref(), asked.last, screen));
@@ -86,10 +91,20 @@ fn is_json(command: &Command) -> bool {
         Command::Pin(asked) | Command::Unpin(asked) | Command::Evict(asked) | Command::Verify(asked) => asked.json,
         Command::Reload(asked) => asked.json,
         Command::Umount(asked) => asked.json,
-        Command::Mount(_) | Command::Demo(_) | Command::Simulate(_) | Command::Config(_) | Command::Generate(_) => {
-            false
-        }
+        Command::Top(_)
+        | Command::Mount(_)
+        | Command::Demo(_)
+        | Command::Simulate(_)
+        | Command::Config(_)
+        | Command::Generate(_) => false,
     }
+}
+
+fn mirror_change(asked: &MirrorsCommand) -> Option<MirrorChange> {
+    let change = |url: &String, weight, in_use| MirrorChange { url: url.clone(), weight, in_use };
+    let weighted = asked.weight.as_ref().map(|(url, weight)| change(url, Some(*weight), None));
+    let out = asked.out.as_ref().map(|url| change(url, None, Some(false)));
+    weighted.or(out).or(asked.back.as_ref().map(|url| change(url, None, Some(true))))
 }
 
 fn keep(desk: &Desk, what: Keeping, asked: &PathsCommand, screen: &mut Screen<'_>) -> ExitCode {

@@ -39,6 +39,8 @@ pub enum Command {
     Stat(StatCommand),
     /// Show every mirror and how they are chosen, or choose them otherwise from now on
     Mirrors(MirrorsCommand),
+    /// Watch what a mount does, full screen
+    Top(TopCommand),
     /// Show why mirrors were chosen, for a mount, a file, or a page of it
     Explain(ExplainCommand),
     /// Fetch files and folders into the cache ahead of their use
@@ -150,6 +152,25 @@ pub struct StatCommand {
     pub json: bool,
 }
 
+/// `URL=WEIGHT`. A URL may have `=` in it, a weight has none.
+fn mirror_weight(text: &str) -> Result<(String, f64), String> {
+    let parts = text.rsplit_once('=').and_then(|(url, weight)| Some((url.to_owned(), weight.parse::<f64>().ok()?)));
+    parts.ok_or_else(|| "write the mirror and its weight: --weight https://HOST/FOLDER/=2".to_owned())
+}
+
+/// `braidfs top`.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Exit codes: 0 ended by a key or a signal, 1 no such mount, or no terminal, 2 the daemon does not answer."
+)]
+pub struct TopCommand {
+    /// A path in a mount [default: the mount of the working folder, else the only one]
+    pub path: Option<PathBuf>,
+    /// Print one screen as text
+    #[arg(long)]
+    pub once: bool,
+}
+
 /// `braidfs mirrors`.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Exit codes: 0 shown, 1 no such mount, 2 the daemon does not answer, or wrong usage.")]
@@ -159,6 +180,15 @@ pub struct MirrorsCommand {
     /// Choose mirrors so until it is unmounted: round-robin, weighted-random, response-time-first or adaptive
     #[arg(long, value_name = "NAME")]
     pub strategy: Option<Strategy>,
+    /// Use this one more (or less) than others, 0.1 to 100, until it is unmounted or its file is read anew
+    #[arg(long, value_name = "URL=WEIGHT", value_parser = mirror_weight, conflicts_with_all = ["out", "back"])]
+    pub weight: Option<(String, f64)>,
+    /// Take this one out: what is under way from it goes to the others
+    #[arg(long, value_name = "URL", conflicts_with = "back")]
+    pub out: Option<String>,
+    /// Put one back that was taken out
+    #[arg(long, value_name = "URL")]
+    pub back: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

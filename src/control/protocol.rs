@@ -31,6 +31,9 @@ pub enum Command {
     Mirrors {
         /// Choose them so from now on.
         strategy: Option<String>,
+        /// Use one otherwise from now on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        change: Option<MirrorChange>,
     },
     /// Why mirrors were chosen.
     Explain {
@@ -79,6 +82,17 @@ pub enum Command {
         /// Even if it is busy.
         lazy: bool,
     },
+}
+
+/// How one mirror is to be used, until the mount ends or its configuration file says otherwise.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+pub struct MirrorChange {
+    /// Which: its URL, without credentials.
+    pub url: String,
+    /// How much beside the others, 0.1 to 100; none: as it is.
+    pub weight: Option<f64>,
+    /// Not at all, or again; none: as it is.
+    pub in_use: Option<bool>,
 }
 
 /// The names of the commands, for the error about others.
@@ -287,7 +301,7 @@ mod tests {
         assert_eq!(request_line(&status), b"{\"v\":1,\"command\":\"status\",\"args\":{\"path\":null}}\n");
         assert_eq!(request_line(&Command::Ping), b"{\"v\":1,\"command\":\"ping\"}\n");
         assert_eq!(reply_line(&Reply::Alive), b"\"alive\"\n");
-        let mirrors = Command::Mirrors { strategy: Some("adaptive".into()) };
+        let mirrors = Command::Mirrors { strategy: Some("adaptive".into()), change: None };
         let line = b"{\"v\":1,\"command\":\"mirrors\",\"args\":{\"strategy\":\"adaptive\"}}\n";
         assert_eq!(request_line(&mirrors), line);
         let explain = Command::Explain { target: Some(PathText(b"a:5".into())), last: None };

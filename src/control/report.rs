@@ -154,6 +154,8 @@ pub struct MirrorsReport {
     pub background_share: f64,
     /// Every mirror, in the order given.
     pub mirrors: Vec<MirrorDetail>,
+    /// Those that were taken out by hand, by URL.
+    pub taken_out: Vec<String>,
 }
 
 /// One mirror in `mirrors`.
@@ -171,6 +173,8 @@ pub struct MirrorDetail {
     pub connections: u64,
     /// It serves ranges, as far as is known.
     pub ranges: bool,
+    /// How much it is to be used beside the others, by configuration or by hand.
+    pub base_weight: f64,
     /// How its weight decays with load: `none`, `mild`, `standard` or `aggressive`.
     pub decay: String,
     /// The part of its fetches that came to nothing of late, 0 to 1.

@@ -4,7 +4,7 @@
 use super::file_report::FileReport;
 use super::mountinfo::Device;
 use super::place::{PlaceError, Places, socket_name};
-use super::protocol::{Answer, Command, PathText, Refusal, RefusalKind, Reply};
+use super::protocol::{Answer, Command, MirrorChange, PathText, Refusal, RefusalKind, Reply};
 use super::protocol::{REQUEST_BYTES_MAX, parse_request, reply_line};
 use super::reading::ReadingReport;
 use super::reloaded::ReloadReport;
@@ -48,8 +48,11 @@ pub type StatusDoor = Arc<dyn Fn() -> StatusReport + Send + Sync>;
 pub type ReadingDoor = Arc<dyn Fn() -> Vec<ReadingReport> + Send + Sync>;
 /// Makes the report of one file (bytes of its path, relative to the mountpoint).
 pub type FileDoor = Arc<dyn Fn(Vec<u8>) -> BoxFuture<'static, Result<FileReport, Refusal>> + Send + Sync>;
-/// Shows the mirrors, after switching to the strategy of this name where one is given.
-pub type MirrorsDoor = Arc<dyn Fn(Option<String>) -> BoxFuture<'static, Result<MirrorsReport, Refusal>> + Send + Sync>;
+/// Shows the mirrors, after switching to the strategy of this name, or using one of them otherwise, where that is asked
+/// for.
+pub type MirrorsDoor = Arc<
+    dyn Fn(Option<String>, Option<MirrorChange>) -> BoxFuture<'static, Result<MirrorsReport, Refusal>> + Send + Sync,
+>;
 /// Explains decisions.
 pub type ExplainDoor = Arc<dyn Fn(ExplainRequest) -> BoxFuture<'static, Result<Explained, Refusal>> + Send + Sync>;
 /// Runs a prefetch. With `wait`, the future ends when everything is durable or given up, and dropping
@@ -331,9 +334,9 @@ impl Client {
                 let report = (doors.file)(path.0);
                 Box::pin(async { within(FILE_WITHIN, report).await?.map(|report| Answer::File(Box::new(report))) })
             }
-            Command::Mirrors { strategy } => {
-                let report = (doors.mirrors)(strategy);
-                Box::pin(async { within(STATUS_WITHIN, report).await?.map(|report| Answer::Mirrors(Box::new(report))) })
+            Command::Mirrors { strategy, change } => {
+                let report = (doors.mirrors)(strategy, change);
+                Box::pin(async { within(FILE_WITHIN, report).await?.map(|report| Answer::Mirrors(Box::new(report))) })
             }
             Command::Explain { target, last } => {
                 let target = target.map(|target| target.0).unwrap_or_default();

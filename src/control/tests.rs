@@ -155,7 +155,7 @@ fn doors(seen: Arc<Seen>, mountinfo: PathBuf) -> Doors {
                 Ok(FileReport { path: super::protocol::PathText(path), size: 5, ..FileReport::default() })
             })
         }),
-        mirrors: Arc::new(|strategy| {
+        mirrors: Arc::new(|strategy, _| {
             Box::pin(async {
                 let strategy_before = strategy.is_some().then(|| "adaptive".to_owned());
                 let strategy = strategy.unwrap_or("adaptive".into());

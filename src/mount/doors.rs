@@ -32,7 +32,8 @@ pub fn doors(
     let cache_dir = plan.cache.path().map(|dir| dir.display().to_string());
     let [reading_engine, file_engine, mirrors_engine, explain_engine, prefetch_engine, keep_engine] =
         std::array::from_fn(|_| engine.clone());
-    let (status_configuration, reload_configuration) = (configuration.clone(), configuration.clone());
+    let [status_configuration, reload_configuration, mirrors_configuration] =
+        std::array::from_fn(|_| configuration.clone());
     let config_file = plan.config_file.clone();
     let mountpoint = mountpoint.to_owned();
     let (explain_mountpoint, keep_mountpoint) = (mountpoint.clone(), mountpoint.clone());
@@ -54,11 +55,16 @@ pub fn doors(
                 found.map(|found| reports::file(&path, found)).map_err(|trouble| refusal(&path, trouble))
             })
         }),
-        mirrors: Arc::new(move |strategy| {
+        mirrors: Arc::new(move |strategy, change| {
             let (engine, mountpoint, name) = (mirrors_engine.clone(), mirrors_place.clone(), mirrors_name.clone());
+            let configuration = mirrors_configuration.clone();
             Box::pin(async move {
+                if let Some(change) = change {
+                    configuration.change_mirror(change).await?;
+                }
                 let report = mirrors(&engine, strategy).await?;
-                Ok(MirrorsReport { mountpoint, name, ..report })
+                let taken_out = configuration.taken_out();
+                Ok(MirrorsReport { mountpoint, name, taken_out, ..report })
             })
         }),
         explain: Arc::new(move |request| {

@@ -6,9 +6,10 @@
 use super::source_settings;
 use crate::clock::{Time, now};
 use crate::config::defaults::Surroundings;
+use crate::config::defaults::WEIGHTS;
 use crate::config::difference::{Difference, differences};
 use crate::config::plan::{MirrorPlan, MountPlan, plan_mount};
-use crate::control::protocol::{Refusal, RefusalKind};
+use crate::control::protocol::{MirrorChange, Refusal, RefusalKind};
 use crate::control::reloaded::{ChangeReport, ConfigurationReport, ReloadReport};
 use crate::fetch::Engine;
 use crate::fetch::changing::{Live, Wanted};
@@ -36,6 +37,8 @@ pub struct Configuration {
 struct Current {
     plan: MountPlan,
     version: u64,
+    /// Mirrors that were taken out by hand.
+    taken_out: Vec<MirrorPlan>,
 }
 
 /// What `status` shows of it.
@@ -44,6 +47,7 @@ struct Shown {
     since: Time,
     trouble: Option<String>,
     waits_for_mount: Vec<String>,
+    taken_out: Vec<String>,
 }
 
 impl Configuration {
@@ -53,8 +57,14 @@ impl Configuration {
             engine: engine.clone(),
             around: around.clone(),
             mountpoint: mountpoint.to_owned(),
-            current: tokio::sync::Mutex::new(Current { plan: plan.clone(), version: 1 }),
-            report: Mutex::new(Shown { version: 1, since: now(), trouble: None, waits_for_mount: Vec::new() }),
+            current: tokio::sync::Mutex::new(Current { plan: plan.clone(), version: 1, taken_out: Vec::new() }),
+            report: Mutex::new(Shown {
+                version: 1,
+                since: now(),
+                trouble: None,
+                waits_for_mount: Vec::new(),
+                taken_out: Vec::new(),
+            }),
         }
     }
 
@@ -100,9 +110,12 @@ impl Configuration {
         let plan = self.plan_anew(&current.plan).await?;
         let (live, fixed): (Vec<_>, Vec<_>) =
             differences(&current.plan, &plan).into_iter().partition(|difference| difference.is_live);
-        if !live.is_empty() {
+        if !live.is_empty() || !current.taken_out.is_empty() {
             self.apply(&current.plan, &plan).await?;
-            current.version += 1;
+            current.version += u64::from(!live.is_empty());
+            // The file says which there are.
+            current.taken_out.clear();
+            self.report.lock().taken_out.clear();
             let changes: Vec<String> = live.iter().map(|change| changed(change).text()).collect();
             tracing::info!(why, version = current.version, ?changes, "the configuration was reloaded");
         } else if why != FILE_CHANGED {
@@ -128,6 +141,51 @@ impl Configuration {
         };
         take_over(&mut current.plan, plan);
         Ok(report)
+    }
+
+    /// Use one mirror otherwise, until the mount ends or the file, read anew, says which there are and how.
+    ///
+    /// # Errors
+    /// There is no such mirror, it is the only one, or its weight is out of bounds: then nothing was changed.
+    pub async fn change_mirror(&self, change: MirrorChange) -> Result<(), Refusal> {
+        let refuse = |message: String| Err(Refusal::new(RefusalKind::Request, message));
+        let mut current = self.current.lock().await;
+        let is_it = |mirror: &MirrorPlan| mirror.url.shown().trim_end_matches('/') == change.url.trim_end_matches('/');
+        let mut plan = current.plan.clone();
+        let mut taken_out = current.taken_out.clone();
+        if change.in_use == Some(true)
+            && let Some(at) = taken_out.iter().position(is_it)
+        {
+            plan.mirrors.push(taken_out.remove(at));
+        }
+        let Some(at) = plan.mirrors.iter().position(is_it) else {
+            let known: Vec<String> = plan.mirrors.iter().chain(&taken_out).map(|mirror| mirror.url.shown()).collect();
+            return refuse(format!("{} is no mirror of this mount; those are {}", change.url, known.join(", ")));
+        };
+        if let Some(weight) = change.weight {
+            if !WEIGHTS.contains(&weight) {
+                let (least, most) = (WEIGHTS.start(), WEIGHTS.end());
+                return refuse(format!("weight {weight} is not from {least} to {most}"));
+            }
+            plan.mirrors[at].weight = weight;
+        }
+        if change.in_use == Some(false) {
+            if plan.mirrors.len() == 1 {
+                return refuse(format!("{} is the only mirror: `braidfs umount` ends the mount", change.url));
+            }
+            taken_out.push(plan.mirrors.remove(at));
+        }
+        self.apply(&current.plan, &plan).await.map_err(|why| Refusal::new(RefusalKind::Failed, why))?;
+        tracing::info!(mirror = change.url, weight = change.weight, in_use = change.in_use, "changed by hand");
+        self.report.lock().taken_out = taken_out.iter().map(|mirror| mirror.url.shown()).collect();
+        current.plan.mirrors = plan.mirrors;
+        current.taken_out = taken_out;
+        Ok(())
+    }
+
+    /// Mirrors that were taken out by hand, by URL.
+    pub fn taken_out(&self) -> Vec<String> {
+        self.report.lock().taken_out.clone()
     }
 
     /// As it would be mounted now. The file is read on a thread that may wait for it.

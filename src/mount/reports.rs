@@ -161,6 +161,7 @@ fn detail(report: report::MirrorReport, seen: &MirrorSnapshot, sum_bytes: u64, a
     let ConnectionStability { resets, stalls, reconnects } = seen.connection_stability;
     MirrorDetail {
         bytes_share: (sum_bytes > 0).then(|| report.fetched_bytes as f64 / sum_bytes as f64),
+        base_weight: seen.base_weight,
         window_bytes: seen.window_bytes,
         connections: seen.connections as u64,
         ranges: seen.ranges,

@@ -37,6 +37,8 @@ pub struct MirrorSnapshot {
     pub throughput_decay: f64,
     /// When an answer, bytes, and the end of an answer last told something of it.
     pub learned: Learned,
+    /// How much it is to be used beside the others, as given.
+    pub base_weight: f64,
     /// What its fetches have still to bring, in bytes.
     pub in_flight_bytes: u64,
     /// How many fetches that is.
@@ -262,6 +264,7 @@ impl Scheduler {
             },
             in_flight_bytes: mirror.remaining_bytes,
             in_flight_fetches: mirror.fetches,
+            base_weight: mirror.base_weight,
             window_bytes: mirror.window_bytes(mirror.rate(now), &self.settings),
             arrived_bytes: mirror.arrived_bytes,
             failures: mirror.failures,

@@ -203,3 +203,56 @@ fn readers_notice_nothing_of_many_reloads() {
     println!("{} reads, {} bytes resident at most", passes.load(Ordering::Relaxed), mount.peak_resident_bytes());
     mount.umount();
 }
+
+#[test]
+fn a_mirror_is_taken_out_weighted_and_put_back_by_hand_and_top_shows_it() {
+    let (mirrors, place) = (mirrors(2, &tree()), Place::new());
+    let mount = place.mount(&[mirrors[0].url(), mirrors[1].url()], &["--cache-dir", "none"]);
+    let change = |words: &[&str]| {
+        let mut all = vec!["mirrors", place.mountpoint().to_str().unwrap(), "--json"]
+            .iter()
+            .map(|word| word.to_string())
+            .collect::<Vec<_>>();
+        all.extend(words.iter().map(|word| word.to_string()));
+        let output = place.braidfs(all);
+        (output.status.code(), serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap())
+    };
+    let (code, report) = change(&["--out", &mirrors[0].url()]);
+    assert_eq!((code, &report["taken_out"]), (Some(0), &serde_json::json!([mirrors[0].url()])), "{report:#}");
+    mirrors.iter().for_each(FaultyMirror::forget);
+    reading::generated(&mount.path("a.bin"), 1, SIZE);
+    assert_eq!(mirrors[0].data_bytes(), 0);
+    let (code, refused) = change(&["--out", &mirrors[1].url()]);
+    assert!(code == Some(1) && refused["error"]["message"].as_str().unwrap().contains("the only mirror"), "{refused}");
+    assert_eq!(change(&["--out", "http://127.0.0.1:1/"]).0, Some(1));
+    let (code, report) = change(&["--back", &mirrors[0].url()]);
+    assert_eq!((code, report["mirrors"].as_array().unwrap().len()), (Some(0), 2), "{report:#}");
+    let (code, report) = change(&["--weight", &format!("{}=4", mirrors[0].url())]);
+    let weights = |report: &serde_json::Value| {
+        report["mirrors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|mirror| mirror["base_weight"].as_f64().unwrap())
+            .fold(0.0, f64::max)
+    };
+    assert_eq!((code, weights(&report)), (Some(0), 4.0));
+    let open = File::open(mount.path("a.bin")).unwrap();
+    reading::generated_at(&open, 1, 0, 1 << 16).unwrap();
+    let files = mount.status()["files"].clone();
+    assert_eq!(
+        (&files[0]["path"], &files[0]["size"]),
+        (&serde_json::json!("a.bin"), &serde_json::json!(SIZE)),
+        "{files:#}"
+    );
+    assert_eq!(files[0]["map"].as_str().unwrap().len(), 64);
+    let output = place.braidfs(["top", place.mountpoint().to_str().unwrap(), "--once"]);
+    let screen = String::from_utf8(output.stdout).unwrap();
+    for said in [place.mountpoint().to_str().unwrap(), "a.bin", "fetched", "closed", "q quit"] {
+        assert!(screen.contains(said), "{said:?} is not in\n{screen}");
+    }
+    let output = place.braidfs(["top", place.mountpoint().to_str().unwrap()]);
+    assert!(output.status.code() == Some(1) && String::from_utf8_lossy(&output.stderr).contains("this is none"));
+    drop(open);
+    mount.umount();
+}

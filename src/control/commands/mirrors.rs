@@ -1,24 +1,36 @@
-//! `braidfs mirrors [PATH] [--strategy NAME] [--json]`.
+//! `braidfs mirrors [PATH] [--strategy NAME] [--weight URL=WEIGHT | --out URL | --back URL] [--json]`.
 
 use super::{Screen, mirrors_of, remarks_text};
 use crate::control::client::{ClientError, Desk, Target};
 use crate::control::human::{bytes, length, plain, rate, table};
-use crate::control::protocol::Command;
+use crate::control::protocol::{Command, MirrorChange};
 use crate::control::report::{MirrorDetail, MirrorsReport};
 use std::path::Path;
 
 /// Show each mirror of the mount of `path` (no path: the one that the working folder is on, else the only one
 /// there is) and how they are chosen; with `strategy`, after switching to it. Returns the exit code.
-pub fn mirrors(desk: &Desk, path: Option<&Path>, strategy: Option<&str>, screen: &mut Screen<'_>) -> u8 {
+pub fn mirrors(
+    desk: &Desk,
+    path: Option<&Path>,
+    strategy: Option<&str>,
+    change: Option<MirrorChange>,
+    screen: &mut Screen<'_>,
+) -> u8 {
     let target = desk.find_or_here(path);
-    match target.and_then(|target| show(desk, &target, strategy, screen)) {
+    match target.and_then(|target| show(desk, &target, strategy, change, screen)) {
         Ok(()) => 0,
         Err(error) => screen.fail(&error),
     }
 }
 
-fn show(desk: &Desk, target: &Target, strategy: Option<&str>, screen: &mut Screen<'_>) -> Result<(), ClientError> {
-    let command = Command::Mirrors { strategy: strategy.map(str::to_owned) };
+fn show(
+    desk: &Desk,
+    target: &Target,
+    strategy: Option<&str>,
+    change: Option<MirrorChange>,
+    screen: &mut Screen<'_>,
+) -> Result<(), ClientError> {
+    let command = Command::Mirrors { strategy: strategy.map(str::to_owned), change };
     let report = mirrors_of(desk.connect(&target.mount)?.run(&command, |_| {})?)?;
     match screen.json {
         true => screen.say_json(&report),

@@ -12,6 +12,7 @@ mod prefetch;
 mod reload;
 mod stat;
 mod status;
+mod top;
 mod umount;
 mod why;
 
@@ -24,6 +25,7 @@ pub use prefetch::prefetch;
 pub use reload::reload;
 pub use stat::stat;
 pub use status::status;
+pub use top::top;
 pub use umount::umount;
 
 use super::client::ClientError;

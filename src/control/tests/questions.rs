@@ -8,10 +8,10 @@ use std::path::Path;
 #[test]
 fn a_switch_of_the_strategy_says_what_it_was() {
     let house = House::new();
-    let (code, out, err) = house.run(false, |desk, screen| mirrors(desk, None, Some("round-robin"), screen));
+    let (code, out, err) = house.run(false, |desk, screen| mirrors(desk, None, Some("round-robin"), None, screen));
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.starts_with("the strategy is round-robin now, and was adaptive\n"), "{out}");
-    let (code, out, _) = house.run(true, |desk, screen| mirrors(desk, Some(Path::new("a")), None, screen));
+    let (code, out, _) = house.run(true, |desk, screen| mirrors(desk, Some(Path::new("a")), None, None, screen));
     let value: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &value["strategy"], &value["strategy_before"]), (0, &"adaptive".into(), &().into()));
 }
