@@ -4,6 +4,7 @@ use super::fuse_options::FuseOptions;
 use super::ideas::Ideas;
 use super::options::Given;
 use super::simulate_command::SimulateCommand;
+use crate::control::commands::{Asked, PathList};
 use crate::scheduler::Strategy;
 use crate::scheduler::explain::DECISIONS_KEPT;
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -172,14 +173,28 @@ pub struct ExplainCommand {
                         2 the daemon does not answer or went away.")]
 pub struct PrefetchCommand {
     /// Files, and folders with all that is below them, all in one mount
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present = "files_from", value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+    /// Read more paths from a file, one a line; `-`: from stdin
+    #[arg(long, value_name = "FILE")]
+    pub files_from: Option<PathBuf>,
+    /// A NUL ends each path of that file, as after `find -print0`
+    #[arg(short = '0', long, requires = "files_from")]
+    pub null: bool,
     /// Print the number of the job and return at once
     #[arg(long)]
     pub no_wait: bool,
     /// Print JSON lines: progress, failures, then the result
     #[arg(long)]
     pub json: bool,
+}
+
+impl PrefetchCommand {
+    /// What is asked for.
+    pub fn what(&self) -> Asked<'_> {
+        let list = self.files_from.as_ref().map(|file| PathList { file, null: self.null });
+        Asked { paths: &self.paths, list, no_wait: self.no_wait }
+    }
 }
 
 /// `braidfs jobs`.
@@ -426,6 +441,7 @@ mod tests {
             ("braidfs explain a --last all", "invalid value 'all' for '--last <N>'"),
             ("braidfs explain a b", "unexpected argument 'b'"),
             ("braidfs prefetch", "required arguments were not provided"),
+            ("braidfs prefetch a -0", "required arguments were not provided"),
             ("braidfs pin", "required arguments were not provided"),
             ("braidfs unpin", "required arguments were not provided"),
             ("braidfs evict", "required arguments were not provided"),

@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The version of the protocol. A daemon of another one refuses.
 pub const VERSION: u64 = 1;
-/// A request at most, in bytes: a few thousand long paths.
-pub const REQUEST_BYTES_MAX: u64 = 1 << 20;
+/// A request at most, in bytes: more than a hundred thousand paths.
+pub const REQUEST_BYTES_MAX: u64 = 16 << 20;
 /// A reply at most, in bytes: the status of 1,024 mirrors with all they did wrong.
 pub const REPLY_BYTES_MAX: u64 = 16 << 20;
 

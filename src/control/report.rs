@@ -341,8 +341,10 @@ pub struct JobReport {
     pub job: u64,
     /// `running`, `done`, `failed` (some files did), `cancelled`, or `abandoned` (whoever waited for it went away).
     pub state: String,
-    /// What was asked for, relative to the mountpoint; empty: all there is.
+    /// What was asked for, relative to the mountpoint, the first 20 of it; an empty path: all there is.
     pub paths: Vec<PathText>,
+    /// How many paths that are in all.
+    pub paths_total: u64,
     /// Files that it gave up, the first 20 of them.
     pub failures: Vec<FailedFile>,
     /// How far it is.

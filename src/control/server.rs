@@ -20,8 +20,11 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Clients at once. Each may hold a request of 1 MiB, and people have few terminals.
+/// Clients at once; people have few terminals.
 const CONNECTIONS_MAX: usize = 16;
+/// Each may send a request of so many bytes, and one at a time a longer one: read and understood, that takes a few times
+/// its length.
+const REQUEST_BYTES_EACH: u64 = 1 << 20;
 /// A client sends its one line at once; one that does not is stuck.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 /// A client that takes no line for so long is stopped or stuck; its command is dropped.
@@ -209,6 +212,7 @@ impl Server {
     /// Serve until `stop`. Then the socket is removed, and clients get a second to read their last line.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let long_requests = Arc::new(Semaphore::new(1));
         let mut clients = JoinSet::new();
         tokio::pin!(stop);
         loop {
@@ -217,12 +221,12 @@ impl Server {
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => {
                         let slot = slots.clone().try_acquire_owned();
-                        let doors = self.doors.clone();
+                        let (doors, long_requests) = (self.doors.clone(), long_requests.clone());
                         clients.spawn(async move {
                             let full = slot.is_err().then(|| {
                                 Refusal::new(RefusalKind::Busy, format!("{CONNECTIONS_MAX} commands are running already; try again when one has ended"))
                             });
-                            serve(stream, doors, full).await;
+                            serve(stream, doors, &long_requests, full).await;
                             drop(slot);
                         });
                     }
@@ -255,13 +259,13 @@ impl Drop for Socket {
 }
 
 /// One client, from its request to its last line.
-async fn serve(stream: UnixStream, doors: Doors, full: Option<Refusal>) {
+async fn serve(stream: UnixStream, doors: Doors, long_requests: &Semaphore, full: Option<Refusal>) {
     let refusal = full.or_else(|| check_peer(&stream));
     let (reader, writer) = stream.into_split();
     let mut client = Client { reader: BufReader::new(reader), writer };
     let last = match refusal {
         Some(refusal) => Err(refusal),
-        None => match client.request().await {
+        None => match client.request(long_requests).await {
             Ok(Some(command)) => match client.answer(command, &doors).await {
                 Some(last) => last,
                 None => return,
@@ -296,17 +300,34 @@ struct Client {
 
 impl Client {
     /// Its one line; nothing where it went without a word.
-    async fn request(&mut self) -> Result<Option<Command>, Refusal> {
+    async fn request(&mut self, long_requests: &Semaphore) -> Result<Option<Command>, Refusal> {
         let mut line = Vec::new();
-        let mut bounded = (&mut self.reader).take(REQUEST_BYTES_MAX + 1);
-        match timeout(REQUEST_WITHIN, bounded.read_until(b'\n', &mut line)).await {
+        if !self.read_line(REQUEST_BYTES_EACH, &mut line).await? {
+            return Ok(None);
+        }
+        let mut _turn = None;
+        if line.last() != Some(&b'\n') && line.len() as u64 == REQUEST_BYTES_EACH {
+            let Ok(turn) = timeout(REQUEST_WITHIN, long_requests.acquire()).await else {
+                let what = "other requests of more than 1 MiB are being read; try again";
+                return Err(Refusal::new(RefusalKind::Busy, what));
+            };
+            _turn = turn.ok();
+            self.read_line(REQUEST_BYTES_MAX + 1 - REQUEST_BYTES_EACH, &mut line).await?;
+        }
+        if line.last() != Some(&b'\n') && line.len() as u64 > REQUEST_BYTES_MAX {
+            let what =
+                "the request is longer than 16 MiB: name folders instead of their files, or use several commands";
+            return Err(Refusal::new(RefusalKind::Request, what));
+        }
+        parse_request(&line).map(Some)
+    }
+
+    /// More of its line, so many bytes of it at most. False where nothing came.
+    async fn read_line(&mut self, bytes_max: u64, line: &mut Vec<u8>) -> Result<bool, Refusal> {
+        let mut bounded = (&mut self.reader).take(bytes_max);
+        match timeout(REQUEST_WITHIN, bounded.read_until(b'\n', line)).await {
             Err(_) => Err(Refusal::new(RefusalKind::Timeout, "no request came within 10 s")),
-            Ok(Err(_)) | Ok(Ok(0)) => Ok(None),
-            Ok(Ok(_)) if line.last() != Some(&b'\n') && line.len() as u64 > REQUEST_BYTES_MAX => Err(Refusal::new(
-                RefusalKind::Request,
-                "the request is longer than 1 MiB: name folders instead of their files, or use several commands",
-            )),
-            Ok(Ok(_)) => parse_request(&line).map(Some),
+            Ok(read) => Ok(read.unwrap_or(0) > 0),
         }
     }
 

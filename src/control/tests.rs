@@ -1,7 +1,7 @@
 //! Both sides over a real socket, with doors that tests can see through.
 
 use super::client::Desk;
-use super::commands::{Screen, prefetch, status, umount};
+use super::commands::{Asked, PathList, Screen, prefetch, status, umount};
 use super::mountinfo::Device;
 use super::place::{Places, socket_name};
 use super::protocol::{REQUEST_BYTES_MAX, Refusal, RefusalKind};
@@ -104,7 +104,7 @@ impl House {
 
     fn prefetch(&self, json: bool, no_wait: bool, paths: &[&str]) -> (u8, String, String) {
         let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
-        self.run(json, |desk, screen| prefetch(desk, &paths, no_wait, screen))
+        self.run(json, |desk, screen| prefetch(desk, &Asked { paths: &paths, list: None, no_wait }, screen))
     }
 
     /// One line to the daemon, and all that it says.
@@ -347,6 +347,27 @@ fn paths_on_two_mounts_are_refused() {
 }
 
 #[test]
+fn paths_of_a_list_come_after_the_others_and_are_named_with_their_place() {
+    let house = House::new();
+    let list = house.folder.path().join("list.txt");
+    let run = |text: &str, paths: &[PathBuf]| {
+        std::fs::write(&list, text).unwrap();
+        let list = Some(PathList { file: &list, null: false });
+        house.run(false, |desk, screen| prefetch(desk, &Asked { paths, list, no_wait: false }, screen))
+    };
+    let (code, _, err) = run("c\n/mnt/data/b\n", &["x".into()]);
+    assert_eq!(code, 0, "{err}");
+    let wanted = [&b"folder/x"[..], b"folder/c", b"b"];
+    assert_eq!(house.seen.prefetched.lock().unwrap()[0].paths, wanted);
+    let (code, _, err) = run("bad\nbad/7\n", &[]);
+    let (plain, listed) =
+        ("/mnt/data/folder/bad/8: no mirror", format!("{}:2: /mnt/data/folder/bad/7: no", list.display()));
+    assert!(code == 1 && err.contains(&listed) && err.contains(&format!("\n{plain}")), "{err}");
+    let (code, _, err) = run("a\n\n/elsewhere\n", &[]);
+    assert!(code == 1 && err.contains(&format!("{}:3: /elsewhere is under no braidfs mount", list.display())), "{err}");
+}
+
+#[test]
 fn a_client_that_goes_ends_its_prefetch() {
     let house = House::new();
     let mut stream = UnixStream::connect(house.socket()).unwrap();
@@ -372,7 +393,7 @@ fn a_daemon_that_goes_in_the_middle_is_an_error() {
     let waiting = std::thread::spawn(move || {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let mut screen = Screen { out: &mut out, err: &mut err, is_terminal: false, json: true };
-        let code = prefetch(&desk, &[PathBuf::from("hang")], false, &mut screen);
+        let code = prefetch(&desk, &Asked { paths: &[PathBuf::from("hang")], list: None, no_wait: false }, &mut screen);
         (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     });
     let asked = || !house.seen.prefetched.lock().unwrap().is_empty();
@@ -416,10 +437,10 @@ fn requests_that_are_none_are_answered_with_a_reason() {
     let refusal = house.say(b"GET / HTTP/1.1\r\n\r\n");
     assert!(refusal.contains("\"kind\":\"request\"") && refusal.contains("not a line of JSON"), "{refusal}");
     let refusal = house.say(&vec![b'x'; REQUEST_BYTES_MAX as usize + 1]);
-    assert!(refusal.contains("longer than 1 MiB: name folders"), "{refusal}");
-    let paths: Vec<String> = (0..200).map(|at| format!("{at}{}", "x".repeat(10_000))).collect();
+    assert!(refusal.contains("longer than 16 MiB: name folders"), "{refusal}");
+    let paths: Vec<String> = (0..1700).map(|at| format!("{at}{}", "x".repeat(10_000))).collect();
     let (code, _, err) = house.prefetch(false, false, &paths.iter().map(String::as_str).collect::<Vec<_>>());
-    assert!(code == 1 && err.contains("longer than 1 MiB together"), "{err}");
+    assert!(code == 1 && err.contains("longer than 16 MiB together"), "{err}");
     assert!(house.seen.prefetched.lock().unwrap().is_empty());
 }
 

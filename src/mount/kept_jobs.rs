@@ -11,6 +11,12 @@ pub struct KeptJob {
 }
 
 impl KeptJob {
+    /// What it takes of memory, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        let path_bytes = |path: &PathText| (path.0.len() + size_of::<PathText>()) as u64;
+        self.paths.iter().map(path_bytes).sum()
+    }
+
     /// As bytes.
     pub fn encode(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("text and numbers are JSON")

@@ -21,6 +21,7 @@ mod offline;
 mod passthrough;
 mod pins;
 mod prefetch;
+mod prefetch_lists;
 mod read_only;
 mod redirects;
 mod restart;

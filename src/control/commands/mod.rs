@@ -7,6 +7,7 @@ mod jobs;
 mod keeping;
 mod list;
 mod mirrors;
+mod path_list;
 mod paths;
 mod prefetch;
 mod status;
@@ -18,7 +19,8 @@ pub use jobs::{cancel, jobs};
 pub use keeping::keep;
 pub use list::list;
 pub use mirrors::mirrors;
-pub use prefetch::prefetch;
+pub use path_list::PathList;
+pub use prefetch::{Asked, prefetch};
 pub use status::status;
 pub use umount::umount;
 

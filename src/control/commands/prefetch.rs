@@ -1,12 +1,14 @@
-//! `braidfs prefetch PATH... [--no-wait] [--json]`.
+//! `braidfs prefetch PATH... [--files-from FILE] [--no-wait] [--json]`.
 
+use super::path_list::{Given, PathList};
 use super::paths::{fitting, on_one_mount};
 use super::{Screen, prefetch_of};
 use crate::control::client::{ClientError, Desk};
 use crate::control::human::{bytes, length, plain, rate};
-use crate::control::protocol::{Command, Reply};
+use crate::control::protocol::{Command, PathText, Reply};
 use crate::control::report::{FailedFile, PrefetchReport, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Without a terminal, a line of progress comes after so many percent more, …
@@ -14,24 +16,46 @@ const LINE_EVERY_PERCENT: u64 = 10;
 /// … or after so many milliseconds.
 const LINE_EVERY_MS: u64 = 30_000;
 
-/// Fetch `paths` (files, and folders with all that is below them) into the cache, and return when all of
-/// it is durable on disk, or has begun with `no_wait`. Returns the exit code.
-pub fn prefetch(desk: &Desk, paths: &[PathBuf], no_wait: bool, screen: &mut Screen<'_>) -> u8 {
-    match run(desk, paths, no_wait, screen) {
+/// What is to be prefetched, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Files, and folders with all that is below them.
+    pub paths: &'a [PathBuf],
+    /// More of these, after them.
+    pub list: Option<PathList<'a>>,
+    /// Return when it has begun.
+    pub no_wait: bool,
+}
+
+/// Fetch what is asked for into the cache, and return when all of it is durable on disk, or has begun with `no_wait`.
+/// Returns the exit code.
+pub fn prefetch(desk: &Desk, asked: &Asked<'_>, screen: &mut Screen<'_>) -> u8 {
+    match run(desk, asked, screen) {
         Ok(code) => code,
         Err(error) => screen.fail(&error),
     }
 }
 
-fn run(desk: &Desk, paths: &[PathBuf], no_wait: bool, screen: &mut Screen<'_>) -> Result<u8, ClientError> {
-    let (target, relative) = on_one_mount(desk, paths)?;
-    let command = fitting(Command::Prefetch { paths: relative, wait: !no_wait })?;
+fn run(desk: &Desk, asked: &Asked<'_>, screen: &mut Screen<'_>) -> Result<u8, ClientError> {
+    let mut given: Vec<Given> = asked.paths.iter().map(Given::from).collect();
+    if let Some(list) = &asked.list {
+        given.extend(list.read(&mut std::io::stdin().lock())?);
+    }
+    let (target, relative) = on_one_mount(desk, &given)?;
+    let places = places(given, &relative);
+    let command = fitting(Command::Prefetch { paths: relative, wait: !asked.no_wait })?;
     let connection = desk.connect(&target.mount)?;
-    let mut show = Show::new(screen, &target.mount.mountpoint);
+    let mut show = Show { places, ..Show::new(screen, &target.mount.mountpoint) };
     let answer = connection.run(&command, |reply| show.hear(reply));
     let failed = show.end();
     let report = prefetch_of(answer?)?;
     Ok(show_end(&report, failed, screen))
+}
+
+/// Where paths stand in a list, by what the daemon calls them.
+fn places(given: Vec<Given>, relative: &[PathText]) -> HashMap<Vec<u8>, String> {
+    let listed = given.into_iter().zip(relative).filter_map(|(given, path)| Some((path.0.clone(), given.place?)));
+    listed.collect()
 }
 
 fn show_end(report: &PrefetchReport, failed: u64, screen: &mut Screen<'_>) -> u8 {
@@ -64,6 +88,7 @@ fn show_end(report: &PrefetchReport, failed: u64, screen: &mut Screen<'_>) -> u8
 struct Show<'s, 'a> {
     screen: &'s mut Screen<'a>,
     mountpoint: &'s Path,
+    places: HashMap<Vec<u8>, String>,
     bar: Option<ProgressBar>,
     failed: u64,
     last: Option<Progress>,
@@ -77,7 +102,7 @@ impl<'s, 'a> Show<'s, 'a> {
             let style = ProgressStyle::with_template(template).expect("the template is a constant, drawn in a test");
             ProgressBar::new(0).with_style(style)
         });
-        Show { screen, mountpoint, bar, failed: 0, last: None }
+        Show { screen, mountpoint, places: HashMap::new(), bar, failed: 0, last: None }
     }
 
     fn hear(&mut self, reply: Reply) {
@@ -107,7 +132,8 @@ impl<'s, 'a> Show<'s, 'a> {
 
     fn complain(&mut self, file: &FailedFile) {
         let path = self.mountpoint.join(String::from_utf8_lossy(&file.path.0).as_ref());
-        let text = format!("{}: {}\n", plain(&path.display().to_string()), plain(&file.reason));
+        let place = self.places.get(&file.path.0).map_or(String::new(), |place| format!("{}: ", plain(place)));
+        let text = format!("{place}{}: {}\n", plain(&path.display().to_string()), plain(&file.reason));
         let screen = &mut *self.screen;
         match &self.bar {
             Some(bar) => bar.suspend(|| screen.complain(&text)),
