@@ -1,4 +1,4 @@
-//! Prefetch jobs: files and folders brought to disk, done only when durable.
+//! Prefetch jobs: what paths name, brought to disk, done only when durable.
 
 use crate::cache::disk::DiskFile;
 use crate::chunk::{Inode, PAGE_BYTES, Pages, ReaderId};
@@ -9,10 +9,10 @@ use crate::fetch::error::Trouble;
 use crate::fetch::hashes::{self, Standing};
 use crate::fetch::in_use::InUse;
 use crate::fetch::inbox::Command;
+use crate::fetch::named::{Named, NamedFile, PathTrouble};
 use crate::fetch::opened::OpenFile;
 use crate::fetch::plane::Plane;
 use crate::fetch::tree::Tree;
-use crate::namespace::Kind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -66,7 +66,7 @@ pub struct Outcome {
     /// Files that are not.
     pub failed: u64,
     /// Their paths with the reasons, at most the first thousand.
-    pub failures: Vec<(Vec<u8>, Trouble)>,
+    pub failures: Vec<(Vec<u8>, PathTrouble)>,
 }
 
 /// How one file went, and its path.
@@ -146,30 +146,19 @@ impl Job {
     async fn run(self: &Arc<Self>, paths: Vec<Vec<u8>>) -> Outcome {
         let mut outcome = Outcome::default();
         let mut at_work = JoinSet::new();
-        let mut folders = Vec::new();
         // Those that may not be fetched now come last, or they would keep the others from their turn.
         let mut later: Vec<(u32, Inode, Vec<u8>)> = Vec::new();
-        for path in paths.into_iter().rev() {
-            folders.push((path, None));
-        }
-        while let Some((path, known)) = folders.pop() {
-            let found = match known {
-                Some(found) => Ok(found),
-                None => walk(&self.tree, &path).await.map(|found| (found.inode, found.kind)),
-            };
+        let mut named = Named::new(self.tree.clone(), paths);
+        while let Some(found) = named.next().await {
             match found {
-                Ok((inode, Kind::Folder)) => match self.look_through(inode, &path).await {
-                    Ok(inside) => folders.extend(inside.into_iter().rev()),
-                    Err(trouble) => outcome.failed(path, trouble),
-                },
-                Ok((inode, Kind::File)) => {
+                Ok(NamedFile { inode, path }) => {
                     self.progress.files.fetch_add(1, Ordering::Relaxed);
                     match self.hours_wait_seconds(&path) {
                         Some(wait) => later.push((wait, inode, path)),
                         None => self.begin(&mut at_work, &mut outcome, inode, path).await,
                     }
                 }
-                Err(trouble) => outcome.failed(path, trouble),
+                Err((path, trouble)) => outcome.failed(path, trouble),
             }
         }
         self.progress.complete.store(true, Ordering::Relaxed);
@@ -215,17 +204,6 @@ impl Job {
             tokio::time::sleep(Duration::from_secs(u64::from(wait)).min(HOURS_PERIOD)).await;
         }
         self.progress.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// The names in a folder, with paths.
-    async fn look_through(&self, folder: Inode, path: &[u8]) -> Result<Vec<(Vec<u8>, Option<(Inode, Kind)>)>, Trouble> {
-        let entries = self.tree.entries(folder).await?;
-        let inside = entries.iter().map(|entry| {
-            // A size that is not known yet is asked for when the file is looked up.
-            let known = (entry.kind == Kind::Folder || entry.sized).then_some((entry.inode, entry.kind));
-            (crate::fetch::translate::join(path, entry.name), known)
-        });
-        Ok(inside.collect())
     }
 
     async fn bring_named(self: &Arc<Self>, inode: Inode, path: &[u8], turn: Turn) -> Result<(), Trouble> {
@@ -387,13 +365,13 @@ impl Outcome {
     fn add(&mut self, ended: Option<Result<Ended, tokio::task::JoinError>>) {
         match ended {
             Some(Ok((Ok(()), _))) => self.files += 1,
-            Some(Ok((Err(trouble), path))) => self.failed(path, trouble),
+            Some(Ok((Err(trouble), path))) => self.failed(path, trouble.into()),
             Some(Err(_)) => self.failed += 1,
             None => {}
         }
     }
 
-    fn failed(&mut self, path: Vec<u8>, trouble: Trouble) {
+    fn failed(&mut self, path: Vec<u8>, trouble: PathTrouble) {
         self.failed += 1;
         if self.failures.len() < FAILURES_KEPT {
             self.failures.push((path, trouble));

@@ -22,6 +22,7 @@ mod passthrough;
 mod pins;
 mod prefetch;
 mod prefetch_lists;
+mod prefetch_patterns;
 mod read_only;
 mod redirects;
 mod restart;
