@@ -3,6 +3,7 @@
 use super::fuse_options::FuseOptions;
 use super::ideas::Ideas;
 use super::options::Given;
+use super::rate::Rate;
 use super::simulate_command::SimulateCommand;
 use crate::control::commands::{Asked, PathList};
 use crate::scheduler::Strategy;
@@ -181,6 +182,12 @@ pub struct PrefetchCommand {
     /// A NUL ends each path of that file, as after `find -print0`
     #[arg(short = '0', long, requires = "files_from")]
     pub null: bool,
+    /// Fetch nothing: say how much of it is durable on disk, and exit with 1 unless all is
+    #[arg(long, conflicts_with_all = ["no_wait", "rate"])]
+    pub check: bool,
+    /// Ask for no more than this in any second, beside what others do
+    #[arg(long, value_name = "RATE", value_parser = job_rate)]
+    pub rate: Option<u64>,
     /// Print the number of the job and return at once
     #[arg(long)]
     pub no_wait: bool,
@@ -193,8 +200,13 @@ impl PrefetchCommand {
     /// What is asked for.
     pub fn what(&self) -> Asked<'_> {
         let list = self.files_from.as_ref().map(|file| PathList { file, null: self.null });
-        Asked { paths: &self.paths, list, no_wait: self.no_wait }
+        Asked { paths: &self.paths, list, check: self.check, no_wait: self.no_wait, rate: self.rate }
     }
+}
+
+/// In bytes per second.
+fn job_rate(text: &str) -> Result<u64, String> {
+    text.parse::<Rate>().map_err(|error| error.to_string())?.of_a_limit("this rate")
 }
 
 /// `braidfs jobs`.
@@ -442,6 +454,8 @@ mod tests {
             ("braidfs explain a b", "unexpected argument 'b'"),
             ("braidfs prefetch", "required arguments were not provided"),
             ("braidfs prefetch a -0", "required arguments were not provided"),
+            ("braidfs prefetch a --rate 20", "\"20\" is not a rate in bytes; write 20MB/s or 512KiB/s"),
+            ("braidfs prefetch a --rate 1KB/s", "this rate 1KB/s is less than 64KiB/s; give more"),
             ("braidfs pin", "required arguments were not provided"),
             ("braidfs unpin", "required arguments were not provided"),
             ("braidfs evict", "required arguments were not provided"),

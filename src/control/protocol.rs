@@ -3,7 +3,9 @@
 //! Request: `{"v":1,"command":"status","args":{"path":null}}`. Replies: any number of `"alive"`,
 //! `{"progress":…}`, `{"failed":…}`, `{"damaged":…}` and `{"decision":…}`, then one `{"result":…}` or `{"error":…}`, which is the last.
 
-use super::report::{DamagedRange, DecisionReport, EvictReport, ExplainReport, FailedFile, FileReport, JobReport};
+use super::report::{
+    CheckReport, DamagedRange, DecisionReport, EvictReport, ExplainReport, FailedFile, FileReport, JobReport,
+};
 use super::report::{MirrorsReport, PinReport, PrefetchReport, Progress, StatusReport, VerifyReport};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -44,6 +46,14 @@ pub enum Command {
         paths: Vec<PathText>,
         /// Reply when it is durable, rather than when it has begun.
         wait: bool,
+        /// Ask for no more than so many bytes in any second.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rate: Option<u64>,
+    },
+    /// How much of these is durable on disk?
+    Check {
+        /// As those of a prefetch.
+        paths: Vec<PathText>,
     },
     /// End a prefetch.
     Cancel {
@@ -78,7 +88,7 @@ pub enum Command {
 }
 
 /// The names of the commands, for the error about others.
-const COMMANDS: &str = "ping, status, mirrors, explain, prefetch, cancel, pin, unpin, evict, verify, umount";
+const COMMANDS: &str = "ping, status, mirrors, explain, prefetch, check, cancel, pin, unpin, evict, verify, umount";
 
 #[derive(Serialize)]
 struct Request<'a> {
@@ -123,6 +133,8 @@ pub enum Answer {
     Explain(Box<ExplainReport>),
     /// To `prefetch`.
     Prefetch(PrefetchReport),
+    /// To `check`.
+    Checked(CheckReport),
     /// To `cancel`: the job as it ended.
     Cancelled(JobReport),
     /// To `pin`.

@@ -345,6 +345,9 @@ pub struct JobReport {
     pub paths: Vec<PathText>,
     /// How many paths that are in all.
     pub paths_total: u64,
+    /// It asks for no more than so much in any second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_bytes_per_second: Option<u64>,
     /// Files that it gave up, the first 20 of them.
     pub failures: Vec<FailedFile>,
     /// How far it is.
@@ -443,6 +446,26 @@ pub struct PrefetchReport {
     pub progress: Progress,
     /// Bytes that had to be fetched for it.
     pub bytes_fetched: u64,
+}
+
+/// What of some paths is durable on disk (`prefetch --check`).
+#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[serde(default)]
+pub struct CheckReport {
+    /// Files found.
+    pub files_total: u64,
+    /// Files of which all is durable.
+    pub files_complete: u64,
+    /// Files of which some is.
+    pub files_in_part: u64,
+    /// Files of which nothing is.
+    pub files_missing: u64,
+    /// Bytes of them that are durable.
+    pub bytes_durable: u64,
+    /// Bytes of them in all.
+    pub bytes_total: u64,
+    /// Paths that could not be looked at; each was named.
+    pub failed: u64,
 }
 
 /// A pinned path in `status`.

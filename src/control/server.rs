@@ -5,7 +5,7 @@ use super::mountinfo::Device;
 use super::place::{PlaceError, Places, socket_name};
 use super::protocol::{Answer, Command, PathText, Refusal, RefusalKind, Reply};
 use super::protocol::{REQUEST_BYTES_MAX, parse_request, reply_line};
-use super::report::{DamagedRange, DecisionReport, ExplainReport, FailedFile, FileReport, JobReport};
+use super::report::{CheckReport, DamagedRange, DecisionReport, ExplainReport, FailedFile, FileReport, JobReport};
 use super::report::{MirrorsReport, PrefetchReport, Progress, StatusReport};
 use futures_util::future::BoxFuture;
 use std::future::Future;
@@ -54,6 +54,9 @@ pub type ExplainDoor = Arc<dyn Fn(ExplainRequest) -> BoxFuture<'static, Result<E
 /// it (the client went away) ends the job; without, it ends when the job has begun.
 pub type PrefetchDoor =
     Arc<dyn Fn(PrefetchRequest, ProgressSender) -> BoxFuture<'static, Result<PrefetchReport, Refusal>> + Send + Sync>;
+/// Says how much of these paths is durable on disk.
+pub type CheckDoor =
+    Arc<dyn Fn(Vec<Vec<u8>>, ProgressSender) -> BoxFuture<'static, Result<CheckReport, Refusal>> + Send + Sync>;
 /// Ends a prefetch by its number.
 pub type CancelDoor = Arc<dyn Fn(u64) -> Result<JobReport, Refusal> + Send + Sync>;
 /// Pins, unpins, evicts or verifies. Dropping the future (the client went away) ends an eviction or a verification between
@@ -76,6 +79,8 @@ pub struct Doors {
     pub explain: ExplainDoor,
     /// To `prefetch`.
     pub prefetch: PrefetchDoor,
+    /// To `check`.
+    pub check: CheckDoor,
     /// To `cancel`.
     pub cancel: CancelDoor,
     /// To `pin`, `unpin`, `evict` and `verify`.
@@ -109,6 +114,8 @@ pub struct PrefetchRequest {
     pub paths: Vec<Vec<u8>>,
     /// The client waits for the end.
     pub wait: bool,
+    /// No more than so many bytes in any second.
+    pub rate: Option<u64>,
 }
 
 /// What is to be done to what is cached of some paths.
@@ -349,10 +356,15 @@ impl Client {
                 let target = target.map(|target| target.0).unwrap_or_default();
                 Box::pin(explain((doors.explain)(ExplainRequest { target, last }), sender))
             }
-            Command::Prefetch { paths, wait } => {
+            Command::Prefetch { paths, wait, rate } => {
                 let paths = paths.into_iter().map(|path| path.0).collect();
-                let outcome = (doors.prefetch)(PrefetchRequest { paths, wait }, ProgressSender::new(sender));
+                let outcome = (doors.prefetch)(PrefetchRequest { paths, wait, rate }, ProgressSender::new(sender));
                 Box::pin(async { outcome.await.map(Answer::Prefetch) })
+            }
+            Command::Check { paths } => {
+                let paths = paths.into_iter().map(|path| path.0).collect();
+                let report = (doors.check)(paths, ProgressSender::new(sender));
+                Box::pin(async { report.await.map(Answer::Checked) })
             }
             Command::Cancel { job } => Box::pin(std::future::ready((doors.cancel)(job).map(Answer::Cancelled))),
             Command::Pin { paths } => keep(doors, Keeping::Pin, paths, sender),

@@ -5,7 +5,7 @@ use super::commands::{Asked, PathList, Screen, prefetch, status, umount};
 use super::mountinfo::Device;
 use super::place::{Places, socket_name};
 use super::protocol::{REQUEST_BYTES_MAX, Refusal, RefusalKind};
-use super::report::{DecisionReport, ExplainReport, FileReport, JobReport, MirrorReport, MirrorsReport};
+use super::report::{CheckReport, DecisionReport, ExplainReport, FileReport, JobReport, MirrorReport, MirrorsReport};
 use super::report::{PrefetchReport, Progress, StatusReport};
 use super::server::{Doors, ExplainRequest, Explained, KeepRequest, PrefetchRequest, ProgressSender, Server};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -104,7 +104,7 @@ impl House {
 
     fn prefetch(&self, json: bool, no_wait: bool, paths: &[&str]) -> (u8, String, String) {
         let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
-        self.run(json, |desk, screen| prefetch(desk, &Asked { paths: &paths, list: None, no_wait }, screen))
+        self.run(json, |desk, screen| prefetch(desk, &Asked { paths: &paths, no_wait, ..Asked::default() }, screen))
     }
 
     /// One line to the daemon, and all that it says.
@@ -171,6 +171,21 @@ fn doors(seen: Arc<Seen>, mountinfo: PathBuf) -> Doors {
             })
         }),
         prefetch: Arc::new(move |request, sender| Box::pin(fake_prefetch(seen.clone(), request, sender))),
+        check: Arc::new(|paths, sender| {
+            Box::pin(async move {
+                let failed = paths.iter().filter(|path| path.ends_with(b"bad")).cloned().collect::<Vec<_>>();
+                let report = CheckReport {
+                    files_total: 3,
+                    files_complete: 3,
+                    failed: failed.len() as u64,
+                    ..CheckReport::default()
+                };
+                for path in failed {
+                    sender.failed(path, "no mirror has it".into()).await;
+                }
+                Ok(report)
+            })
+        }),
         cancel: Arc::new(|job| match job {
             7 => Ok(JobReport { job, state: "cancelled".into(), ..JobReport::default() }),
             _ => Err(Refusal::new(RefusalKind::Missing, format!("no job has the number {job}"))),
@@ -299,7 +314,7 @@ fn a_prefetch_shows_lines_and_ends_durable() {
     assert_eq!(code, 0, "{err}");
     assert_eq!(out, "2 of 2 files, 100 B, durable on disk after 500 ms; 40 B fetched for it\n");
     assert!(err.starts_with("0 B of 100 B (0 %), 0 of 2 files") && err.contains("100 B of 100 B (100 %)"), "{err}");
-    let request = PrefetchRequest { paths: vec![b"folder/a".to_vec(), b"b c".to_vec()], wait: true };
+    let request = PrefetchRequest { paths: vec![b"folder/a".to_vec(), b"b c".to_vec()], wait: true, rate: None };
     assert_eq!(*house.seen.prefetched.lock().unwrap(), [request]);
 }
 
@@ -353,7 +368,7 @@ fn paths_of_a_list_come_after_the_others_and_are_named_with_their_place() {
     let run = |text: &str, paths: &[PathBuf]| {
         std::fs::write(&list, text).unwrap();
         let list = Some(PathList { file: &list, null: false });
-        house.run(false, |desk, screen| prefetch(desk, &Asked { paths, list, no_wait: false }, screen))
+        house.run(false, |desk, screen| prefetch(desk, &Asked { paths, list, ..Asked::default() }, screen))
     };
     let (code, _, err) = run("c\n/mnt/data/b\n", &["x".into()]);
     assert_eq!(code, 0, "{err}");
@@ -365,6 +380,21 @@ fn paths_of_a_list_come_after_the_others_and_are_named_with_their_place() {
     assert!(code == 1 && err.contains(&listed) && err.contains(&format!("\n{plain}")), "{err}");
     let (code, _, err) = run("a\n\n/elsewhere\n", &[]);
     assert!(code == 1 && err.contains(&format!("{}:3: /elsewhere is under no braidfs mount", list.display())), "{err}");
+}
+
+#[test]
+fn a_check_is_shown_and_its_exit_code_says_whether_all_is_there() {
+    let house = House::new();
+    let check = |json, paths: &[PathBuf]| {
+        house.run(json, |desk, screen| prefetch(desk, &Asked { paths, check: true, ..Asked::default() }, screen))
+    };
+    let (code, out, err) = check(false, &["a".into()]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.starts_with("3 of 3 files are durable on disk"), "{out}");
+    let (code, out, err) = check(true, &["bad".into()]);
+    assert!(code == 1 && err.contains("/mnt/data/folder/bad: no mirror has it"), "{err}");
+    assert!(out.ends_with("\"failed\":1}}\n") && out.starts_with("{\"failed\":{"), "{out}");
+    assert!(house.seen.prefetched.lock().unwrap().is_empty());
 }
 
 #[test]
@@ -393,7 +423,7 @@ fn a_daemon_that_goes_in_the_middle_is_an_error() {
     let waiting = std::thread::spawn(move || {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let mut screen = Screen { out: &mut out, err: &mut err, is_terminal: false, json: true };
-        let code = prefetch(&desk, &Asked { paths: &[PathBuf::from("hang")], list: None, no_wait: false }, &mut screen);
+        let code = prefetch(&desk, &Asked { paths: &[PathBuf::from("hang")], ..Asked::default() }, &mut screen);
         (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     });
     let asked = || !house.seen.prefetched.lock().unwrap().is_empty();

@@ -11,7 +11,9 @@ use crate::fetch::in_use::InUse;
 use crate::fetch::inbox::Command;
 use crate::fetch::named::{Named, NamedFile, PathTrouble};
 use crate::fetch::opened::OpenFile;
+use crate::fetch::pace::Pace;
 use crate::fetch::plane::Plane;
+use crate::fetch::report::HeldBytes;
 use crate::fetch::tree::Tree;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -69,6 +71,15 @@ pub struct Outcome {
     pub failures: Vec<(Vec<u8>, PathTrouble)>,
 }
 
+/// What a job is to bring.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Files, folders with all that is below them, and patterns, relative to the mount.
+    pub paths: Vec<Vec<u8>>,
+    /// It asks for no more than so much in any second; none: for as much as comes.
+    pub bytes_per_second: Option<u64>,
+}
+
 /// How one file went, and its path.
 type Ended = (Result<(), Trouble>, Vec<u8>);
 
@@ -81,6 +92,7 @@ struct Job {
     reader: ReaderId,
     progress: Arc<Progress>,
     window: Arc<Semaphore>,
+    pace: Pace,
     /// Of the files that are fetched at a time.
     files: Arc<Semaphore>,
 }
@@ -104,8 +116,8 @@ impl Engine {
         self.plane.disk.as_ref().map_or(Ok(Vec::new()), |disk| disk.jobs())
     }
 
-    /// Bring everything at `paths`, relative to the mount, to disk. Ends when all of it is durable or has failed.
-    pub async fn prefetch(self: &Arc<Self>, paths: Vec<Vec<u8>>, progress: Arc<Progress>) -> Outcome {
+    /// Bring all of it to disk. Ends when it is durable or has failed.
+    pub async fn prefetch(self: &Arc<Self>, work: Work, progress: Arc<Progress>) -> Outcome {
         let window = (self.plane.settings.prefetch_window_bytes / PAGE_BYTES) as usize;
         let job = Arc::new(Job {
             plane: self.plane.clone(),
@@ -113,9 +125,10 @@ impl Engine {
             reader: self.plane.readers.new_id(),
             progress,
             window: Arc::new(Semaphore::new(window)),
+            pace: Pace::new(work.bytes_per_second, STRETCH_PAGES),
             files: Arc::new(Semaphore::new(FILES_AT_ONCE)),
         });
-        job.run(paths).await
+        job.run(work.paths).await
     }
 }
 
@@ -245,7 +258,7 @@ impl Job {
         if file.is_condemned() {
             return Err(Trouble::WrongHash);
         }
-        let mut left: Vec<Pages> = file.pages().split(STRETCH_PAGES).collect();
+        let mut left: Vec<Pages> = file.pages().split(self.pace.piece_pages()).collect();
         for pass in 1..=PASSES_MAX {
             left = self.pass(file, left, pass == PASSES_MAX).await?;
             if left.is_empty() {
@@ -298,6 +311,7 @@ impl Job {
             // The hours may have ended meanwhile.
             self.wait_for_hours(&file.path).await;
             let permit = self.window.clone().acquire_many_owned(room).await.map_err(|_| Trouble::Ending)?;
+            self.pace.turn(self.missing_bytes(file, pages)).await;
             let (job, file) = (self.clone(), file.clone());
             stretches.spawn(async move {
                 let result = job.until(&file, pages, |disk| disk.held(pages)).await;
@@ -317,6 +331,12 @@ impl Job {
             }
         }
         Ok(failed)
+    }
+
+    /// What is to be fetched of `pages`.
+    fn missing_bytes(&self, file: &OpenFile, pages: Pages) -> u64 {
+        let held = HeldBytes::of(&self.plane, file, pages);
+        held.asked_bytes - held.either_bytes
     }
 
     async fn until(

@@ -51,6 +51,7 @@ struct Job {
     paths_shown: Vec<PathText>,
     paths_total: u64,
     list_bytes: u64,
+    rate: Option<u64>,
     since: Time,
     progress: Arc<prefetch::Progress>,
     ended: Mutex<Option<Ended>>,
@@ -87,15 +88,16 @@ impl Jobs {
             let what = "this mount keeps nothing on disk (--cache-dir none), so there is nowhere to prefetch to";
             return Err(Refusal::new(RefusalKind::Failed, what));
         }
-        let work = KeptJob { paths: request.paths.into_iter().map(PathText).collect() };
+        let wait = request.wait;
+        let work = KeptJob::new(request);
         let job = self.begin(&work)?;
         let fetched_before = engine.fetched_bytes();
         // A client that goes away ends its job, whatever that is at.
-        let _waits = request.wait.then(|| Waits(job.clone()));
+        let _waits = wait.then(|| Waits(job.clone()));
         let (begun, has_begun) = oneshot::channel();
         let work = tokio::spawn(job.clone().begin(engine.clone(), work, begun));
         let _ = has_begun.await;
-        if !request.wait {
+        if !wait {
             return Ok(job.result(false, 0));
         }
         let Ok(Some(outcome)) = follow(work, &job, &sender).await else {
@@ -200,6 +202,7 @@ impl Job {
             paths_shown: work.paths.iter().take(PATHS_SHOWN).cloned().collect(),
             paths_total: work.paths.len() as u64,
             list_bytes: work.memory_bytes(),
+            rate: work.rate,
             since: now(),
             progress: Arc::default(),
             ended: Mutex::new(None),
@@ -225,11 +228,10 @@ impl Job {
 
     /// To its end, or until somebody else has ended it: nothing then.
     async fn work(self: Arc<Self>, engine: Arc<Engine>, work: KeptJob) -> Option<Outcome> {
-        let paths = work.paths.into_iter().map(|path| path.0).collect();
         let done = tokio::select! {
             biased;
             () = self.cancelled.notified() => None,
-            outcome = engine.prefetch(paths, self.progress.clone()) => Some(outcome),
+            outcome = engine.prefetch(work.work(), self.progress.clone()) => Some(outcome),
         };
         if let Some(outcome) = &done {
             let shown = outcome.failures.iter().take(FAILURES_SHOWN);
@@ -287,6 +289,7 @@ impl Job {
             state: state.into(),
             paths: self.paths_shown.clone(),
             paths_total: self.paths_total,
+            rate_bytes_per_second: self.rate,
             failures,
             progress,
         }

@@ -4,7 +4,7 @@ use crate::cache::disk::PinError;
 use crate::clock::{Time, now};
 use crate::control::human::bytes;
 use crate::control::protocol::{Answer, PathText, Refusal, RefusalKind};
-use crate::control::report::{DamagedRange, EvictReport, PinReport, Progress, VerifyReport};
+use crate::control::report::{CheckReport, DamagedRange, EvictReport, PinReport, Progress, VerifyReport};
 use crate::control::server::{KeepRequest, Keeping, ProgressSender};
 use crate::fetch::keeping::{Count, Heard, Hearer, NotDone};
 use crate::fetch::{Engine, Trouble};
@@ -33,6 +33,32 @@ pub async fn keep(
     };
     let (done, ()) = tokio::join!(work, pass_on(heard, &sender, begun));
     done.map_err(|why| refusal(&mountpoint, &why))
+}
+
+/// Say how much of these paths is durable on disk, and pass on what is said on the way.
+pub async fn check(
+    engine: Arc<Engine>,
+    mountpoint: PathBuf,
+    paths: Vec<Vec<u8>>,
+    sender: ProgressSender,
+) -> Result<CheckReport, Refusal> {
+    let (hearer, heard) = mpsc::channel(HEARD_MAX);
+    let work = async {
+        let seen = engine.survey(paths, &hearer).await;
+        drop(hearer);
+        seen
+    };
+    let (seen, ()) = tokio::join!(work, pass_on(heard, &sender, now()));
+    let seen = seen.map_err(|why| refusal(&mountpoint, &why))?;
+    Ok(CheckReport {
+        files_total: seen.complete + seen.in_part + seen.missing,
+        files_complete: seen.complete,
+        files_in_part: seen.in_part,
+        files_missing: seen.missing,
+        bytes_durable: seen.durable_bytes,
+        bytes_total: seen.bytes,
+        failed: seen.failed,
+    })
 }
 
 async fn work(

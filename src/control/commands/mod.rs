@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done; 1 refused, failed, or the input was wrong; 2 the daemon did not answer or went away.
 
+mod check;
 mod explain;
 mod jobs;
 mod keeping;

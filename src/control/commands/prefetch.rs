@@ -1,5 +1,6 @@
 //! `braidfs prefetch PATH... [--files-from FILE] [--no-wait] [--json]`.
 
+use super::check::check;
 use super::path_list::{Given, PathList};
 use super::paths::{fitting, on_one_mount};
 use super::{Screen, prefetch_of};
@@ -17,14 +18,18 @@ const LINE_EVERY_PERCENT: u64 = 10;
 const LINE_EVERY_MS: u64 = 30_000;
 
 /// What is to be prefetched, and how.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Asked<'a> {
     /// Files, and folders with all that is below them.
     pub paths: &'a [PathBuf],
     /// More of these, after them.
     pub list: Option<PathList<'a>>,
+    /// Fetch nothing: say what is there.
+    pub check: bool,
     /// Return when it has begun.
     pub no_wait: bool,
+    /// Ask for no more than so many bytes in any second.
+    pub rate: Option<u64>,
 }
 
 /// Fetch what is asked for into the cache, and return when all of it is durable on disk, or has begun with `no_wait`.
@@ -43,7 +48,10 @@ fn run(desk: &Desk, asked: &Asked<'_>, screen: &mut Screen<'_>) -> Result<u8, Cl
     }
     let (target, relative) = on_one_mount(desk, &given)?;
     let places = places(given, &relative);
-    let command = fitting(Command::Prefetch { paths: relative, wait: !asked.no_wait })?;
+    if asked.check {
+        return check(desk, &target, relative, places, screen);
+    }
+    let command = fitting(Command::Prefetch { paths: relative, wait: !asked.no_wait, rate: asked.rate })?;
     let connection = desk.connect(&target.mount)?;
     let mut show = Show { places, ..Show::new(screen, &target.mount.mountpoint) };
     let answer = connection.run(&command, |reply| show.hear(reply));
@@ -85,7 +93,7 @@ fn show_end(report: &PrefetchReport, failed: u64, screen: &mut Screen<'_>) -> u8
 }
 
 /// Shows a prefetch while it runs: a bar, lines, or JSON.
-struct Show<'s, 'a> {
+pub(super) struct Show<'s, 'a> {
     screen: &'s mut Screen<'a>,
     mountpoint: &'s Path,
     places: HashMap<Vec<u8>, String>,
@@ -95,6 +103,15 @@ struct Show<'s, 'a> {
 }
 
 impl<'s, 'a> Show<'s, 'a> {
+    /// Of what ends soon.
+    pub(super) fn without_bar(
+        screen: &'s mut Screen<'a>,
+        mountpoint: &'s Path,
+        places: HashMap<Vec<u8>, String>,
+    ) -> Show<'s, 'a> {
+        Show { screen, mountpoint, places, bar: None, failed: 0, last: None }
+    }
+
     fn new(screen: &'s mut Screen<'a>, mountpoint: &'s Path) -> Show<'s, 'a> {
         let bar = (screen.is_terminal && !screen.json).then(|| {
             let template =
@@ -105,7 +122,7 @@ impl<'s, 'a> Show<'s, 'a> {
         Show { screen, mountpoint, places: HashMap::new(), bar, failed: 0, last: None }
     }
 
-    fn hear(&mut self, reply: Reply) {
+    pub(super) fn hear(&mut self, reply: Reply) {
         if self.screen.json && reply != Reply::Alive {
             self.screen.say_json(&reply);
         }
