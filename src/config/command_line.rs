@@ -5,7 +5,8 @@ use super::ideas::Ideas;
 use super::options::Given;
 use super::rate::Rate;
 use super::simulate_command::SimulateCommand;
-use crate::control::commands::{Asked, PathList};
+use super::size::Size;
+use crate::control::commands::{Asked, PathList, RecordAsked};
 use crate::scheduler::Strategy;
 use crate::scheduler::explain::DECISIONS_KEPT;
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -174,7 +175,7 @@ pub struct ExplainCommand {
                         2 the daemon does not answer or went away.")]
 pub struct PrefetchCommand {
     /// Files, and folders with all that is below them, all in one mount
-    #[arg(required_unless_present = "files_from", value_name = "PATH")]
+    #[arg(required_unless_present_any = ["files_from", "profile", "record"], value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Read more paths from a file, one a line; `-`: from stdin
     #[arg(long, value_name = "FILE")]
@@ -182,6 +183,20 @@ pub struct PrefetchCommand {
     /// A NUL ends each path of that file, as after `find -print0`
     #[arg(short = '0', long, requires = "files_from")]
     pub null: bool,
+    /// Fetch what a profile names and no more, in its order; PATH tells the mount
+    /// [default: the mount of the working folder, else the only one]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["files_from", "range", "check"])]
+    pub profile: Option<PathBuf>,
+    /// Fetch nothing: write what is read at PATH and below it into a profile, until Ctrl-C or the end of a COMMAND after --
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["files_from", "profile", "range", "check", "rate", "no_wait"]
+    )]
+    pub record: Option<PathBuf>,
+    /// Fetch a part of one file: `1GiB+64MiB`, `0+4096`
+    #[arg(long, value_name = "OFFSET+BYTES", value_parser = byte_range, conflicts_with_all = ["files_from", "check"])]
+    pub range: Option<(u64, u64)>,
     /// Fetch nothing: say how much of it is durable on disk, and exit with 1 unless all is
     #[arg(long, conflicts_with_all = ["no_wait", "rate"])]
     pub check: bool,
@@ -194,13 +209,34 @@ pub struct PrefetchCommand {
     /// Print JSON lines: progress, failures, then the result
     #[arg(long)]
     pub json: bool,
+    /// Record while this runs
+    #[arg(last = true, requires = "record", value_name = "COMMAND")]
+    pub command: Vec<OsString>,
 }
 
 impl PrefetchCommand {
+    /// What is to be recorded, where that is asked for.
+    pub fn recording(&self) -> Option<RecordAsked<'_>> {
+        let file = self.record.as_ref()?;
+        Some(RecordAsked { file, paths: &self.paths, command: &self.command })
+    }
+
     /// What is asked for.
     pub fn what(&self) -> Asked<'_> {
         let list = self.files_from.as_ref().map(|file| PathList { file, null: self.null });
-        Asked { paths: &self.paths, list, check: self.check, no_wait: self.no_wait, rate: self.rate }
+        let (profile, range) = (self.profile.as_deref(), self.range);
+        Asked { paths: &self.paths, list, profile, range, check: self.check, no_wait: self.no_wait, rate: self.rate }
+    }
+}
+
+/// Where it begins and how long it is, in bytes.
+fn byte_range(text: &str) -> Result<(u64, u64), String> {
+    let bad = |why: String| format!("{text:?} is not a range: {why}; write OFFSET+BYTES, as in 1GiB+64MiB or 0+4096");
+    let (offset, bytes) = text.split_once('+').ok_or_else(|| bad("there is no + in it".into()))?;
+    let size = |text: &str| text.parse::<Size>().map(|size| size.0).map_err(|error| bad(error.to_string()));
+    match (size(offset)?, size(bytes)?) {
+        (_, 0) => Err(bad("it has no bytes".into())),
+        range => Ok(range),
     }
 }
 
@@ -370,7 +406,6 @@ pub(super) fn looks_like_url(word: &OsStr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::size::Size;
 
     fn read(line: &str) -> Result<CommandLine, clap::Error> {
         CommandLine::read(line.split_whitespace().map(OsString::from))
@@ -454,6 +489,10 @@ mod tests {
             ("braidfs explain a b", "unexpected argument 'b'"),
             ("braidfs prefetch", "required arguments were not provided"),
             ("braidfs prefetch a -0", "required arguments were not provided"),
+            ("braidfs prefetch a --range 5", "\"5\" is not a range: there is no + in it; write OFFSET+BYTES"),
+            ("braidfs prefetch a --range 5+0", "\"5+0\" is not a range: it has no bytes; write"),
+            ("braidfs prefetch a --range 5+x", "\"5+x\" is not a range: \"x\" is not a size"),
+            ("braidfs prefetch a --range 5+1 --check", "cannot be used with"),
             ("braidfs prefetch a --rate 20", "\"20\" is not a rate in bytes; write 20MB/s or 512KiB/s"),
             ("braidfs prefetch a --rate 1KB/s", "this rate 1KB/s is less than 64KiB/s; give more"),
             ("braidfs pin", "required arguments were not provided"),

@@ -262,7 +262,27 @@ pub struct Connection {
     mountpoint: PathBuf,
 }
 
+/// Tells a daemon that its client has nothing to say any more.
+#[derive(Debug)]
+pub struct Ender(UnixStream);
+
+impl Ender {
+    /// Do. Where the daemon is gone there is nobody to tell.
+    pub fn end(&self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Write);
+    }
+}
+
 impl Connection {
+    /// To end, from another thread, what goes on until it is told to.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn ender(&self) -> Result<Ender, ClientError> {
+        let unreachable = |error| ClientError::Unreachable { mountpoint: self.mountpoint.clone(), error };
+        self.stream.get_ref().try_clone().map(Ender).map_err(unreachable)
+    }
+
     /// Give the command, pass each line before the last one to `heard`, and return the last.
     ///
     /// # Errors

@@ -1,12 +1,11 @@
 //! What goes over the socket: one request, then replies, each a line of JSON.
 //!
 //! Request: `{"v":1,"command":"status","args":{"path":null}}`. Replies: any number of `"alive"`,
-//! `{"progress":…}`, `{"failed":…}`, `{"damaged":…}` and `{"decision":…}`, then one `{"result":…}` or `{"error":…}`, which is the last.
+//! `{"progress":…}`, `{"failed":…}`, `{"damaged":…}`, `{"access":…}` and `{"decision":…}`, then one `{"result":…}` or `{"error":…}`, which is the last.
 
-use super::report::{
-    CheckReport, DamagedRange, DecisionReport, EvictReport, ExplainReport, FailedFile, FileReport, JobReport,
-};
-use super::report::{MirrorsReport, PinReport, PrefetchReport, Progress, StatusReport, VerifyReport};
+use super::report::{AccessReport, CheckReport, DamagedRange, DecisionReport, EvictReport, ExplainReport, FailedFile};
+use super::report::{FileReport, JobReport, MirrorsReport, PinReport, PrefetchReport, Progress, RecordReport};
+use super::report::{StatusReport, VerifyReport};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The version of the protocol. A daemon of another one refuses.
@@ -46,9 +45,17 @@ pub enum Command {
         paths: Vec<PathText>,
         /// Reply when it is durable, rather than when it has begun.
         wait: bool,
+        /// Where there are any: nothing but these ranges, and the paths are those of files.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ranges: Vec<AskedRange>,
         /// Ask for no more than so many bytes in any second.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rate: Option<u64>,
+    },
+    /// Say what is read, until this client says no more.
+    Record {
+        /// Relative to the mountpoint: this file, or what is below this folder.
+        path: PathText,
     },
     /// How much of these is durable on disk?
     Check {
@@ -87,8 +94,13 @@ pub enum Command {
     },
 }
 
+/// A part of a file: which of the paths, where it begins and how long it is, in bytes.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AskedRange(pub u32, pub u64, pub u64);
+
 /// The names of the commands, for the error about others.
-const COMMANDS: &str = "ping, status, mirrors, explain, prefetch, check, cancel, pin, unpin, evict, verify, umount";
+const COMMANDS: &str =
+    "ping, status, mirrors, explain, prefetch, record, check, cancel, pin, unpin, evict, verify, umount";
 
 #[derive(Serialize)]
 struct Request<'a> {
@@ -109,6 +121,8 @@ pub enum Reply {
     Failed(FailedFile),
     /// Cached bytes did not match their checksums.
     Damaged(DamagedRange),
+    /// Something was read.
+    Access(AccessReport),
     /// Why a mirror was chosen.
     Decision(Box<DecisionReport>),
     /// Done; the last line.
@@ -133,6 +147,8 @@ pub enum Answer {
     Explain(Box<ExplainReport>),
     /// To `prefetch`.
     Prefetch(PrefetchReport),
+    /// To `record`.
+    Recorded(RecordReport),
     /// To `check`.
     Checked(CheckReport),
     /// To `cancel`: the job as it ended.

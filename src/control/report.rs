@@ -345,6 +345,9 @@ pub struct JobReport {
     pub paths: Vec<PathText>,
     /// How many paths that are in all.
     pub paths_total: u64,
+    /// Ranges of them, where only those are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ranges_total: Option<u64>,
     /// It asks for no more than so much in any second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_bytes_per_second: Option<u64>,
@@ -446,6 +449,33 @@ pub struct PrefetchReport {
     pub progress: Progress,
     /// Bytes that had to be fetched for it.
     pub bytes_fetched: u64,
+}
+
+/// A line of an access profile: bytes of a file that were read.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+pub struct AccessReport {
+    /// Relative to the mountpoint.
+    pub path: PathText,
+    /// Where in it, in bytes.
+    pub offset: u64,
+    /// How many.
+    pub bytes: u64,
+}
+
+/// How a recording ended.
+#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[serde(default)]
+pub struct RecordReport {
+    /// Files that were read.
+    pub files: u64,
+    /// Ranges of them: lines of the profile.
+    pub ranges: u64,
+    /// Bytes in these.
+    pub bytes: u64,
+    /// Reads that came faster than they could be written down, and are not in it.
+    pub lost_reads: u64,
+    /// It has as many ranges as a profile may have, and ended by itself.
+    pub full: bool,
 }
 
 /// What of some paths is durable on disk (`prefetch --check`).

@@ -3,10 +3,10 @@
 
 use super::mountinfo::Device;
 use super::place::{PlaceError, Places, socket_name};
-use super::protocol::{Answer, Command, PathText, Refusal, RefusalKind, Reply};
+use super::protocol::{Answer, AskedRange, Command, PathText, Refusal, RefusalKind, Reply};
 use super::protocol::{REQUEST_BYTES_MAX, parse_request, reply_line};
-use super::report::{CheckReport, DamagedRange, DecisionReport, ExplainReport, FailedFile, FileReport, JobReport};
-use super::report::{MirrorsReport, PrefetchReport, Progress, StatusReport};
+use super::report::{AccessReport, CheckReport, DamagedRange, DecisionReport, ExplainReport, FailedFile, FileReport};
+use super::report::{JobReport, MirrorsReport, PrefetchReport, Progress, RecordReport, StatusReport};
 use futures_util::future::BoxFuture;
 use std::future::Future;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -54,6 +54,12 @@ pub type ExplainDoor = Arc<dyn Fn(ExplainRequest) -> BoxFuture<'static, Result<E
 /// it (the client went away) ends the job; without, it ends when the job has begun.
 pub type PrefetchDoor =
     Arc<dyn Fn(PrefetchRequest, ProgressSender) -> BoxFuture<'static, Result<PrefetchReport, Refusal>> + Send + Sync>;
+/// Says what is read at a path and below it, until told to stop.
+pub type RecordDoor = Arc<
+    dyn Fn(Vec<u8>, oneshot::Receiver<()>, ProgressSender) -> BoxFuture<'static, Result<RecordReport, Refusal>>
+        + Send
+        + Sync,
+>;
 /// Says how much of these paths is durable on disk.
 pub type CheckDoor =
     Arc<dyn Fn(Vec<Vec<u8>>, ProgressSender) -> BoxFuture<'static, Result<CheckReport, Refusal>> + Send + Sync>;
@@ -79,6 +85,8 @@ pub struct Doors {
     pub explain: ExplainDoor,
     /// To `prefetch`.
     pub prefetch: PrefetchDoor,
+    /// To `record`.
+    pub record: RecordDoor,
     /// To `check`.
     pub check: CheckDoor,
     /// To `cancel`.
@@ -114,6 +122,8 @@ pub struct PrefetchRequest {
     pub paths: Vec<Vec<u8>>,
     /// The client waits for the end.
     pub wait: bool,
+    /// Where there are any: nothing but these ranges of the paths, which are files then.
+    pub ranges: Vec<AskedRange>,
     /// No more than so many bytes in any second.
     pub rate: Option<u64>,
 }
@@ -155,6 +165,16 @@ impl ProgressSender {
     /// How far it is. Left out where the client is slower than the progress.
     pub fn progress(&self, progress: Progress) {
         let _ = self.replies.try_send(Reply::Progress(progress));
+    }
+
+    /// What was asked for goes on from now on. Left out where the client is slower: it hears of that anyway.
+    pub fn begun(&self) {
+        let _ = self.replies.try_send(Reply::Alive);
+    }
+
+    /// Something was read. Waits for a slow client; nothing happens where it is gone.
+    pub async fn accessed(&self, access: AccessReport) {
+        let _ = self.replies.send(Reply::Access(access)).await;
     }
 
     /// Cached bytes did not match. Waits for a slow client; nothing happens where it is gone.
@@ -341,6 +361,7 @@ impl Client {
     /// What to say last; nothing where nobody listens any more.
     async fn answer(&mut self, command: Command, doors: &Doors) -> Option<Result<Answer, Refusal>> {
         let (sender, replies) = mpsc::channel(REPLIES_QUEUED_MAX);
+        let mut stop = None;
         let work: BoxFuture<'static, Result<Answer, Refusal>> = match command {
             Command::Ping => Box::pin(async { Ok(Answer::Pong(std::process::id())) }),
             Command::Status { path: None } => Box::pin(status(doors.status.clone())),
@@ -356,10 +377,17 @@ impl Client {
                 let target = target.map(|target| target.0).unwrap_or_default();
                 Box::pin(explain((doors.explain)(ExplainRequest { target, last }), sender))
             }
-            Command::Prefetch { paths, wait, rate } => {
+            Command::Prefetch { paths, wait, ranges, rate } => {
                 let paths = paths.into_iter().map(|path| path.0).collect();
-                let outcome = (doors.prefetch)(PrefetchRequest { paths, wait, rate }, ProgressSender::new(sender));
+                let outcome =
+                    (doors.prefetch)(PrefetchRequest { paths, wait, ranges, rate }, ProgressSender::new(sender));
                 Box::pin(async { outcome.await.map(Answer::Prefetch) })
+            }
+            Command::Record { path } => {
+                let (stops, stopped) = oneshot::channel();
+                stop = Some(stops);
+                let report = (doors.record)(path.0, stopped, ProgressSender::new(sender));
+                Box::pin(async { report.await.map(Answer::Recorded) })
             }
             Command::Check { paths } => {
                 let paths = paths.into_iter().map(|path| path.0).collect();
@@ -382,15 +410,17 @@ impl Client {
                 })
             }
         };
-        self.follow(work, replies).await
+        self.follow(work, replies, stop).await
     }
 
-    /// Pass on what the work says until it ends; end it where the client goes.
+    /// Pass on what the work says until it ends; where the client goes or says no more, `stop` it, else drop it.
     async fn follow(
         &mut self,
         mut work: BoxFuture<'static, Result<Answer, Refusal>>,
         mut replies: mpsc::Receiver<Reply>,
+        mut stop: Option<oneshot::Sender<()>>,
     ) -> Option<Result<Answer, Refusal>> {
+        let mut is_listening = true;
         loop {
             let mut unasked = [0];
             let reply = tokio::select! {
@@ -403,10 +433,13 @@ impl Client {
                     }
                     return Some(last);
                 }
-                read = self.reader.read(&mut unasked) => match read {
-                    Ok(1) => continue,
-                    _ => return None,
-                },
+                read = self.reader.read(&mut unasked), if is_listening => {
+                    if !matches!(read, Ok(1)) {
+                        // The last words are still to be sent; that fails soon where nobody is there.
+                        is_listening = stop.take()?.send(()).is_err();
+                    }
+                    continue;
+                }
                 () = pause(ALIVE_EVERY) => Reply::Alive,
             };
             self.send(&reply).await.ok()?;

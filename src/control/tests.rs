@@ -1,11 +1,11 @@
 //! Both sides over a real socket, with doors that tests can see through.
 
 use super::client::Desk;
-use super::commands::{Asked, PathList, Screen, prefetch, status, umount};
+use super::commands::{Asked, Screen, prefetch, status, umount};
 use super::mountinfo::Device;
 use super::place::{Places, socket_name};
 use super::protocol::{REQUEST_BYTES_MAX, Refusal, RefusalKind};
-use super::report::{CheckReport, DecisionReport, ExplainReport, FileReport, JobReport, MirrorReport, MirrorsReport};
+use super::report::{DecisionReport, ExplainReport, FileReport, JobReport, MirrorReport, MirrorsReport};
 use super::report::{PrefetchReport, Progress, StatusReport};
 use super::server::{Doors, ExplainRequest, Explained, KeepRequest, PrefetchRequest, ProgressSender, Server};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, oneshot};
 
 mod keeping;
+mod prefetching;
 mod questions;
 
 const DEVICE: Device = Device { major: 0, minor: 77 };
@@ -171,21 +172,8 @@ fn doors(seen: Arc<Seen>, mountinfo: PathBuf) -> Doors {
             })
         }),
         prefetch: Arc::new(move |request, sender| Box::pin(fake_prefetch(seen.clone(), request, sender))),
-        check: Arc::new(|paths, sender| {
-            Box::pin(async move {
-                let failed = paths.iter().filter(|path| path.ends_with(b"bad")).cloned().collect::<Vec<_>>();
-                let report = CheckReport {
-                    files_total: 3,
-                    files_complete: 3,
-                    failed: failed.len() as u64,
-                    ..CheckReport::default()
-                };
-                for path in failed {
-                    sender.failed(path, "no mirror has it".into()).await;
-                }
-                Ok(report)
-            })
-        }),
+        record: fake_record(),
+        check: fake_check(),
         cancel: Arc::new(|job| match job {
             7 => Ok(JobReport { job, state: "cancelled".into(), ..JobReport::default() }),
             _ => Err(Refusal::new(RefusalKind::Missing, format!("no job has the number {job}"))),
@@ -203,6 +191,7 @@ fn doors(seen: Arc<Seen>, mountinfo: PathBuf) -> Doors {
 }
 
 use keeping::fake_keep;
+use prefetching::{fake_check, fake_record};
 
 /// A folder called `hang` never ends, a file called `bad` fails, and more files than the queue holds do.
 async fn fake_prefetch(
@@ -314,7 +303,12 @@ fn a_prefetch_shows_lines_and_ends_durable() {
     assert_eq!(code, 0, "{err}");
     assert_eq!(out, "2 of 2 files, 100 B, durable on disk after 500 ms; 40 B fetched for it\n");
     assert!(err.starts_with("0 B of 100 B (0 %), 0 of 2 files") && err.contains("100 B of 100 B (100 %)"), "{err}");
-    let request = PrefetchRequest { paths: vec![b"folder/a".to_vec(), b"b c".to_vec()], wait: true, rate: None };
+    let request = PrefetchRequest {
+        paths: vec![b"folder/a".to_vec(), b"b c".to_vec()],
+        wait: true,
+        ranges: Vec::new(),
+        rate: None,
+    };
     assert_eq!(*house.seen.prefetched.lock().unwrap(), [request]);
 }
 
@@ -359,42 +353,6 @@ fn paths_on_two_mounts_are_refused() {
     let elsewhere = |desk: &Desk| Desk { cwd: "/home".into(), ..desk.clone() };
     let (_, _, err) = house.run(false, |desk, screen| status(&elsewhere(desk), None, screen));
     assert!(err.contains("there are: /mnt/data, /mnt/other"), "{err}");
-}
-
-#[test]
-fn paths_of_a_list_come_after_the_others_and_are_named_with_their_place() {
-    let house = House::new();
-    let list = house.folder.path().join("list.txt");
-    let run = |text: &str, paths: &[PathBuf]| {
-        std::fs::write(&list, text).unwrap();
-        let list = Some(PathList { file: &list, null: false });
-        house.run(false, |desk, screen| prefetch(desk, &Asked { paths, list, ..Asked::default() }, screen))
-    };
-    let (code, _, err) = run("c\n/mnt/data/b\n", &["x".into()]);
-    assert_eq!(code, 0, "{err}");
-    let wanted = [&b"folder/x"[..], b"folder/c", b"b"];
-    assert_eq!(house.seen.prefetched.lock().unwrap()[0].paths, wanted);
-    let (code, _, err) = run("bad\nbad/7\n", &[]);
-    let (plain, listed) =
-        ("/mnt/data/folder/bad/8: no mirror", format!("{}:2: /mnt/data/folder/bad/7: no", list.display()));
-    assert!(code == 1 && err.contains(&listed) && err.contains(&format!("\n{plain}")), "{err}");
-    let (code, _, err) = run("a\n\n/elsewhere\n", &[]);
-    assert!(code == 1 && err.contains(&format!("{}:3: /elsewhere is under no braidfs mount", list.display())), "{err}");
-}
-
-#[test]
-fn a_check_is_shown_and_its_exit_code_says_whether_all_is_there() {
-    let house = House::new();
-    let check = |json, paths: &[PathBuf]| {
-        house.run(json, |desk, screen| prefetch(desk, &Asked { paths, check: true, ..Asked::default() }, screen))
-    };
-    let (code, out, err) = check(false, &["a".into()]);
-    assert_eq!((code, err.as_str()), (0, ""));
-    assert!(out.starts_with("3 of 3 files are durable on disk"), "{out}");
-    let (code, out, err) = check(true, &["bad".into()]);
-    assert!(code == 1 && err.contains("/mnt/data/folder/bad: no mirror has it"), "{err}");
-    assert!(out.ends_with("\"failed\":1}}\n") && out.starts_with("{\"failed\":{"), "{out}");
-    assert!(house.seen.prefetched.lock().unwrap().is_empty());
 }
 
 #[test]

@@ -20,6 +20,17 @@ pub enum PathTrouble {
     /// It is a pattern.
     #[error("no file or folder matches this pattern")]
     NoMatch,
+    /// A range is asked of it.
+    #[error("it is a folder, and ranges are of files")]
+    Folder,
+    /// A range is asked of it that it does not have.
+    #[error("it has {size_bytes} bytes, and a range begins at {offset_bytes}")]
+    PastTheEnd {
+        /// Where.
+        offset_bytes: u64,
+        /// Its size.
+        size_bytes: u64,
+    },
     /// There is no such name, and it is not a pattern either.
     #[error("no mirror has it, and it is not a pattern: {0}")]
     BadPattern(String),

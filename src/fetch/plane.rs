@@ -10,6 +10,7 @@ use crate::fetch::history::Histories;
 use crate::fetch::inbox::Inbox;
 use crate::fetch::opened::{Labels, OpenFile, Opened};
 use crate::fetch::published::Published;
+use crate::fetch::recorder::Recorder;
 use crate::fetch::rules::Rules;
 use crate::fetch::settings::Settings;
 use crate::fetch::waiting::Waiting;
@@ -43,6 +44,8 @@ pub struct Plane {
     pub index_sources: Vec<Arc<Source>>,
     /// Their names in notes on disk.
     pub labels: Labels,
+    /// Who wants to know what is read.
+    pub recorder: Recorder,
     /// To the driver.
     pub inbox: Arc<Inbox>,
     /// Reads that wait.
@@ -156,6 +159,7 @@ impl Plane {
             sources: parts.sources,
             index_sources: parts.index_sources,
             labels: Labels(labels),
+            recorder: Recorder::default(),
             inbox: Arc::default(),
             waiting: Waiting::default(),
             opened: Opened::default(),

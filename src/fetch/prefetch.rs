@@ -1,5 +1,9 @@
 //! Prefetch jobs: what paths name, brought to disk, done only when durable.
 
+mod ranges;
+
+pub use ranges::FileRange;
+
 use crate::cache::disk::DiskFile;
 use crate::chunk::{Inode, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::local_second_of_day;
@@ -76,6 +80,8 @@ pub struct Outcome {
 pub struct Work {
     /// Files, folders with all that is below them, and patterns, relative to the mount.
     pub paths: Vec<Vec<u8>>,
+    /// Where there are any: nothing but these ranges of the paths, which are files then.
+    pub ranges: Vec<FileRange>,
     /// It asks for no more than so much in any second; none: for as much as comes.
     pub bytes_per_second: Option<u64>,
 }
@@ -128,7 +134,10 @@ impl Engine {
             pace: Pace::new(work.bytes_per_second, STRETCH_PAGES),
             files: Arc::new(Semaphore::new(FILES_AT_ONCE)),
         });
-        job.run(work.paths).await
+        match work.ranges.is_empty() {
+            true => job.run(work.paths).await,
+            false => job.run_ranges(work.paths, &work.ranges).await,
+        }
     }
 }
 
@@ -139,17 +148,17 @@ impl Drop for Job {
     }
 }
 
-/// A file that is wanted whole by a job, until this is dropped.
-struct Wanted<'a>(&'a OpenFile);
+/// A file of which a job waits for pages, until this is dropped.
+struct Wanted(Arc<OpenFile>);
 
-impl<'a> Wanted<'a> {
-    fn new(file: &'a OpenFile) -> Wanted<'a> {
+impl Wanted {
+    fn new(file: Arc<OpenFile>) -> Wanted {
         file.job(true);
         Wanted(file)
     }
 }
 
-impl Drop for Wanted<'_> {
+impl Drop for Wanted {
     fn drop(&mut self) {
         self.0.job(false);
     }
@@ -228,18 +237,22 @@ impl Job {
     }
 
     async fn bring_open(self: &Arc<Self>, inode: Inode, path: &[u8], turn: Turn) -> Result<(), Trouble> {
-        let opened = match InUse::open(&self.plane, &self.tree, inode).await {
-            // It changed between the listing and now: look again, once.
-            Err(Trouble::Stale) => InUse::open(&self.plane, &self.tree, walk(&self.tree, path).await?.inode).await?,
-            other => other?,
-        };
+        let opened = self.open(inode, path).await?;
         let file = &*opened;
         let asked_bytes = self.progress.bytes.fetch_add(file.size_bytes, Ordering::Relaxed) + file.size_bytes;
         if !self.fits(asked_bytes) {
             return Err(Trouble::NotKept);
         }
-        let _wanted = Wanted::new(file);
+        let _wanted = Wanted::new(file.clone());
         self.bring(file, turn).await
+    }
+
+    async fn open(&self, inode: Inode, path: &[u8]) -> Result<InUse, Trouble> {
+        match InUse::open(&self.plane, &self.tree, inode).await {
+            // It changed between the listing and now: look again, once.
+            Err(Trouble::Stale) => InUse::open(&self.plane, &self.tree, walk(&self.tree, path).await?.inode).await,
+            other => other,
+        }
     }
 
     /// Can the disk cache hold all that was asked for so far at once? What does not fit would push out what
@@ -251,13 +264,7 @@ impl Job {
     /// Every page of a file, and again what failed by chance, then wait until all are durable; that is the next file's
     /// turn already.
     async fn bring(self: &Arc<Self>, file: &Arc<OpenFile>, turn: Turn) -> Result<(), Trouble> {
-        if file.is_condemned() {
-            // Not fetched again unless its hash is another one by now.
-            until_looked_up(file).await;
-        }
-        if file.is_condemned() {
-            return Err(Trouble::WrongHash);
-        }
+        self.not_condemned(file).await?;
         let mut left: Vec<Pages> = file.pages().split(self.pace.piece_pages()).collect();
         for pass in 1..=PASSES_MAX {
             left = self.pass(file, left, pass == PASSES_MAX).await?;
@@ -269,6 +276,14 @@ impl Job {
         let all = file.pages();
         self.until(file, all, |disk| disk.durable(all)).await?;
         self.checked(file).await
+    }
+
+    /// Nobody's bytes match its hash? Then it is not fetched again, unless the hash is another one by now.
+    async fn not_condemned(&self, file: &Arc<OpenFile>) -> Result<(), Trouble> {
+        if file.is_condemned() {
+            until_looked_up(file).await;
+        }
+        if file.is_condemned() { Err(Trouble::WrongHash) } else { Ok(()) }
     }
 
     /// Durable is not enough where the hash of the file is known: wait until it was checked.
@@ -307,11 +322,7 @@ impl Job {
     ) -> Result<Vec<Pages>, Trouble> {
         let (mut stretches, mut failed) = (JoinSet::new(), Vec::new());
         for pages in left {
-            let room = (pages.count() as u32).min(self.window.available_permits().max(1) as u32);
-            // The hours may have ended meanwhile.
-            self.wait_for_hours(&file.path).await;
-            let permit = self.window.clone().acquire_many_owned(room).await.map_err(|_| Trouble::Ending)?;
-            self.pace.turn(self.missing_bytes(file, pages)).await;
+            let permit = self.permit(file, pages).await?;
             let (job, file) = (self.clone(), file.clone());
             stretches.spawn(async move {
                 let result = job.until(&file, pages, |disk| disk.held(pages)).await;
@@ -333,10 +344,15 @@ impl Job {
         Ok(failed)
     }
 
-    /// What is to be fetched of `pages`.
-    fn missing_bytes(&self, file: &OpenFile, pages: Pages) -> u64 {
+    /// When `pages` may be asked for: by the window, the hours of their file and the job's pace.
+    async fn permit(&self, file: &OpenFile, pages: Pages) -> Result<OwnedSemaphorePermit, Trouble> {
+        let room = (pages.count() as u32).min(self.window.available_permits().max(1) as u32);
+        // The hours may have ended meanwhile.
+        self.wait_for_hours(&file.path).await;
+        let permit = self.window.clone().acquire_many_owned(room).await.map_err(|_| Trouble::Ending)?;
         let held = HeldBytes::of(&self.plane, file, pages);
-        held.asked_bytes - held.either_bytes
+        self.pace.turn(held.asked_bytes - held.either_bytes).await;
+        Ok(permit)
     }
 
     async fn until(
@@ -347,6 +363,15 @@ impl Job {
     ) -> Result<(), Trouble> {
         until(&self.plane, file, pages, self.reader, is_so).await
     }
+}
+
+/// Ask for `pages` to be brought to disk.
+fn ask(plane: &Plane, file: &Arc<OpenFile>, pages: Pages, reader: ReaderId) -> Result<(), Trouble> {
+    let disk = file.disk.as_ref().ok_or(Trouble::NotKept)?;
+    if !disk.held(pages) {
+        plane.inbox.push(Command::Keep { file: file.clone(), pages, reader });
+    }
+    Ok(())
 }
 
 /// Ask for `pages` to be brought to disk and wait until they are as they should be.
@@ -361,9 +386,7 @@ pub(in crate::fetch) async fn until(
     if is_so(disk) {
         return Ok(());
     }
-    if !disk.held(pages) {
-        plane.inbox.push(Command::Keep { file: file.clone(), pages, reader });
-    }
+    ask(plane, file, pages, reader)?;
     let wait = async {
         loop {
             let changed = file.changed.notified();

@@ -23,7 +23,7 @@ pub fn doors(engine: &Arc<Engine>, plan: &MountPlan, mountpoint: &Path, stop: wa
     let (name, place) = (plan.name.clone(), mountpoint.display().to_string());
     let (mirrors_name, mirrors_place) = (name.clone(), place.clone());
     let cache_dir = plan.cache.path().map(|dir| dir.display().to_string());
-    let [file_engine, mirrors_engine, explain_engine, prefetch_engine, check_engine, keep_engine] =
+    let [file_engine, mirrors_engine, explain_engine, prefetch_engine, record_engine, check_engine, keep_engine] =
         std::array::from_fn(|_| engine.clone());
     let mountpoint = mountpoint.to_owned();
     let [explain_mountpoint, check_mountpoint, keep_mountpoint] = std::array::from_fn(|_| mountpoint.clone());
@@ -54,6 +54,9 @@ pub fn doors(engine: &Arc<Engine>, plan: &MountPlan, mountpoint: &Path, stop: wa
             Box::pin(explain(explain_engine.clone(), explain_mountpoint.clone(), request))
         }),
         prefetch: Arc::new(move |request, sender| Box::pin(jobs.clone().run(prefetch_engine.clone(), request, sender))),
+        record: Arc::new(move |path, stopped, sender| {
+            Box::pin(keeping::record(record_engine.clone(), path, stopped, sender))
+        }),
         check: Arc::new(move |paths, sender| {
             Box::pin(keeping::check(check_engine.clone(), check_mountpoint.clone(), paths, sender))
         }),

@@ -50,6 +50,7 @@ struct Job {
     /// The first few.
     paths_shown: Vec<PathText>,
     paths_total: u64,
+    ranges_total: Option<u64>,
     list_bytes: u64,
     rate: Option<u64>,
     since: Time,
@@ -89,7 +90,9 @@ impl Jobs {
             return Err(Refusal::new(RefusalKind::Failed, what));
         }
         let wait = request.wait;
-        let work = KeptJob::new(request);
+        let Some(work) = KeptJob::new(request) else {
+            return Err(Refusal::new(RefusalKind::Request, "a range is of a path that is not among those given"));
+        };
         let job = self.begin(&work)?;
         let fetched_before = engine.fetched_bytes();
         // A client that goes away ends its job, whatever that is at.
@@ -201,6 +204,7 @@ impl Job {
             number,
             paths_shown: work.paths.iter().take(PATHS_SHOWN).cloned().collect(),
             paths_total: work.paths.len() as u64,
+            ranges_total: (!work.ranges.is_empty()).then_some(work.ranges.len() as u64),
             list_bytes: work.memory_bytes(),
             rate: work.rate,
             since: now(),
@@ -289,6 +293,7 @@ impl Job {
             state: state.into(),
             paths: self.paths_shown.clone(),
             paths_total: self.paths_total,
+            ranges_total: self.ranges_total,
             rate_bytes_per_second: self.rate,
             failures,
             progress,

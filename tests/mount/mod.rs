@@ -24,6 +24,7 @@ mod prefetch;
 mod prefetch_check;
 mod prefetch_lists;
 mod prefetch_patterns;
+mod prefetch_profile;
 mod prefetch_rate;
 mod read_only;
 mod redirects;

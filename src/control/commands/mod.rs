@@ -11,6 +11,8 @@ mod mirrors;
 mod path_list;
 mod paths;
 mod prefetch;
+mod profile;
+mod record;
 mod status;
 mod umount;
 mod why;
@@ -22,6 +24,7 @@ pub use list::list;
 pub use mirrors::mirrors;
 pub use path_list::PathList;
 pub use prefetch::{Asked, prefetch};
+pub use record::{RecordAsked, record};
 pub use status::status;
 pub use umount::umount;
 

@@ -3,10 +3,11 @@
 use super::check::check;
 use super::path_list::{Given, PathList};
 use super::paths::{fitting, on_one_mount};
+use super::profile::Profile;
 use super::{Screen, prefetch_of};
-use crate::control::client::{ClientError, Desk};
+use crate::control::client::{ClientError, Desk, Target};
 use crate::control::human::{bytes, length, plain, rate};
-use crate::control::protocol::{Command, PathText, Reply};
+use crate::control::protocol::{AskedRange, Command, PathText, Reply};
 use crate::control::report::{FailedFile, PrefetchReport, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::HashMap;
@@ -24,6 +25,10 @@ pub struct Asked<'a> {
     pub paths: &'a [PathBuf],
     /// More of these, after them.
     pub list: Option<PathList<'a>>,
+    /// Nothing but the ranges of this profile; the path tells the mount.
+    pub profile: Option<&'a Path>,
+    /// Nothing but this part of the file: where it begins and how long it is, in bytes.
+    pub range: Option<(u64, u64)>,
     /// Fetch nothing: say what is there.
     pub check: bool,
     /// Return when it has begun.
@@ -42,22 +47,53 @@ pub fn prefetch(desk: &Desk, asked: &Asked<'_>, screen: &mut Screen<'_>) -> u8 {
 }
 
 fn run(desk: &Desk, asked: &Asked<'_>, screen: &mut Screen<'_>) -> Result<u8, ClientError> {
-    let mut given: Vec<Given> = asked.paths.iter().map(Given::from).collect();
-    if let Some(list) = &asked.list {
-        given.extend(list.read(&mut std::io::stdin().lock())?);
-    }
-    let (target, relative) = on_one_mount(desk, &given)?;
-    let places = places(given, &relative);
+    let Wanted { target, paths, ranges, places } = wanted(desk, asked)?;
     if asked.check {
-        return check(desk, &target, relative, places, screen);
+        return check(desk, &target, paths, places, screen);
     }
-    let command = fitting(Command::Prefetch { paths: relative, wait: !asked.no_wait, rate: asked.rate })?;
+    let command = fitting(Command::Prefetch { paths, wait: !asked.no_wait, ranges, rate: asked.rate })?;
     let connection = desk.connect(&target.mount)?;
     let mut show = Show { places, ..Show::new(screen, &target.mount.mountpoint) };
     let answer = connection.run(&command, |reply| show.hear(reply));
     let failed = show.end();
     let report = prefetch_of(answer?)?;
     Ok(show_end(&report, failed, screen))
+}
+
+/// What a request asks for.
+struct Wanted {
+    target: Target,
+    paths: Vec<PathText>,
+    ranges: Vec<AskedRange>,
+    places: HashMap<Vec<u8>, String>,
+}
+
+fn wanted(desk: &Desk, asked: &Asked<'_>) -> Result<Wanted, ClientError> {
+    let one_path = |name: &str, what: &str| match asked.paths.len() {
+        0 | 1 => Ok(asked.paths.first().map(PathBuf::as_path)),
+        _ => Err(ClientError::Input { name: name.to_owned(), why: format!("{what}: give one PATH, not several") }),
+    };
+    if let Some(file) = asked.profile {
+        let target = desk.find_or_here(one_path("--profile", "it names files of one mount, which PATH tells")?)?;
+        let Profile { paths, ranges, lines } = Profile::read(file)?;
+        let place = |(path, line): (&PathText, u64)| (path.0.clone(), format!("{}:{line}", file.display()));
+        let places = paths.iter().zip(lines).map(place).collect();
+        return Ok(Wanted { target, paths, ranges, places });
+    }
+    let mut given: Vec<Given> = asked.paths.iter().map(Given::from).collect();
+    if let Some(list) = &asked.list {
+        given.extend(list.read(&mut std::io::stdin().lock())?);
+    }
+    let (target, paths) = on_one_mount(desk, &given)?;
+    let ranges = match asked.range {
+        Some((offset_bytes, bytes)) => {
+            one_path("--range", "it is a part of one file")?;
+            vec![AskedRange(0, offset_bytes, bytes)]
+        }
+        None => Vec::new(),
+    };
+    let places = places(given, &paths);
+    Ok(Wanted { target, paths, ranges, places })
 }
 
 /// Where paths stand in a list, by what the daemon calls them.
@@ -143,7 +179,12 @@ impl<'s, 'a> Show<'s, 'a> {
                 None if !self.screen.json => self.line(progress),
                 None => {}
             },
-            Reply::Alive | Reply::Damaged(_) | Reply::Decision(_) | Reply::Result(_) | Reply::Error(_) => {}
+            Reply::Alive
+            | Reply::Damaged(_)
+            | Reply::Access(_)
+            | Reply::Decision(_)
+            | Reply::Result(_)
+            | Reply::Error(_) => {}
         }
     }
 
