@@ -9,7 +9,7 @@ use super::size::Size;
 use crate::control::commands::{Asked, PathList, RecordAsked};
 use crate::scheduler::Strategy;
 use crate::scheduler::explain::DECISIONS_KEPT;
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -73,7 +73,7 @@ pub enum Command {
     Simulate(Box<SimulateCommand>),
     /// Check a configuration, or show what a mount would use and where each value comes from
     Config(ConfigCommand),
-    /// Write completions for a shell, or manual pages
+    /// Write completions for a shell, manual pages, or the schema of a command's JSON
     Generate(GenerateCommand),
     /// Try it without network: mirrors and a dataset of its own, mounted
     Demo(DemoCommand),
@@ -348,6 +348,13 @@ pub struct GenerateCommand {
     pub what: Generate,
 }
 
+/// Commands whose JSON has a schema.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub enum SchemaOf {
+    /// Each line of `braidfs prefetch --json`
+    Prefetch,
+}
+
 /// What `braidfs generate` writes.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Generate {
@@ -355,6 +362,11 @@ pub enum Generate {
     Completions {
         /// For which shell
         shell: Shell,
+    },
+    /// The JSON schema of what a command prints with --json, to stdout
+    Schema {
+        /// Of which command
+        of: SchemaOf,
     },
     /// Manual pages, braidfs.1 and one for each command
     Man {

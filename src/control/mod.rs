@@ -15,6 +15,7 @@ pub mod mountinfo;
 pub mod place;
 pub mod protocol;
 pub mod report;
+pub mod schema;
 pub mod server;
 pub mod unmount;
 

@@ -392,7 +392,7 @@ pub struct Dissenter {
 }
 
 /// How far a prefetch is.
-#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Default, PartialEq, Debug)]
 #[serde(default)]
 pub struct Progress {
     /// Bytes durable on disk, those that were there before too.
@@ -428,17 +428,18 @@ impl Progress {
 }
 
 /// A file that a prefetch gave up.
-#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Default, PartialEq, Debug)]
 #[serde(default)]
 pub struct FailedFile {
     /// Relative to the mountpoint.
+    #[schemars(with = "String")]
     pub path: PathText,
     /// Why, in words.
     pub reason: String,
 }
 
 /// How a prefetch ended; or, with `--no-wait`, that it began.
-#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Default, PartialEq, Debug)]
 #[serde(default)]
 pub struct PrefetchReport {
     /// The number of the job.
@@ -463,7 +464,7 @@ pub struct AccessReport {
 }
 
 /// How a recording ended.
-#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Default, PartialEq, Debug)]
 #[serde(default)]
 pub struct RecordReport {
     /// Files that were read.
@@ -479,7 +480,7 @@ pub struct RecordReport {
 }
 
 /// What of some paths is durable on disk (`prefetch --check`).
-#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Default, PartialEq, Debug)]
 #[serde(default)]
 pub struct CheckReport {
     /// Files found.

@@ -26,6 +26,7 @@ mod prefetch_lists;
 mod prefetch_patterns;
 mod prefetch_profile;
 mod prefetch_rate;
+mod prefetch_schema;
 mod read_only;
 mod redirects;
 mod restart;
