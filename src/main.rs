@@ -57,7 +57,10 @@ fn main() -> ExitCode {
             return ExitCode::from(commands::explain(&desk, asked.path.as_deref(), asked.last, screen));
         }
         Command::Prefetch(asked) => {
-            return ExitCode::from(commands::prefetch(&desk, &asked.paths, asked.no_wait, screen));
+            return ExitCode::from(match asked.recording() {
+                Some(recording) => commands::record(&desk, &recording, screen),
+                None => commands::prefetch(&desk, &asked.what(), screen),
+            });
         }
         Command::List(_) => return ExitCode::from(commands::list(&desk, screen)),
         Command::Jobs(asked) => return ExitCode::from(commands::jobs(&desk, asked.path.as_deref(), screen)),

@@ -3,10 +3,13 @@
 use super::fuse_options::FuseOptions;
 use super::ideas::Ideas;
 use super::options::Given;
+use super::rate::Rate;
 use super::simulate_command::SimulateCommand;
+use super::size::Size;
+use crate::control::commands::{Asked, PathList, RecordAsked};
 use crate::scheduler::Strategy;
 use crate::scheduler::explain::DECISIONS_KEPT;
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -76,7 +79,7 @@ pub enum Command {
     Simulate(Box<SimulateCommand>),
     /// Check a configuration, or show what a mount would use and where each value comes from
     Config(ConfigCommand),
-    /// Write completions for a shell, or manual pages
+    /// Write completions for a shell, manual pages, or the schema of a command's JSON
     Generate(GenerateCommand),
     /// Try it without network: mirrors and a dataset of its own, mounted
     Demo(DemoCommand),
@@ -220,14 +223,74 @@ pub struct ExplainCommand {
                         2 the daemon does not answer or went away.")]
 pub struct PrefetchCommand {
     /// Files, and folders with all that is below them, all in one mount
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present_any = ["files_from", "profile", "record"], value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+    /// Read more paths from a file, one a line; `-`: from stdin
+    #[arg(long, value_name = "FILE")]
+    pub files_from: Option<PathBuf>,
+    /// A NUL ends each path of that file, as after `find -print0`
+    #[arg(short = '0', long, requires = "files_from")]
+    pub null: bool,
+    /// Fetch what a profile names and no more, in its order; PATH tells the mount
+    /// [default: the mount of the working folder, else the only one]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["files_from", "range", "check"])]
+    pub profile: Option<PathBuf>,
+    /// Fetch nothing: write what is read at PATH and below it into a profile, until Ctrl-C or the end of a COMMAND after --
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["files_from", "profile", "range", "check", "rate", "no_wait"]
+    )]
+    pub record: Option<PathBuf>,
+    /// Fetch a part of one file: `1GiB+64MiB`, `0+4096`
+    #[arg(long, value_name = "OFFSET+BYTES", value_parser = byte_range, conflicts_with_all = ["files_from", "check"])]
+    pub range: Option<(u64, u64)>,
+    /// Fetch nothing: say how much of it is durable on disk, and exit with 1 unless all is
+    #[arg(long, conflicts_with_all = ["no_wait", "rate"])]
+    pub check: bool,
+    /// Ask for no more than this in any second, beside what others do
+    #[arg(long, value_name = "RATE", value_parser = job_rate)]
+    pub rate: Option<u64>,
     /// Print the number of the job and return at once
     #[arg(long)]
     pub no_wait: bool,
     /// Print JSON lines: progress, failures, then the result
     #[arg(long)]
     pub json: bool,
+    /// Record while this runs
+    #[arg(last = true, requires = "record", value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+impl PrefetchCommand {
+    /// What is to be recorded, where that is asked for.
+    pub fn recording(&self) -> Option<RecordAsked<'_>> {
+        let file = self.record.as_ref()?;
+        Some(RecordAsked { file, paths: &self.paths, command: &self.command })
+    }
+
+    /// What is asked for.
+    pub fn what(&self) -> Asked<'_> {
+        let list = self.files_from.as_ref().map(|file| PathList { file, null: self.null });
+        let (profile, range) = (self.profile.as_deref(), self.range);
+        Asked { paths: &self.paths, list, profile, range, check: self.check, no_wait: self.no_wait, rate: self.rate }
+    }
+}
+
+/// Where it begins and how long it is, in bytes.
+fn byte_range(text: &str) -> Result<(u64, u64), String> {
+    let bad = |why: String| format!("{text:?} is not a range: {why}; write OFFSET+BYTES, as in 1GiB+64MiB or 0+4096");
+    let (offset, bytes) = text.split_once('+').ok_or_else(|| bad("there is no + in it".into()))?;
+    let size = |text: &str| text.parse::<Size>().map(|size| size.0).map_err(|error| bad(error.to_string()));
+    match (size(offset)?, size(bytes)?) {
+        (_, 0) => Err(bad("it has no bytes".into())),
+        range => Ok(range),
+    }
+}
+
+/// In bytes per second.
+fn job_rate(text: &str) -> Result<u64, String> {
+    text.parse::<Rate>().map_err(|error| error.to_string())?.of_a_limit("this rate")
 }
 
 /// `braidfs jobs`.
@@ -348,6 +411,13 @@ pub struct GenerateCommand {
     pub what: Generate,
 }
 
+/// Commands whose JSON has a schema.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+pub enum SchemaOf {
+    /// Each line of `braidfs prefetch --json`
+    Prefetch,
+}
+
 /// What `braidfs generate` writes.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Generate {
@@ -355,6 +425,11 @@ pub enum Generate {
     Completions {
         /// For which shell
         shell: Shell,
+    },
+    /// The JSON schema of what a command prints with --json, to stdout
+    Schema {
+        /// Of which command
+        of: SchemaOf,
     },
     /// Manual pages, braidfs.1 and one for each command
     Man {
@@ -406,7 +481,6 @@ pub(super) fn looks_like_url(word: &OsStr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::size::Size;
 
     fn read(line: &str) -> Result<CommandLine, clap::Error> {
         CommandLine::read(line.split_whitespace().map(OsString::from))
@@ -489,6 +563,13 @@ mod tests {
             ("braidfs explain a --last all", "invalid value 'all' for '--last <N>'"),
             ("braidfs explain a b", "unexpected argument 'b'"),
             ("braidfs prefetch", "required arguments were not provided"),
+            ("braidfs prefetch a -0", "required arguments were not provided"),
+            ("braidfs prefetch a --range 5", "\"5\" is not a range: there is no + in it; write OFFSET+BYTES"),
+            ("braidfs prefetch a --range 5+0", "\"5+0\" is not a range: it has no bytes; write"),
+            ("braidfs prefetch a --range 5+x", "\"5+x\" is not a range: \"x\" is not a size"),
+            ("braidfs prefetch a --range 5+1 --check", "cannot be used with"),
+            ("braidfs prefetch a --rate 20", "\"20\" is not a rate in bytes; write 20MB/s or 512KiB/s"),
+            ("braidfs prefetch a --rate 1KB/s", "this rate 1KB/s is less than 64KiB/s; give more"),
             ("braidfs pin", "required arguments were not provided"),
             ("braidfs unpin", "required arguments were not provided"),
             ("braidfs evict", "required arguments were not provided"),

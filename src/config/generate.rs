@@ -1,6 +1,7 @@
-//! What is made from the definition of the command line: completions and manual pages.
+//! What is made from the definition of the command line, completions and manual pages; and the schema of JSON.
 
-use super::command_line::{CommandLine, Generate};
+use super::command_line::{CommandLine, Generate, SchemaOf};
+use crate::control::schema;
 use anyhow::Context;
 use clap::CommandFactory;
 use std::io::Write;
@@ -17,6 +18,7 @@ pub fn generate(what: &Generate, out: &mut dyn Write) -> anyhow::Result<()> {
             clap_complete::generate(*shell, &mut definition, "braidfs", &mut text);
             drop(out.write_all(&text));
         }
+        Generate::Schema { of: SchemaOf::Prefetch } => drop(out.write_all(schema::prefetch().as_bytes())),
         Generate::Man { dir } => {
             let shown = dir.display();
             std::fs::create_dir_all(dir).with_context(|| format!("the folder {shown} cannot be made"))?;

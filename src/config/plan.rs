@@ -245,7 +245,7 @@ fn tier(table: &MirrorTable, file: &ConfigFile) -> Result<u8, FileError> {
 
 fn mirror_rate_limit(table: &MirrorTable, file: &ConfigFile) -> Result<Option<u64>, FileError> {
     let Some(given) = &table.rate_limit else { return Ok(None) };
-    given.get_ref().of_a_limit().map(Some).map_err(|why| file.wrong(given.span(), why))
+    given.get_ref().of_a_limit("rate-limit").map(Some).map_err(|why| file.wrong(given.span(), why))
 }
 
 /// SOURCE... and MOUNTPOINT. A lone word beside `--config` is the mountpoint; a lone file may name
@@ -360,7 +360,7 @@ fn lay_out(
         hedging: given.hedging.unwrap_or(true),
         metrics: given.metrics.map(|address| address.0),
         passthrough: given.passthrough.unwrap_or(true),
-        rate_limit: given.rate_limit.map(Rate::of_a_limit).transpose().map_err(PlanError::Value)?,
+        rate_limit: given.rate_limit.map(|rate| rate.of_a_limit("rate-limit")).transpose().map_err(PlanError::Value)?,
         rules: Rules::default(),
         background: given.background.unwrap_or(false),
         allow_other: given.allow_other.unwrap_or(false),

@@ -16,13 +16,13 @@ pub struct Rate(pub u64);
 pub struct BadRate(String);
 
 impl Rate {
-    /// In bytes per second, where it is not too little for a limit.
+    /// In bytes per second, where it is not too little for a limit, which is `called` so.
     ///
     /// # Errors
     /// It is, in words.
-    pub fn of_a_limit(self) -> Result<u64, String> {
+    pub fn of_a_limit(self, called: &str) -> Result<u64, String> {
         match self.0 < defaults::RATE_LIMIT_MIN {
-            true => Err(format!("rate-limit {self} is less than {}; give more", Rate(defaults::RATE_LIMIT_MIN))),
+            true => Err(format!("{called} {self} is less than {}; give more", Rate(defaults::RATE_LIMIT_MIN))),
             false => Ok(self.0),
         }
     }

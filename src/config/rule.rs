@@ -3,9 +3,9 @@
 use super::duration::Length;
 use super::file::{ConfigFile, FileError};
 use crate::chunk::Class;
-use crate::fetch::rules::{Hours, Rule, Rules};
+use crate::fetch::rules::{Hours, Rule, Rules, path_glob};
 use crate::scheduler::FileRule;
-use globset::{Glob, GlobBuilder};
+use globset::Glob;
 use serde::de::{self, Deserialize, Deserializer};
 use std::time::Duration;
 use toml::Spanned;
@@ -50,8 +50,9 @@ impl<'de> Deserialize<'de> for PathGlob {
         if text.ends_with('/') {
             return Err(bad(format!("it ends with /, and no file does; write \"{text}**\" for all below it")));
         }
-        let glob = GlobBuilder::new(&text).literal_separator(true).backslash_escape(true).build();
-        glob.map(PathGlob).map_err(|error| bad(format!("{}; write \"archive/**\" or \"*.bam\"", error.kind())))
+        path_glob(&text)
+            .map(PathGlob)
+            .map_err(|error| bad(format!("{}; write \"archive/**\" or \"*.bam\"", error.kind())))
     }
 }
 

@@ -48,6 +48,22 @@ pub enum ClientError {
     /// No path was given, and there is not exactly one mount.
     #[error("no PATH was given, and {0}")]
     NoPath(String),
+    /// A file of the user's, or what stands in it, is of no use.
+    #[error("{name}: {why}")]
+    Input {
+        /// The file, perhaps with a line.
+        name: String,
+        /// What is wrong with it, and the way out.
+        why: String,
+    },
+    /// A path of a list.
+    #[error("{place}: {error}")]
+    Listed {
+        /// The list and the line.
+        place: String,
+        /// What is wrong with the path.
+        error: Box<ClientError>,
+    },
     /// The paths are on different mounts.
     #[error("{} and {} are on different mounts; use a command for each", .0.display(), .1.display())]
     TwoMounts(PathBuf, PathBuf),
@@ -96,8 +112,10 @@ impl ClientError {
         match self {
             ClientError::NotOurs { .. }
             | ClientError::NoPath(_)
+            | ClientError::Input { .. }
             | ClientError::TwoMounts(..)
             | ClientError::Refused(_) => 1,
+            ClientError::Listed { error, .. } => error.exit_code(),
             _ => 2,
         }
     }
@@ -131,11 +149,15 @@ impl Desk {
     /// # Errors
     /// It is on none of ours: lists those that there are.
     pub fn find(&self, path: &Path) -> Result<Target, ClientError> {
-        let mounts = self.mounts()?;
-        match braidfs_of(&mounts, &self.cwd, path) {
-            Some((mount, path)) => Ok(Target { mount: mount.clone(), relative: mount.relative(&path) }),
-            None => Err(ClientError::NotOurs { path: path.to_owned(), mounts: in_a_sentence(&mounts) }),
-        }
+        self.finder()?.find(path)
+    }
+
+    /// Finds the mounts of many paths; the system is asked for the mounts once.
+    ///
+    /// # Errors
+    /// mountinfo cannot be read.
+    pub fn finder(&self) -> Result<Finder<'_>, ClientError> {
+        Ok(Finder { cwd: &self.cwd, mounts: self.mounts()? })
     }
 
     /// The mount that the working folder is on, else the only one of ours.
@@ -213,6 +235,26 @@ impl Desk {
     }
 }
 
+/// The mounts that there are, to find many paths in.
+#[derive(Debug)]
+pub struct Finder<'a> {
+    cwd: &'a Path,
+    mounts: Vec<Mount>,
+}
+
+impl Finder<'_> {
+    /// The mount that `path` is on.
+    ///
+    /// # Errors
+    /// It is on none of ours: lists those that there are.
+    pub fn find(&self, path: &Path) -> Result<Target, ClientError> {
+        match braidfs_of(&self.mounts, self.cwd, path) {
+            Some((mount, path)) => Ok(Target { mount: mount.clone(), relative: mount.relative(&path) }),
+            None => Err(ClientError::NotOurs { path: path.to_owned(), mounts: in_a_sentence(&self.mounts) }),
+        }
+    }
+}
+
 /// A connection on which one command can be given.
 #[derive(Debug)]
 pub struct Connection {
@@ -220,7 +262,27 @@ pub struct Connection {
     mountpoint: PathBuf,
 }
 
+/// Tells a daemon that its client has nothing to say any more.
+#[derive(Debug)]
+pub struct Ender(UnixStream);
+
+impl Ender {
+    /// Do. Where the daemon is gone there is nobody to tell.
+    pub fn end(&self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Write);
+    }
+}
+
 impl Connection {
+    /// To end, from another thread, what goes on until it is told to.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn ender(&self) -> Result<Ender, ClientError> {
+        let unreachable = |error| ClientError::Unreachable { mountpoint: self.mountpoint.clone(), error };
+        self.stream.get_ref().try_clone().map(Ender).map_err(unreachable)
+    }
+
     /// Give the command, pass each line before the last one to `heard`, and return the last.
     ///
     /// # Errors

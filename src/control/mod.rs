@@ -18,6 +18,7 @@ pub mod protocol;
 pub mod reading;
 pub mod reloaded;
 pub mod report;
+pub mod schema;
 pub mod server;
 pub mod unmount;
 

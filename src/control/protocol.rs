@@ -1,18 +1,19 @@
 //! What goes over the socket: one request, then replies, each a line of JSON.
 //!
 //! Request: `{"v":1,"command":"status","args":{"path":null}}`. Replies: any number of `"alive"`,
-//! `{"progress":…}`, `{"failed":…}`, `{"damaged":…}` and `{"decision":…}`, then one `{"result":…}` or `{"error":…}`, which is the last.
+//! `{"progress":…}`, `{"failed":…}`, `{"damaged":…}`, `{"access":…}` and `{"decision":…}`, then one `{"result":…}` or `{"error":…}`, which is the last.
 
 use super::file_report::FileReport;
 use super::reloaded::ReloadReport;
-use super::report::{DamagedRange, DecisionReport, EvictReport, ExplainReport, FailedFile, JobReport};
-use super::report::{MirrorsReport, PinReport, PrefetchReport, Progress, StatusReport, VerifyReport};
+use super::report::{AccessReport, CheckReport, DamagedRange, DecisionReport, EvictReport, ExplainReport, FailedFile};
+use super::report::{JobReport, MirrorsReport, PinReport, PrefetchReport, Progress, RecordReport};
+use super::report::{StatusReport, VerifyReport};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The version of the protocol. A daemon of another one refuses.
 pub const VERSION: u64 = 1;
-/// A request at most, in bytes: a few thousand long paths.
-pub const REQUEST_BYTES_MAX: u64 = 1 << 20;
+/// A request at most, in bytes: more than a hundred thousand paths.
+pub const REQUEST_BYTES_MAX: u64 = 16 << 20;
 /// A reply at most, in bytes: the status of 1,024 mirrors with all they did wrong.
 pub const REPLY_BYTES_MAX: u64 = 16 << 20;
 
@@ -49,6 +50,22 @@ pub enum Command {
         paths: Vec<PathText>,
         /// Reply when it is durable, rather than when it has begun.
         wait: bool,
+        /// Where there are any: nothing but these ranges, and the paths are those of files.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ranges: Vec<AskedRange>,
+        /// Ask for no more than so many bytes in any second.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rate: Option<u64>,
+    },
+    /// Say what is read, until this client says no more.
+    Record {
+        /// Relative to the mountpoint: this file, or what is below this folder.
+        path: PathText,
+    },
+    /// How much of these is durable on disk?
+    Check {
+        /// As those of a prefetch.
+        paths: Vec<PathText>,
     },
     /// End a prefetch.
     Cancel {
@@ -95,8 +112,13 @@ pub struct MirrorChange {
     pub in_use: Option<bool>,
 }
 
+/// A part of a file: which of the paths, where it begins and how long it is, in bytes.
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AskedRange(pub u32, pub u64, pub u64);
+
 /// The names of the commands, for the error about others.
-const COMMANDS: &str = "ping, status, mirrors, explain, prefetch, cancel, pin, unpin, evict, verify, reload, umount";
+const COMMANDS: &str =
+    "ping, status, mirrors, explain, prefetch, record, check, cancel, pin, unpin, evict, verify, reload, umount";
 
 #[derive(Serialize)]
 struct Request<'a> {
@@ -117,6 +139,8 @@ pub enum Reply {
     Failed(FailedFile),
     /// Cached bytes did not match their checksums.
     Damaged(DamagedRange),
+    /// Something was read.
+    Access(AccessReport),
     /// Why a mirror was chosen.
     Decision(Box<DecisionReport>),
     /// Done; the last line.
@@ -141,6 +165,10 @@ pub enum Answer {
     Explain(Box<ExplainReport>),
     /// To `prefetch`.
     Prefetch(PrefetchReport),
+    /// To `record`.
+    Recorded(RecordReport),
+    /// To `check`.
+    Checked(CheckReport),
     /// To `cancel`: the job as it ended.
     Cancelled(JobReport),
     /// To `pin`.

@@ -351,8 +351,16 @@ pub struct JobReport {
     pub job: u64,
     /// `running`, `done`, `failed` (some files did), `cancelled`, or `abandoned` (whoever waited for it went away).
     pub state: String,
-    /// What was asked for, relative to the mountpoint; empty: all there is.
+    /// What was asked for, relative to the mountpoint, the first 20 of it; an empty path: all there is.
     pub paths: Vec<PathText>,
+    /// How many paths that are in all.
+    pub paths_total: u64,
+    /// Ranges of them, where only those are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ranges_total: Option<u64>,
+    /// It asks for no more than so much in any second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_bytes_per_second: Option<u64>,
     /// Files that it gave up, the first 20 of them.
     pub failures: Vec<FailedFile>,
     /// How far it is.
@@ -360,7 +368,7 @@ pub struct JobReport {
 }
 
 /// How far a prefetch is.
-#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Default, PartialEq, Debug)]
 #[serde(default)]
 pub struct Progress {
     /// Bytes durable on disk, those that were there before too.
@@ -396,17 +404,18 @@ impl Progress {
 }
 
 /// A file that a prefetch gave up.
-#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Default, PartialEq, Debug)]
 #[serde(default)]
 pub struct FailedFile {
     /// Relative to the mountpoint.
+    #[schemars(with = "String")]
     pub path: PathText,
     /// Why, in words.
     pub reason: String,
 }
 
 /// How a prefetch ended; or, with `--no-wait`, that it began.
-#[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Default, PartialEq, Debug)]
 #[serde(default)]
 pub struct PrefetchReport {
     /// The number of the job.
@@ -417,6 +426,53 @@ pub struct PrefetchReport {
     pub progress: Progress,
     /// Bytes that had to be fetched for it.
     pub bytes_fetched: u64,
+}
+
+/// A line of an access profile: bytes of a file that were read.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
+pub struct AccessReport {
+    /// Relative to the mountpoint.
+    pub path: PathText,
+    /// Where in it, in bytes.
+    pub offset: u64,
+    /// How many.
+    pub bytes: u64,
+}
+
+/// How a recording ended.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Default, PartialEq, Debug)]
+#[serde(default)]
+pub struct RecordReport {
+    /// Files that were read.
+    pub files: u64,
+    /// Ranges of them: lines of the profile.
+    pub ranges: u64,
+    /// Bytes in these.
+    pub bytes: u64,
+    /// Reads that came faster than they could be written down, and are not in it.
+    pub lost_reads: u64,
+    /// It has as many ranges as a profile may have, and ended by itself.
+    pub full: bool,
+}
+
+/// What of some paths is durable on disk (`prefetch --check`).
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Default, PartialEq, Debug)]
+#[serde(default)]
+pub struct CheckReport {
+    /// Files found.
+    pub files_total: u64,
+    /// Files of which all is durable.
+    pub files_complete: u64,
+    /// Files of which some is.
+    pub files_in_part: u64,
+    /// Files of which nothing is.
+    pub files_missing: u64,
+    /// Bytes of them that are durable.
+    pub bytes_durable: u64,
+    /// Bytes of them in all.
+    pub bytes_total: u64,
+    /// Paths that could not be looked at; each was named.
+    pub failed: u64,
 }
 
 /// A pinned path in `status`.

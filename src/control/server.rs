@@ -4,12 +4,12 @@
 use super::file_report::FileReport;
 use super::mountinfo::Device;
 use super::place::{PlaceError, Places, socket_name};
-use super::protocol::{Answer, Command, MirrorChange, PathText, Refusal, RefusalKind, Reply};
+use super::protocol::{Answer, AskedRange, Command, MirrorChange, PathText, Refusal, RefusalKind, Reply};
 use super::protocol::{REQUEST_BYTES_MAX, parse_request, reply_line};
 use super::reading::ReadingReport;
 use super::reloaded::ReloadReport;
-use super::report::{DamagedRange, DecisionReport, ExplainReport, FailedFile, JobReport};
-use super::report::{MirrorsReport, PrefetchReport, Progress, StatusReport};
+use super::report::{AccessReport, CheckReport, DamagedRange, DecisionReport, ExplainReport, FailedFile};
+use super::report::{JobReport, MirrorsReport, PrefetchReport, Progress, RecordReport, StatusReport};
 use futures_util::future::BoxFuture;
 use std::future::Future;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -19,12 +19,15 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Clients at once. Each may hold a request of 1 MiB, and people have few terminals.
+/// Clients at once; people have few terminals.
 const CONNECTIONS_MAX: usize = 16;
+/// Each may send a request of so many bytes, and one at a time a longer one: read and understood, that takes a few times
+/// its length.
+const REQUEST_BYTES_EACH: u64 = 1 << 20;
 /// A client sends its one line at once; one that does not is stuck.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 /// A client that takes no line for so long is stopped or stuck; its command is dropped.
@@ -59,6 +62,15 @@ pub type ExplainDoor = Arc<dyn Fn(ExplainRequest) -> BoxFuture<'static, Result<E
 /// it (the client went away) ends the job; without, it ends when the job has begun.
 pub type PrefetchDoor =
     Arc<dyn Fn(PrefetchRequest, ProgressSender) -> BoxFuture<'static, Result<PrefetchReport, Refusal>> + Send + Sync>;
+/// Says what is read at a path and below it, until told to stop.
+pub type RecordDoor = Arc<
+    dyn Fn(Vec<u8>, oneshot::Receiver<()>, ProgressSender) -> BoxFuture<'static, Result<RecordReport, Refusal>>
+        + Send
+        + Sync,
+>;
+/// Says how much of these paths is durable on disk.
+pub type CheckDoor =
+    Arc<dyn Fn(Vec<Vec<u8>>, ProgressSender) -> BoxFuture<'static, Result<CheckReport, Refusal>> + Send + Sync>;
 /// Ends a prefetch by its number.
 pub type CancelDoor = Arc<dyn Fn(u64) -> Result<JobReport, Refusal> + Send + Sync>;
 /// Pins, unpins, evicts or verifies. Dropping the future (the client went away) ends an eviction or a verification between
@@ -85,6 +97,10 @@ pub struct Doors {
     pub explain: ExplainDoor,
     /// To `prefetch`.
     pub prefetch: PrefetchDoor,
+    /// To `record`.
+    pub record: RecordDoor,
+    /// To `check`.
+    pub check: CheckDoor,
     /// To `cancel`.
     pub cancel: CancelDoor,
     /// To `pin`, `unpin`, `evict` and `verify`.
@@ -120,6 +136,10 @@ pub struct PrefetchRequest {
     pub paths: Vec<Vec<u8>>,
     /// The client waits for the end.
     pub wait: bool,
+    /// Where there are any: nothing but these ranges of the paths, which are files then.
+    pub ranges: Vec<AskedRange>,
+    /// No more than so many bytes in any second.
+    pub rate: Option<u64>,
 }
 
 /// What is to be done to what is cached of some paths.
@@ -159,6 +179,16 @@ impl ProgressSender {
     /// How far it is. Left out where the client is slower than the progress.
     pub fn progress(&self, progress: Progress) {
         let _ = self.replies.try_send(Reply::Progress(progress));
+    }
+
+    /// What was asked for goes on from now on. Left out where the client is slower: it hears of that anyway.
+    pub fn begun(&self) {
+        let _ = self.replies.try_send(Reply::Alive);
+    }
+
+    /// Something was read. Waits for a slow client; nothing happens where it is gone.
+    pub async fn accessed(&self, access: AccessReport) {
+        let _ = self.replies.send(Reply::Access(access)).await;
     }
 
     /// Cached bytes did not match. Waits for a slow client; nothing happens where it is gone.
@@ -223,6 +253,7 @@ impl Server {
     /// Serve until `stop`. Then the socket is removed, and clients get a second to read their last line.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let long_requests = Arc::new(Semaphore::new(1));
         let mut clients = JoinSet::new();
         tokio::pin!(stop);
         loop {
@@ -231,12 +262,12 @@ impl Server {
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) => {
                         let slot = slots.clone().try_acquire_owned();
-                        let doors = self.doors.clone();
+                        let (doors, long_requests) = (self.doors.clone(), long_requests.clone());
                         clients.spawn(async move {
                             let full = slot.is_err().then(|| {
                                 Refusal::new(RefusalKind::Busy, format!("{CONNECTIONS_MAX} commands are running already; try again when one has ended"))
                             });
-                            serve(stream, doors, full).await;
+                            serve(stream, doors, &long_requests, full).await;
                             drop(slot);
                         });
                     }
@@ -269,13 +300,13 @@ impl Drop for Socket {
 }
 
 /// One client, from its request to its last line.
-async fn serve(stream: UnixStream, doors: Doors, full: Option<Refusal>) {
+async fn serve(stream: UnixStream, doors: Doors, long_requests: &Semaphore, full: Option<Refusal>) {
     let refusal = full.or_else(|| check_peer(&stream));
     let (reader, writer) = stream.into_split();
     let mut client = Client { reader: BufReader::new(reader), writer };
     let last = match refusal {
         Some(refusal) => Err(refusal),
-        None => match client.request().await {
+        None => match client.request(long_requests).await {
             Ok(Some(command)) => match client.answer(command, &doors).await {
                 Some(last) => last,
                 None => return,
@@ -310,23 +341,41 @@ struct Client {
 
 impl Client {
     /// Its one line; nothing where it went without a word.
-    async fn request(&mut self) -> Result<Option<Command>, Refusal> {
+    async fn request(&mut self, long_requests: &Semaphore) -> Result<Option<Command>, Refusal> {
         let mut line = Vec::new();
-        let mut bounded = (&mut self.reader).take(REQUEST_BYTES_MAX + 1);
-        match timeout(REQUEST_WITHIN, bounded.read_until(b'\n', &mut line)).await {
+        if !self.read_line(REQUEST_BYTES_EACH, &mut line).await? {
+            return Ok(None);
+        }
+        let mut _turn = None;
+        if line.last() != Some(&b'\n') && line.len() as u64 == REQUEST_BYTES_EACH {
+            let Ok(turn) = timeout(REQUEST_WITHIN, long_requests.acquire()).await else {
+                let what = "other requests of more than 1 MiB are being read; try again";
+                return Err(Refusal::new(RefusalKind::Busy, what));
+            };
+            _turn = turn.ok();
+            self.read_line(REQUEST_BYTES_MAX + 1 - REQUEST_BYTES_EACH, &mut line).await?;
+        }
+        if line.last() != Some(&b'\n') && line.len() as u64 > REQUEST_BYTES_MAX {
+            let what =
+                "the request is longer than 16 MiB: name folders instead of their files, or use several commands";
+            return Err(Refusal::new(RefusalKind::Request, what));
+        }
+        parse_request(&line).map(Some)
+    }
+
+    /// More of its line, so many bytes of it at most. False where nothing came.
+    async fn read_line(&mut self, bytes_max: u64, line: &mut Vec<u8>) -> Result<bool, Refusal> {
+        let mut bounded = (&mut self.reader).take(bytes_max);
+        match timeout(REQUEST_WITHIN, bounded.read_until(b'\n', line)).await {
             Err(_) => Err(Refusal::new(RefusalKind::Timeout, "no request came within 10 s")),
-            Ok(Err(_)) | Ok(Ok(0)) => Ok(None),
-            Ok(Ok(_)) if line.last() != Some(&b'\n') && line.len() as u64 > REQUEST_BYTES_MAX => Err(Refusal::new(
-                RefusalKind::Request,
-                "the request is longer than 1 MiB: name folders instead of their files, or use several commands",
-            )),
-            Ok(Ok(_)) => parse_request(&line).map(Some),
+            Ok(read) => Ok(read.unwrap_or(0) > 0),
         }
     }
 
     /// What to say last; nothing where nobody listens any more.
     async fn answer(&mut self, command: Command, doors: &Doors) -> Option<Result<Answer, Refusal>> {
         let (sender, replies) = mpsc::channel(REPLIES_QUEUED_MAX);
+        let mut stop = None;
         let work: BoxFuture<'static, Result<Answer, Refusal>> = match command {
             Command::Ping => Box::pin(async { Ok(Answer::Pong(std::process::id())) }),
             Command::Status { path: None } => Box::pin(status(doors.status.clone(), doors.reading.clone())),
@@ -342,10 +391,22 @@ impl Client {
                 let target = target.map(|target| target.0).unwrap_or_default();
                 Box::pin(explain((doors.explain)(ExplainRequest { target, last }), sender))
             }
-            Command::Prefetch { paths, wait } => {
+            Command::Prefetch { paths, wait, ranges, rate } => {
                 let paths = paths.into_iter().map(|path| path.0).collect();
-                let outcome = (doors.prefetch)(PrefetchRequest { paths, wait }, ProgressSender::new(sender));
+                let outcome =
+                    (doors.prefetch)(PrefetchRequest { paths, wait, ranges, rate }, ProgressSender::new(sender));
                 Box::pin(async { outcome.await.map(Answer::Prefetch) })
+            }
+            Command::Record { path } => {
+                let (stops, stopped) = oneshot::channel();
+                stop = Some(stops);
+                let report = (doors.record)(path.0, stopped, ProgressSender::new(sender));
+                Box::pin(async { report.await.map(Answer::Recorded) })
+            }
+            Command::Check { paths } => {
+                let paths = paths.into_iter().map(|path| path.0).collect();
+                let report = (doors.check)(paths, ProgressSender::new(sender));
+                Box::pin(async { report.await.map(Answer::Checked) })
             }
             Command::Cancel { job } => Box::pin(std::future::ready((doors.cancel)(job).map(Answer::Cancelled))),
             Command::Pin { paths } => keep(doors, Keeping::Pin, paths, sender),
@@ -373,15 +434,17 @@ impl Client {
                 })
             }
         };
-        self.follow(work, replies).await
+        self.follow(work, replies, stop).await
     }
 
-    /// Pass on what the work says until it ends; end it where the client goes.
+    /// Pass on what the work says until it ends; where the client goes or says no more, `stop` it, else drop it.
     async fn follow(
         &mut self,
         mut work: BoxFuture<'static, Result<Answer, Refusal>>,
         mut replies: mpsc::Receiver<Reply>,
+        mut stop: Option<oneshot::Sender<()>>,
     ) -> Option<Result<Answer, Refusal>> {
+        let mut is_listening = true;
         loop {
             let mut unasked = [0];
             let reply = tokio::select! {
@@ -394,10 +457,13 @@ impl Client {
                     }
                     return Some(last);
                 }
-                read = self.reader.read(&mut unasked) => match read {
-                    Ok(1) => continue,
-                    _ => return None,
-                },
+                read = self.reader.read(&mut unasked), if is_listening => {
+                    if !matches!(read, Ok(1)) {
+                        // The last words are still to be sent; that fails soon where nobody is there.
+                        is_listening = stop.take()?.send(()).is_err();
+                    }
+                    continue;
+                }
                 () = pause(ALIVE_EVERY) => Reply::Alive,
             };
             self.send(&reply).await.ok()?;

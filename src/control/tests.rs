@@ -1,7 +1,7 @@
 //! Both sides over a real socket, with doors that tests can see through.
 
 use super::client::Desk;
-use super::commands::{Screen, prefetch, status, umount};
+use super::commands::{Asked, Screen, prefetch, status, umount};
 use super::file_report::FileReport;
 use super::mountinfo::Device;
 use super::place::{Places, socket_name};
@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{Notify, oneshot};
 
 mod keeping;
+mod prefetching;
 mod questions;
 
 const DEVICE: Device = Device { major: 0, minor: 77 };
@@ -105,7 +106,7 @@ impl House {
 
     fn prefetch(&self, json: bool, no_wait: bool, paths: &[&str]) -> (u8, String, String) {
         let paths: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
-        self.run(json, |desk, screen| prefetch(desk, &paths, no_wait, screen))
+        self.run(json, |desk, screen| prefetch(desk, &Asked { paths: &paths, no_wait, ..Asked::default() }, screen))
     }
 
     /// One line to the daemon, and all that it says.
@@ -173,6 +174,8 @@ fn doors(seen: Arc<Seen>, mountinfo: PathBuf) -> Doors {
             })
         }),
         prefetch: Arc::new(move |request, sender| Box::pin(fake_prefetch(seen.clone(), request, sender))),
+        record: fake_record(),
+        check: fake_check(),
         cancel: Arc::new(|job| match job {
             7 => Ok(JobReport { job, state: "cancelled".into(), ..JobReport::default() }),
             _ => Err(Refusal::new(RefusalKind::Missing, format!("no job has the number {job}"))),
@@ -194,6 +197,7 @@ fn doors(seen: Arc<Seen>, mountinfo: PathBuf) -> Doors {
 }
 
 use keeping::fake_keep;
+use prefetching::{fake_check, fake_record};
 
 /// A folder called `hang` never ends, a file called `bad` fails, and more files than the queue holds do.
 async fn fake_prefetch(
@@ -305,7 +309,12 @@ fn a_prefetch_shows_lines_and_ends_durable() {
     assert_eq!(code, 0, "{err}");
     assert_eq!(out, "2 of 2 files, 100 B, durable on disk after 500 ms; 40 B fetched for it\n");
     assert!(err.starts_with("0 B of 100 B (0 %), 0 of 2 files") && err.contains("100 B of 100 B (100 %)"), "{err}");
-    let request = PrefetchRequest { paths: vec![b"folder/a".to_vec(), b"b c".to_vec()], wait: true };
+    let request = PrefetchRequest {
+        paths: vec![b"folder/a".to_vec(), b"b c".to_vec()],
+        wait: true,
+        ranges: Vec::new(),
+        rate: None,
+    };
     assert_eq!(*house.seen.prefetched.lock().unwrap(), [request]);
 }
 
@@ -378,7 +387,7 @@ fn a_daemon_that_goes_in_the_middle_is_an_error() {
     let waiting = std::thread::spawn(move || {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let mut screen = Screen { out: &mut out, err: &mut err, is_terminal: false, json: true };
-        let code = prefetch(&desk, &[PathBuf::from("hang")], false, &mut screen);
+        let code = prefetch(&desk, &Asked { paths: &[PathBuf::from("hang")], ..Asked::default() }, &mut screen);
         (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     });
     let asked = || !house.seen.prefetched.lock().unwrap().is_empty();
@@ -422,10 +431,10 @@ fn requests_that_are_none_are_answered_with_a_reason() {
     let refusal = house.say(b"GET / HTTP/1.1\r\n\r\n");
     assert!(refusal.contains("\"kind\":\"request\"") && refusal.contains("not a line of JSON"), "{refusal}");
     let refusal = house.say(&vec![b'x'; REQUEST_BYTES_MAX as usize + 1]);
-    assert!(refusal.contains("longer than 1 MiB: name folders"), "{refusal}");
-    let paths: Vec<String> = (0..200).map(|at| format!("{at}{}", "x".repeat(10_000))).collect();
+    assert!(refusal.contains("longer than 16 MiB: name folders"), "{refusal}");
+    let paths: Vec<String> = (0..1700).map(|at| format!("{at}{}", "x".repeat(10_000))).collect();
     let (code, _, err) = house.prefetch(false, false, &paths.iter().map(String::as_str).collect::<Vec<_>>());
-    assert!(code == 1 && err.contains("longer than 1 MiB together"), "{err}");
+    assert!(code == 1 && err.contains("longer than 16 MiB together"), "{err}");
     assert!(house.seen.prefetched.lock().unwrap().is_empty());
 }
 

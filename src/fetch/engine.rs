@@ -183,9 +183,9 @@ impl Engine {
     }
 
     /// May the kernel keep what it has of this file when it is opened now? Not where some of it is not believed any
-    /// more; asking answers that once.
+    /// more; asking answers that once. Nor while somebody records: reads of what it has do not come to us.
     pub fn keeps_cached(&self, inode: Inode) -> bool {
-        !self.plane.tainted.lock().remove(&inode)
+        !self.plane.tainted.lock().remove(&inode) && !self.plane.recorder.is_on()
     }
 
     /// The whole file of a handle, where the kernel may read it past us. Never waits.
@@ -203,8 +203,9 @@ impl Engine {
         self.runtime().spawn(async move { answer(within(deadline, mend(&plane, &file)).await) });
     }
 
-    /// The kernel reads this one past us.
-    pub fn note_passthrough(&self) {
+    /// The kernel reads this one past us: how much of it, nobody sees.
+    pub fn note_passthrough(&self, handle: &Handle) {
+        self.plane.recorder.touched(&handle.file, handle.file.pages());
         self.plane.metrics.passthrough_opens.add(1);
     }
 
@@ -231,6 +232,7 @@ impl Engine {
             plane.metrics.read_errors.add(1);
             return answer(Err(Trouble::WrongHash));
         }
+        plane.recorder.touched(file, pages);
         let place = handle.reads(pages, &plane.readers, &plane.inbox);
         let bytes = offset_bytes..(offset_bytes + length_bytes).min(file.size_bytes);
         file.usage.was_read(plane.metrics.reads.get(), bytes.end - bytes.start);

@@ -345,7 +345,9 @@ async fn synced(disk: &Disk) -> Result<(), NotDone> {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, NotDone> {
+pub(in crate::fetch) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, NotDone> {
     tokio::task::spawn_blocking(work).await.map_err(|_| NotDone::Disk(Trouble::Ending.to_string()))
 }
 

@@ -10,6 +10,7 @@ use crate::fetch::history::Histories;
 use crate::fetch::inbox::Inbox;
 use crate::fetch::opened::{OpenFile, Opened};
 use crate::fetch::published::Published;
+use crate::fetch::recorder::Recorder;
 use crate::fetch::roster::Roster;
 use crate::fetch::rules::Rules;
 use crate::fetch::settings::Settings;
@@ -36,6 +37,8 @@ pub struct Plane {
     pub disk: Option<Disk>,
     /// Who the mirrors are.
     pub mirrors: Roster,
+    /// Who wants to know what is read.
+    pub recorder: Recorder,
     /// To the driver.
     pub inbox: Arc<Inbox>,
     /// Reads that wait.
@@ -130,6 +133,7 @@ impl Plane {
             pool: parts.pool,
             disk: parts.disk,
             mirrors: Roster::new(parts.sources, parts.index_sources),
+            recorder: Recorder::default(),
             inbox: Arc::default(),
             waiting: Waiting::default(),
             opened: Opened::default(),

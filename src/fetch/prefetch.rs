@@ -1,4 +1,8 @@
-//! Prefetch jobs: files and folders brought to disk, done only when durable.
+//! Prefetch jobs: what paths name, brought to disk, done only when durable.
+
+mod ranges;
+
+pub use ranges::FileRange;
 
 use crate::cache::disk::DiskFile;
 use crate::chunk::{Inode, PAGE_BYTES, Pages, ReaderId};
@@ -7,12 +11,14 @@ use crate::fetch::checking::until_looked_up;
 use crate::fetch::engine::{Engine, walk};
 use crate::fetch::error::Trouble;
 use crate::fetch::hashes::{self, Standing};
+use crate::fetch::held::Held;
 use crate::fetch::in_use::InUse;
 use crate::fetch::inbox::Command;
+use crate::fetch::named::{Named, NamedFile, PathTrouble};
 use crate::fetch::opened::OpenFile;
+use crate::fetch::pace::Pace;
 use crate::fetch::plane::Plane;
 use crate::fetch::tree::Tree;
-use crate::namespace::Kind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -66,7 +72,18 @@ pub struct Outcome {
     /// Files that are not.
     pub failed: u64,
     /// Their paths with the reasons, at most the first thousand.
-    pub failures: Vec<(Vec<u8>, Trouble)>,
+    pub failures: Vec<(Vec<u8>, PathTrouble)>,
+}
+
+/// What a job is to bring.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Files, folders with all that is below them, and patterns, relative to the mount.
+    pub paths: Vec<Vec<u8>>,
+    /// Where there are any: nothing but these ranges of the paths, which are files then.
+    pub ranges: Vec<FileRange>,
+    /// It asks for no more than so much in any second; none: for as much as comes.
+    pub bytes_per_second: Option<u64>,
 }
 
 /// How one file went, and its path.
@@ -81,6 +98,7 @@ struct Job {
     reader: ReaderId,
     progress: Arc<Progress>,
     window: Arc<Semaphore>,
+    pace: Pace,
     /// Of the files that are fetched at a time.
     files: Arc<Semaphore>,
 }
@@ -104,8 +122,8 @@ impl Engine {
         self.plane.disk.as_ref().map_or(Ok(Vec::new()), |disk| disk.jobs())
     }
 
-    /// Bring everything at `paths`, relative to the mount, to disk. Ends when all of it is durable or has failed.
-    pub async fn prefetch(self: &Arc<Self>, paths: Vec<Vec<u8>>, progress: Arc<Progress>) -> Outcome {
+    /// Bring all of it to disk. Ends when it is durable or has failed.
+    pub async fn prefetch(self: &Arc<Self>, work: Work, progress: Arc<Progress>) -> Outcome {
         let window = (self.plane.settings().prefetch_window_bytes / PAGE_BYTES) as usize;
         let job = Arc::new(Job {
             plane: self.plane.clone(),
@@ -113,9 +131,13 @@ impl Engine {
             reader: self.plane.readers.new_id(),
             progress,
             window: Arc::new(Semaphore::new(window)),
+            pace: Pace::new(work.bytes_per_second, STRETCH_PAGES),
             files: Arc::new(Semaphore::new(FILES_AT_ONCE)),
         });
-        job.run(paths).await
+        match work.ranges.is_empty() {
+            true => job.run(work.paths).await,
+            false => job.run_ranges(work.paths, &work.ranges).await,
+        }
     }
 }
 
@@ -126,17 +148,17 @@ impl Drop for Job {
     }
 }
 
-/// A file that is wanted whole by a job, until this is dropped.
-struct Wanted<'a>(&'a OpenFile);
+/// A file of which a job waits for pages, until this is dropped.
+struct Wanted(Arc<OpenFile>);
 
-impl<'a> Wanted<'a> {
-    fn new(file: &'a OpenFile) -> Wanted<'a> {
+impl Wanted {
+    fn new(file: Arc<OpenFile>) -> Wanted {
         file.job(true);
         Wanted(file)
     }
 }
 
-impl Drop for Wanted<'_> {
+impl Drop for Wanted {
     fn drop(&mut self) {
         self.0.job(false);
     }
@@ -146,30 +168,19 @@ impl Job {
     async fn run(self: &Arc<Self>, paths: Vec<Vec<u8>>) -> Outcome {
         let mut outcome = Outcome::default();
         let mut at_work = JoinSet::new();
-        let mut folders = Vec::new();
         // Those that may not be fetched now come last, or they would keep the others from their turn.
         let mut later: Vec<(u32, Inode, Vec<u8>)> = Vec::new();
-        for path in paths.into_iter().rev() {
-            folders.push((path, None));
-        }
-        while let Some((path, known)) = folders.pop() {
-            let found = match known {
-                Some(found) => Ok(found),
-                None => walk(&self.tree, &path).await.map(|found| (found.inode, found.kind)),
-            };
+        let mut named = Named::new(self.tree.clone(), paths);
+        while let Some(found) = named.next().await {
             match found {
-                Ok((inode, Kind::Folder)) => match self.look_through(inode, &path).await {
-                    Ok(inside) => folders.extend(inside.into_iter().rev()),
-                    Err(trouble) => outcome.failed(path, trouble),
-                },
-                Ok((inode, Kind::File)) => {
+                Ok(NamedFile { inode, path }) => {
                     self.progress.files.fetch_add(1, Ordering::Relaxed);
                     match self.hours_wait_seconds(&path) {
                         Some(wait) => later.push((wait, inode, path)),
                         None => self.begin(&mut at_work, &mut outcome, inode, path).await,
                     }
                 }
-                Err(trouble) => outcome.failed(path, trouble),
+                Err((path, trouble)) => outcome.failed(path, trouble),
             }
         }
         self.progress.complete.store(true, Ordering::Relaxed);
@@ -217,17 +228,6 @@ impl Job {
         self.progress.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// The names in a folder, with paths.
-    async fn look_through(&self, folder: Inode, path: &[u8]) -> Result<Vec<(Vec<u8>, Option<(Inode, Kind)>)>, Trouble> {
-        let entries = self.tree.entries(folder).await?;
-        let inside = entries.iter().map(|entry| {
-            // A size that is not known yet is asked for when the file is looked up.
-            let known = (entry.kind == Kind::Folder || entry.sized).then_some((entry.inode, entry.kind));
-            (crate::fetch::translate::join(path, entry.name), known)
-        });
-        Ok(inside.collect())
-    }
-
     async fn bring_named(self: &Arc<Self>, inode: Inode, path: &[u8], turn: Turn) -> Result<(), Trouble> {
         self.wait_for_hours(path).await;
         let result = self.bring_open(inode, path, turn).await;
@@ -237,18 +237,22 @@ impl Job {
     }
 
     async fn bring_open(self: &Arc<Self>, inode: Inode, path: &[u8], turn: Turn) -> Result<(), Trouble> {
-        let opened = match InUse::open(&self.plane, &self.tree, inode).await {
-            // It changed between the listing and now: look again, once.
-            Err(Trouble::Stale) => InUse::open(&self.plane, &self.tree, walk(&self.tree, path).await?.inode).await?,
-            other => other?,
-        };
+        let opened = self.open(inode, path).await?;
         let file = &*opened;
         let asked_bytes = self.progress.bytes.fetch_add(file.size_bytes, Ordering::Relaxed) + file.size_bytes;
         if !self.fits(asked_bytes) {
             return Err(Trouble::NotKept);
         }
-        let _wanted = Wanted::new(file);
+        let _wanted = Wanted::new(file.clone());
         self.bring(file, turn).await
+    }
+
+    async fn open(&self, inode: Inode, path: &[u8]) -> Result<InUse, Trouble> {
+        match InUse::open(&self.plane, &self.tree, inode).await {
+            // It changed between the listing and now: look again, once.
+            Err(Trouble::Stale) => InUse::open(&self.plane, &self.tree, walk(&self.tree, path).await?.inode).await,
+            other => other,
+        }
     }
 
     /// Can the disk cache hold all that was asked for so far at once? What does not fit would push out what
@@ -260,14 +264,8 @@ impl Job {
     /// Every page of a file, and again what failed by chance, then wait until all are durable; that is the next file's
     /// turn already.
     async fn bring(self: &Arc<Self>, file: &Arc<OpenFile>, turn: Turn) -> Result<(), Trouble> {
-        if file.is_condemned() {
-            // Not fetched again unless its hash is another one by now.
-            until_looked_up(file).await;
-        }
-        if file.is_condemned() {
-            return Err(Trouble::WrongHash);
-        }
-        let mut left: Vec<Pages> = file.pages().split(STRETCH_PAGES).collect();
+        self.not_condemned(file).await?;
+        let mut left: Vec<Pages> = file.pages().split(self.pace.piece_pages()).collect();
         for pass in 1..=PASSES_MAX {
             left = self.pass(file, left, pass == PASSES_MAX).await?;
             if left.is_empty() {
@@ -278,6 +276,14 @@ impl Job {
         let all = file.pages();
         self.until(file, all, |disk| disk.durable(all)).await?;
         self.checked(file).await
+    }
+
+    /// Nobody's bytes match its hash? Then it is not fetched again, unless the hash is another one by now.
+    async fn not_condemned(&self, file: &Arc<OpenFile>) -> Result<(), Trouble> {
+        if file.is_condemned() {
+            until_looked_up(file).await;
+        }
+        if file.is_condemned() { Err(Trouble::WrongHash) } else { Ok(()) }
     }
 
     /// Durable is not enough where the hash of the file is known: wait until it was checked.
@@ -316,10 +322,7 @@ impl Job {
     ) -> Result<Vec<Pages>, Trouble> {
         let (mut stretches, mut failed) = (JoinSet::new(), Vec::new());
         for pages in left {
-            let room = (pages.count() as u32).min(self.window.available_permits().max(1) as u32);
-            // The hours may have ended meanwhile.
-            self.wait_for_hours(&file.path).await;
-            let permit = self.window.clone().acquire_many_owned(room).await.map_err(|_| Trouble::Ending)?;
+            let permit = self.permit(file, pages).await?;
             let (job, file) = (self.clone(), file.clone());
             stretches.spawn(async move {
                 let result = job.until(&file, pages, |disk| disk.held(pages)).await;
@@ -341,6 +344,17 @@ impl Job {
         Ok(failed)
     }
 
+    /// When `pages` may be asked for: by the window, the hours of their file and the job's pace.
+    async fn permit(&self, file: &OpenFile, pages: Pages) -> Result<OwnedSemaphorePermit, Trouble> {
+        let room = (pages.count() as u32).min(self.window.available_permits().max(1) as u32);
+        // The hours may have ended meanwhile.
+        self.wait_for_hours(&file.path).await;
+        let permit = self.window.clone().acquire_many_owned(room).await.map_err(|_| Trouble::Ending)?;
+        let held = Held::of(&self.plane, Some(file.inode), file.disk.as_deref(), pages, file.size_bytes).bytes();
+        self.pace.turn(held.asked_bytes - held.either_bytes).await;
+        Ok(permit)
+    }
+
     async fn until(
         &self,
         file: &Arc<OpenFile>,
@@ -349,6 +363,15 @@ impl Job {
     ) -> Result<(), Trouble> {
         until(&self.plane, file, pages, self.reader, is_so).await
     }
+}
+
+/// Ask for `pages` to be brought to disk.
+fn ask(plane: &Plane, file: &Arc<OpenFile>, pages: Pages, reader: ReaderId) -> Result<(), Trouble> {
+    let disk = file.disk.as_ref().ok_or(Trouble::NotKept)?;
+    if !disk.held(pages) {
+        plane.inbox.push(Command::Keep { file: file.clone(), pages, reader });
+    }
+    Ok(())
 }
 
 /// Ask for `pages` to be brought to disk and wait until they are as they should be.
@@ -363,9 +386,7 @@ pub(in crate::fetch) async fn until(
     if is_so(disk) {
         return Ok(());
     }
-    if !disk.held(pages) {
-        plane.inbox.push(Command::Keep { file: file.clone(), pages, reader });
-    }
+    ask(plane, file, pages, reader)?;
     let wait = async {
         loop {
             let changed = file.changed.notified();
@@ -387,13 +408,13 @@ impl Outcome {
     fn add(&mut self, ended: Option<Result<Ended, tokio::task::JoinError>>) {
         match ended {
             Some(Ok((Ok(()), _))) => self.files += 1,
-            Some(Ok((Err(trouble), path))) => self.failed(path, trouble),
+            Some(Ok((Err(trouble), path))) => self.failed(path, trouble.into()),
             Some(Err(_)) => self.failed += 1,
             None => {}
         }
     }
 
-    fn failed(&mut self, path: Vec<u8>, trouble: Trouble) {
+    fn failed(&mut self, path: Vec<u8>, trouble: PathTrouble) {
         self.failed += 1;
         if self.failures.len() < FAILURES_KEPT {
             self.failures.push((path, trouble));

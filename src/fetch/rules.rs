@@ -1,7 +1,7 @@
 //! Path rules (spec 3.1): parts of the tree with a class, an objective and hours of their own.
 
 use crate::scheduler::FileRule;
-use globset::{Glob, GlobSet, GlobSetBuilder};
+use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -63,6 +63,14 @@ pub fn minute_text(minute: u32) -> String {
     format!("{:02}:{:02}", minute / 60, minute % 60)
 }
 
+/// A pattern of paths below the mount, as rules and prefetches have it: `*` within a name, `**` over folders.
+///
+/// # Errors
+/// It is none.
+pub fn path_glob(text: &str) -> Result<Glob, globset::Error> {
+    GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build()
+}
+
 /// All rules of a mount, the first that matches a path wins.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
@@ -106,7 +114,6 @@ impl Rules {
 mod tests {
     use super::*;
     use crate::chunk::Class;
-    use globset::GlobBuilder;
 
     fn glob(text: &str) -> Glob {
         GlobBuilder::new(text).literal_separator(true).build().unwrap()

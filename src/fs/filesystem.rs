@@ -71,7 +71,7 @@ impl Opening {
         let number = self.files.add(handle.clone());
         match self.modes.opened(inode, FileHandle(number), flags, || engine.whole(&handle), reply) {
             Opened::Answered => {}
-            Opened::Passthrough => engine.note_passthrough(),
+            Opened::Passthrough => engine.note_passthrough(&handle),
             Opened::Damaged(reply) => {
                 self.files.remove(number);
                 engine.clone().mend(&handle.clone(), move |mended| match mended {

@@ -30,13 +30,21 @@ pub fn doors(
     let (name, place) = (plan.name.clone(), mountpoint.display().to_string());
     let (mirrors_name, mirrors_place) = (name.clone(), place.clone());
     let cache_dir = plan.cache.path().map(|dir| dir.display().to_string());
-    let [reading_engine, file_engine, mirrors_engine, explain_engine, prefetch_engine, keep_engine] =
-        std::array::from_fn(|_| engine.clone());
+    let [
+        reading_engine,
+        file_engine,
+        mirrors_engine,
+        explain_engine,
+        prefetch_engine,
+        record_engine,
+        check_engine,
+        keep_engine,
+    ] = std::array::from_fn(|_| engine.clone());
     let [status_configuration, reload_configuration, mirrors_configuration] =
         std::array::from_fn(|_| configuration.clone());
     let config_file = plan.config_file.clone();
     let mountpoint = mountpoint.to_owned();
-    let (explain_mountpoint, keep_mountpoint) = (mountpoint.clone(), mountpoint.clone());
+    let [explain_mountpoint, check_mountpoint, keep_mountpoint] = std::array::from_fn(|_| mountpoint.clone());
     Doors {
         status: Arc::new(move || {
             let mut status = reports::status(status_engine.report());
@@ -71,6 +79,12 @@ pub fn doors(
             Box::pin(explain(explain_engine.clone(), explain_mountpoint.clone(), request))
         }),
         prefetch: Arc::new(move |request, sender| Box::pin(jobs.clone().run(prefetch_engine.clone(), request, sender))),
+        record: Arc::new(move |path, stopped, sender| {
+            Box::pin(keeping::record(record_engine.clone(), path, stopped, sender))
+        }),
+        check: Arc::new(move |paths, sender| {
+            Box::pin(keeping::check(check_engine.clone(), check_mountpoint.clone(), paths, sender))
+        }),
         cancel: Arc::new(move |job| cancel_jobs.cancel(job)),
         keep: Arc::new(move |request, sender| {
             Box::pin(keeping::keep(keep_engine.clone(), keep_mountpoint.clone(), request, sender))

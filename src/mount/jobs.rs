@@ -19,6 +19,10 @@ use tokio::sync::{Notify, oneshot, watch};
 const ENDED_KEPT: usize = 16;
 /// Jobs at once. Each holds a window of memory and of open files.
 const RUNNING_MAX: usize = 16;
+/// What the lists of all jobs that run may take of memory together, in bytes: four of the longest requests.
+const LISTS_BYTES_MAX: u64 = 64 << 20;
+/// Paths of a job that reports name. It may have a hundred thousand.
+const PATHS_SHOWN: usize = 20;
 /// A bar that moves four times a second looks alive.
 const PROGRESS_PERIOD: Duration = Duration::from_millis(250);
 
@@ -43,7 +47,12 @@ struct Known {
 
 struct Job {
     number: u64,
-    paths: Vec<Vec<u8>>,
+    /// The first few.
+    paths_shown: Vec<PathText>,
+    paths_total: u64,
+    ranges_total: Option<u64>,
+    list_bytes: u64,
+    rate: Option<u64>,
     since: Time,
     progress: Arc<prefetch::Progress>,
     ended: Mutex<Option<Ended>>,
@@ -80,16 +89,18 @@ impl Jobs {
             let what = "this mount keeps nothing on disk (--cache-dir none), so there is nowhere to prefetch to";
             return Err(Refusal::new(RefusalKind::Failed, what));
         }
-        let job = self.begin(request.paths).ok_or_else(|| {
-            Refusal::new(RefusalKind::Busy, format!("{RUNNING_MAX} prefetches are running already; wait for one"))
-        })?;
+        let wait = request.wait;
+        let Some(work) = KeptJob::new(request) else {
+            return Err(Refusal::new(RefusalKind::Request, "a range is of a path that is not among those given"));
+        };
+        let job = self.begin(&work)?;
         let fetched_before = engine.fetched_bytes();
         // A client that goes away ends its job, whatever that is at.
-        let _waits = request.wait.then(|| Waits(job.clone()));
+        let _waits = wait.then(|| Waits(job.clone()));
         let (begun, has_begun) = oneshot::channel();
-        let work = tokio::spawn(job.clone().begin(engine.clone(), begun));
+        let work = tokio::spawn(job.clone().begin(engine.clone(), work, begun));
         let _ = has_begun.await;
-        if !request.wait {
+        if !wait {
             return Ok(job.result(false, 0));
         }
         let Ok(Some(outcome)) = follow(work, &job, &sender).await else {
@@ -115,7 +126,7 @@ impl Jobs {
                 continue;
             };
             tracing::info!(number, paths = kept.paths.len(), "going on with a prefetch job of an earlier mount");
-            let job = Job::new(number, kept.paths.into_iter().map(|path| path.0).collect(), self.stop.clone());
+            let job = Job::new(number, &kept, self.stop.clone());
             self.known.lock().jobs.push(job.clone());
             let engine = engine.clone();
             engine.runtime().clone().spawn(async move {
@@ -123,7 +134,7 @@ impl Jobs {
                     #[allow(clippy::disallowed_methods, reason = "who is offline may be so for days")]
                     tokio::time::sleep(ONLINE_PERIOD).await;
                 }
-                job.work(engine).await
+                job.work(engine, kept).await
             });
         }
     }
@@ -140,20 +151,26 @@ impl Jobs {
         Ok(job.report())
     }
 
-    fn begin(&self, paths: Vec<Vec<u8>>) -> Option<Arc<Job>> {
+    fn begin(&self, work: &KeptJob) -> Result<Arc<Job>, Refusal> {
         let mut known = self.known.lock();
-        let running = known.jobs.iter().filter(|job| job.ended.lock().is_none()).count();
+        let running = known.jobs.iter().filter(|job| job.ended.lock().is_none());
+        let (running, lists_bytes) = running.fold((0, 0), |(count, bytes), job| (count + 1, bytes + job.list_bytes));
         if running >= RUNNING_MAX {
-            return None;
+            let what = format!("{RUNNING_MAX} prefetches are running already; wait for one");
+            return Err(Refusal::new(RefusalKind::Busy, what));
+        }
+        if lists_bytes + work.memory_bytes() > LISTS_BYTES_MAX {
+            let what = "the lists of the prefetches that run and this one take more than 64 MiB together; wait for one";
+            return Err(Refusal::new(RefusalKind::Busy, what));
         }
         if known.jobs.len() - running >= ENDED_KEPT {
             let oldest = known.jobs.iter().position(|job| job.ended.lock().is_some());
             oldest.map(|at| known.jobs.remove(at));
         }
         known.last_number += 1;
-        let job = Job::new(known.last_number, paths, self.stop.clone());
+        let job = Job::new(known.last_number, work, self.stop.clone());
         known.jobs.push(job.clone());
-        Some(job)
+        Ok(job)
     }
 }
 
@@ -182,37 +199,43 @@ async fn follow<T>(work: impl Future<Output = T>, job: &Job, sender: &ProgressSe
 }
 
 impl Job {
-    fn new(number: u64, paths: Vec<Vec<u8>>, stop: watch::Receiver<Stop>) -> Arc<Job> {
-        let (progress, ended, cancelled) = (Arc::default(), Mutex::new(None), Notify::new());
-        Arc::new(Job { number, paths, since: now(), progress, ended, cancelled, stop })
-    }
-
-    fn path_texts(&self) -> Vec<PathText> {
-        self.paths.iter().map(|path| PathText(path.clone())).collect()
+    fn new(number: u64, work: &KeptJob, stop: watch::Receiver<Stop>) -> Arc<Job> {
+        Arc::new(Job {
+            number,
+            paths_shown: work.paths.iter().take(PATHS_SHOWN).cloned().collect(),
+            paths_total: work.paths.len() as u64,
+            ranges_total: (!work.ranges.is_empty()).then_some(work.ranges.len() as u64),
+            list_bytes: work.memory_bytes(),
+            rate: work.rate,
+            since: now(),
+            progress: Arc::default(),
+            ended: Mutex::new(None),
+            cancelled: Notify::new(),
+            stop,
+        })
     }
 
     /// So that the next mount goes on with it. Where the disk does not take it, it ends with this one.
-    async fn write_down(&self, engine: &Engine) {
-        let kept = KeptJob { paths: self.path_texts() };
-        if let Err(error) = engine.put_job(self.number, Some(kept.encode())).await {
+    async fn write_down(&self, engine: &Engine, work: &KeptJob) {
+        if let Err(error) = engine.put_job(self.number, Some(work.encode())).await {
             tracing::warn!(%error, job = self.number, "a prefetch job could not be written down: it ends with this mount");
         }
     }
 
     /// Written down, which is told, and then to its end.
-    async fn begin(self: Arc<Self>, engine: Arc<Engine>, begun: oneshot::Sender<()>) -> Option<Outcome> {
-        self.write_down(&engine).await;
+    async fn begin(self: Arc<Self>, engine: Arc<Engine>, work: KeptJob, begun: oneshot::Sender<()>) -> Option<Outcome> {
+        self.write_down(&engine, &work).await;
         // Nobody to hear it: the client has gone away.
         let _ = begun.send(());
-        self.work(engine).await
+        self.work(engine, work).await
     }
 
     /// To its end, or until somebody else has ended it: nothing then.
-    async fn work(self: Arc<Self>, engine: Arc<Engine>) -> Option<Outcome> {
+    async fn work(self: Arc<Self>, engine: Arc<Engine>, work: KeptJob) -> Option<Outcome> {
         let done = tokio::select! {
             biased;
             () = self.cancelled.notified() => None,
-            outcome = engine.prefetch(self.paths.clone(), self.progress.clone()) => Some(outcome),
+            outcome = engine.prefetch(work.work(), self.progress.clone()) => Some(outcome),
         };
         if let Some(outcome) = &done {
             let shown = outcome.failures.iter().take(FAILURES_SHOWN);
@@ -265,7 +288,16 @@ impl Job {
             Some(ended) => (ended.state, ended.failures.clone()),
         };
         let progress = self.progress();
-        JobReport { job: self.number, state: state.into(), paths: self.path_texts(), failures, progress }
+        JobReport {
+            job: self.number,
+            state: state.into(),
+            paths: self.paths_shown.clone(),
+            paths_total: self.paths_total,
+            ranges_total: self.ranges_total,
+            rate_bytes_per_second: self.rate,
+            failures,
+            progress,
+        }
     }
 
     fn result(&self, finished: bool, bytes_fetched: u64) -> PrefetchReport {

@@ -4,15 +4,17 @@ use crate::cache::disk::PinError;
 use crate::clock::{Time, now};
 use crate::control::human::bytes;
 use crate::control::protocol::{Answer, PathText, Refusal, RefusalKind};
-use crate::control::report::{DamagedRange, EvictReport, PinReport, Progress, VerifyReport};
+use crate::control::report::{AccessReport, CheckReport, DamagedRange, EvictReport, PinReport, Progress};
+use crate::control::report::{RecordReport, VerifyReport};
 use crate::control::server::{KeepRequest, Keeping, ProgressSender};
 use crate::fetch::keeping::{Count, Heard, Hearer, NotDone};
+use crate::fetch::recorder::{Access, Recorded};
 use crate::fetch::{Engine, Trouble};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// What is said by the work and not passed on yet.
 const HEARD_MAX: usize = 64;
@@ -33,6 +35,55 @@ pub async fn keep(
     };
     let (done, ()) = tokio::join!(work, pass_on(heard, &sender, begun));
     done.map_err(|why| refusal(&mountpoint, &why))
+}
+
+/// Say how much of these paths is durable on disk, and pass on what is said on the way.
+pub async fn check(
+    engine: Arc<Engine>,
+    mountpoint: PathBuf,
+    paths: Vec<Vec<u8>>,
+    sender: ProgressSender,
+) -> Result<CheckReport, Refusal> {
+    let (hearer, heard) = mpsc::channel(HEARD_MAX);
+    let work = async {
+        let seen = engine.survey(paths, &hearer).await;
+        drop(hearer);
+        seen
+    };
+    let (seen, ()) = tokio::join!(work, pass_on(heard, &sender, now()));
+    let seen = seen.map_err(|why| refusal(&mountpoint, &why))?;
+    Ok(CheckReport {
+        files_total: seen.complete + seen.in_part + seen.missing,
+        files_complete: seen.complete,
+        files_in_part: seen.in_part,
+        files_missing: seen.missing,
+        bytes_durable: seen.durable_bytes,
+        bytes_total: seen.bytes,
+        failed: seen.failed,
+    })
+}
+
+/// Say what is read at `path` and below it until `stopped`.
+pub async fn record(
+    engine: Arc<Engine>,
+    path: Vec<u8>,
+    stopped: oneshot::Receiver<()>,
+    sender: ProgressSender,
+) -> Result<RecordReport, Refusal> {
+    let (accesses, mut heard) = mpsc::channel(HEARD_MAX);
+    let work = engine.record(&path, accesses, || sender.begun(), stopped);
+    let pass_on = async {
+        while let Some(Access { path, offset_bytes, bytes }) = heard.recv().await {
+            sender.accessed(AccessReport { path: PathText(path), offset: offset_bytes, bytes }).await;
+        }
+    };
+    let (recorded, ()) = tokio::join!(work, pass_on);
+    let Some(recorded) = recorded else {
+        let what = "somebody records this mount already; wait until that has ended";
+        return Err(Refusal::new(RefusalKind::Busy, what));
+    };
+    let Recorded { files, ranges, bytes, lost_reads, is_full } = recorded;
+    Ok(RecordReport { files, ranges, bytes, lost_reads, full: is_full })
 }
 
 async fn work(

@@ -62,7 +62,7 @@ pub mod origins;
 mod pick;
 mod plan;
 mod probing;
-mod rate_cap;
+pub mod rate_cap;
 mod readahead;
 mod rule;
 mod sampling;

@@ -18,7 +18,7 @@ const ROUNDING: Duration = Duration::from_micros(1);
 
 /// What may still be started under one cap.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Bucket {
+pub struct Bucket {
     bytes_per_second: Option<f64>,
     /// At `at`. Below 0 after a fetch that cannot be cut: a whole file.
     left_bytes: f64,
@@ -27,7 +27,7 @@ pub(super) struct Bucket {
 
 impl Bucket {
     /// Another cap from here on, full to begin with.
-    pub(super) fn set(&mut self, now: Time, bytes_per_second: Option<f64>) {
+    pub fn set(&mut self, now: Time, bytes_per_second: Option<f64>) {
         let bytes_per_second = bytes_per_second.filter(|rate| *rate > 0.0);
         if bytes_per_second != self.bytes_per_second {
             *self = Bucket { bytes_per_second, left_bytes: 0.0, at: now };
@@ -41,7 +41,7 @@ impl Bucket {
     }
 
     /// What a fetch should have at least, and what it may have at most just now, in bytes. Nothing: no cap.
-    pub(super) fn smallest_bytes(&self) -> Option<f64> {
+    pub fn smallest_bytes(&self) -> Option<f64> {
         self.bytes_per_second.map(|rate| (rate * SMALLEST_SECONDS).max(SMALLEST_BYTES_MIN))
     }
 
@@ -51,14 +51,14 @@ impl Bucket {
     }
 
     /// A fetch of so many bytes starts.
-    pub(super) fn spend(&mut self, now: Time, bytes: u64) {
+    pub fn spend(&mut self, now: Time, bytes: u64) {
         if let Some(left_bytes) = self.left_bytes(now) {
             (self.left_bytes, self.at) = (left_bytes - bytes as f64, now);
         }
     }
 
     /// When a fetch of so many bytes, or a smallest one, may start, where that is not now.
-    fn due(&self, now: Time, bytes: f64) -> Option<Time> {
+    pub fn due(&self, now: Time, bytes: f64) -> Option<Time> {
         let (rate, full, left) = (self.bytes_per_second?, self.smallest_bytes()?, self.left_bytes(now)?);
         let bytes = bytes.min(full);
         (left < bytes).then(|| now + Duration::from_secs_f64((bytes - left) / rate) + ROUNDING)

@@ -7,6 +7,7 @@ use super::shared::Shared;
 use super::state::State;
 use crate::chunk::{PAGE_BYTES, Pages};
 use parking_lot::{Condvar, Mutex};
+use roaring::RoaringBitmap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -86,10 +87,18 @@ impl DiskFile {
 
     /// How many bytes of the file are held.
     pub fn held_bytes(&self) -> u64 {
+        self.bytes_in(&self.content.lock().written)
+    }
+
+    /// How many bytes of the file are held, and will be after a crash.
+    pub fn durable_bytes(&self) -> u64 {
         let content = self.content.lock();
-        let whole = content.written.len() * PAGE_BYTES;
-        let last = self.key.page_count().checked_sub(1).filter(|&last| content.written.contains(last as u32));
-        whole - last.map_or(0, |last| (last + 1) * PAGE_BYTES - self.key.size_bytes)
+        self.bytes_in(&(&content.written & &content.durable))
+    }
+
+    fn bytes_in(&self, pages: &RoaringBitmap) -> u64 {
+        let last = self.key.page_count().checked_sub(1).filter(|&last| pages.contains(last as u32));
+        pages.len() * PAGE_BYTES - last.map_or(0, |last| (last + 1) * PAGE_BYTES - self.key.size_bytes)
     }
 
     /// How far it is, as last committed, and the revision that says so (0: nothing is kept).

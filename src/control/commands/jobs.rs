@@ -61,7 +61,7 @@ fn text(jobs: &[JobReport]) -> String {
                 format!("{} of {}{more}", bytes(progress.bytes_done), bytes(progress.bytes_total)),
                 progress.files_failed.to_string(),
                 length(progress.elapsed_ms),
-                format!("{}{}", paths_text(&job.paths), plain(&progress.waiting_text())),
+                format!("{}{}", paths_text(&job.paths, job.paths_total), plain(&progress.waiting_text())),
             ]
         })
         .collect();
@@ -74,14 +74,15 @@ fn text(jobs: &[JobReport]) -> String {
     if remarks.is_empty() { table } else { format!("{table}\n{remarks}") }
 }
 
-fn paths_text(paths: &[PathText]) -> String {
+fn paths_text(paths: &[PathText], total: u64) -> String {
     let shown = paths.iter().take(PATHS_SHOWN).map(|path| match path.0.is_empty() {
         true => ".".to_owned(),
         false => path.encode(),
     });
     let mut text = shown.collect::<Vec<_>>().join(" ");
-    if paths.len() > PATHS_SHOWN {
-        text.push_str(&format!(" and {} more", paths.len() - PATHS_SHOWN));
+    let more = total.max(paths.len() as u64) - paths.len().min(PATHS_SHOWN) as u64;
+    if more > 0 {
+        text.push_str(&format!(" and {more} more"));
     }
     text
 }
@@ -93,7 +94,8 @@ mod tests {
     #[test]
     fn many_paths_are_counted() {
         let path = |text: &str| PathText(text.into());
-        assert_eq!(paths_text(&[path("")]), ".");
-        assert_eq!(paths_text(&[path("a"), path("b"), path("c"), path("d"), path("e")]), "a b c and 2 more");
+        assert_eq!(paths_text(&[path("")], 1), ".");
+        assert_eq!(paths_text(&[path("a"), path("b"), path("c"), path("d"), path("e")], 5), "a b c and 2 more");
+        assert_eq!(paths_text(&[path("a"), path("b"), path("c"), path("d")], 90), "a b c and 87 more");
     }
 }

@@ -1,5 +1,6 @@
 //! `braidfs pin|unpin|evict|verify PATH... [--json]`.
 
+use super::path_list::Given;
 use super::paths::{fitting, on_one_mount};
 use super::{Screen, unexpected};
 use crate::control::client::{ClientError, Desk};
@@ -22,7 +23,8 @@ pub fn keep(desk: &Desk, what: Keeping, paths: &[PathBuf], screen: &mut Screen<'
 }
 
 fn run(desk: &Desk, what: Keeping, paths: &[PathBuf], screen: &mut Screen<'_>) -> Result<u8, ClientError> {
-    let (target, paths) = on_one_mount(desk, paths)?;
+    let given: Vec<Given> = paths.iter().map(Given::from).collect();
+    let (target, paths) = on_one_mount(desk, &given)?;
     let command = fitting(match what {
         Keeping::Pin => Command::Pin { paths },
         Keeping::Unpin => Command::Unpin { paths },

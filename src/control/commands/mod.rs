@@ -2,13 +2,17 @@
 //!
 //! Exit codes: 0 done; 1 refused, failed, or the input was wrong; 2 the daemon did not answer or went away.
 
+mod check;
 mod explain;
 mod jobs;
 mod keeping;
 mod list;
 mod mirrors;
+mod path_list;
 mod paths;
 mod prefetch;
+mod profile;
+mod record;
 mod reload;
 mod stat;
 mod status;
@@ -21,7 +25,9 @@ pub use jobs::{cancel, jobs};
 pub use keeping::keep;
 pub use list::list;
 pub use mirrors::mirrors;
-pub use prefetch::prefetch;
+pub use path_list::PathList;
+pub use prefetch::{Asked, prefetch};
+pub use record::{RecordAsked, record};
 pub use reload::reload;
 pub use stat::stat;
 pub use status::status;

@@ -1,22 +1,23 @@
 //! The paths that a command was given.
 
+use super::path_list::Given;
 use crate::control::client::{ClientError, Desk, Target};
 use crate::control::protocol::{Command, PathText, REQUEST_BYTES_MAX, Refusal, RefusalKind, request_line};
-use std::path::PathBuf;
 
-/// All `paths` relative to the one mount that they are on.
-pub(super) fn on_one_mount(desk: &Desk, paths: &[PathBuf]) -> Result<(Target, Vec<PathText>), ClientError> {
-    let mut first: Option<(&PathBuf, Target)> = None;
-    let mut relative = Vec::new();
-    for path in paths {
-        let found = desk.find(path)?;
+/// All that was `given` relative to the one mount that it is on, in its order.
+pub(super) fn on_one_mount(desk: &Desk, given: &[Given]) -> Result<(Target, Vec<PathText>), ClientError> {
+    let finder = desk.finder()?;
+    let mut first: Option<(&Given, Target)> = None;
+    let mut relative = Vec::with_capacity(given.len());
+    for one in given {
+        let found = finder.find(&one.path).map_err(|error| placed(one, error))?;
         relative.push(PathText(found.relative.clone()));
         match &first {
             Some((other, target)) if target.mount.device != found.mount.device => {
-                return Err(ClientError::TwoMounts((*other).clone(), path.clone()));
+                return Err(placed(one, ClientError::TwoMounts(other.path.clone(), one.path.clone())));
             }
             Some(_) => {}
-            None => first = Some((path, found)),
+            None => first = Some((one, found)),
         }
     }
     match first {
@@ -25,11 +26,18 @@ pub(super) fn on_one_mount(desk: &Desk, paths: &[PathBuf]) -> Result<(Target, Ve
     }
 }
 
+fn placed(given: &Given, error: ClientError) -> ClientError {
+    match &given.place {
+        Some(place) => ClientError::Listed { place: place.clone(), error: Box::new(error) },
+        None => error,
+    }
+}
+
 /// The command, where it fits into one request.
 pub(super) fn fitting(command: Command) -> Result<Command, ClientError> {
     match request_line(&command).len() as u64 > REQUEST_BYTES_MAX {
         true => {
-            let message = "the paths are longer than 1 MiB together: name folders instead of their files, or use several commands";
+            let message = "all that was given is longer than 16 MiB together: name folders instead of their files, or use several commands";
             Err(Refusal::new(RefusalKind::Request, message).into())
         }
         false => Ok(command),

@@ -1,12 +1,16 @@
-//! `braidfs prefetch PATH... [--no-wait] [--json]`.
+//! `braidfs prefetch PATH... [--files-from FILE] [--no-wait] [--json]`.
 
+use super::check::check;
+use super::path_list::{Given, PathList};
 use super::paths::{fitting, on_one_mount};
+use super::profile::Profile;
 use super::{Screen, prefetch_of};
-use crate::control::client::{ClientError, Desk};
+use crate::control::client::{ClientError, Desk, Target};
 use crate::control::human::{bytes, length, plain, rate};
-use crate::control::protocol::{Command, Reply};
+use crate::control::protocol::{AskedRange, Command, PathText, Reply};
 use crate::control::report::{FailedFile, PrefetchReport, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Without a terminal, a line of progress comes after so many percent more, …
@@ -14,24 +18,88 @@ const LINE_EVERY_PERCENT: u64 = 10;
 /// … or after so many milliseconds.
 const LINE_EVERY_MS: u64 = 30_000;
 
-/// Fetch `paths` (files, and folders with all that is below them) into the cache, and return when all of
-/// it is durable on disk, or has begun with `no_wait`. Returns the exit code.
-pub fn prefetch(desk: &Desk, paths: &[PathBuf], no_wait: bool, screen: &mut Screen<'_>) -> u8 {
-    match run(desk, paths, no_wait, screen) {
+/// What is to be prefetched, and how.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked<'a> {
+    /// Files, and folders with all that is below them.
+    pub paths: &'a [PathBuf],
+    /// More of these, after them.
+    pub list: Option<PathList<'a>>,
+    /// Nothing but the ranges of this profile; the path tells the mount.
+    pub profile: Option<&'a Path>,
+    /// Nothing but this part of the file: where it begins and how long it is, in bytes.
+    pub range: Option<(u64, u64)>,
+    /// Fetch nothing: say what is there.
+    pub check: bool,
+    /// Return when it has begun.
+    pub no_wait: bool,
+    /// Ask for no more than so many bytes in any second.
+    pub rate: Option<u64>,
+}
+
+/// Fetch what is asked for into the cache, and return when all of it is durable on disk, or has begun with `no_wait`.
+/// Returns the exit code.
+pub fn prefetch(desk: &Desk, asked: &Asked<'_>, screen: &mut Screen<'_>) -> u8 {
+    match run(desk, asked, screen) {
         Ok(code) => code,
         Err(error) => screen.fail(&error),
     }
 }
 
-fn run(desk: &Desk, paths: &[PathBuf], no_wait: bool, screen: &mut Screen<'_>) -> Result<u8, ClientError> {
-    let (target, relative) = on_one_mount(desk, paths)?;
-    let command = fitting(Command::Prefetch { paths: relative, wait: !no_wait })?;
+fn run(desk: &Desk, asked: &Asked<'_>, screen: &mut Screen<'_>) -> Result<u8, ClientError> {
+    let Wanted { target, paths, ranges, places } = wanted(desk, asked)?;
+    if asked.check {
+        return check(desk, &target, paths, places, screen);
+    }
+    let command = fitting(Command::Prefetch { paths, wait: !asked.no_wait, ranges, rate: asked.rate })?;
     let connection = desk.connect(&target.mount)?;
-    let mut show = Show::new(screen, &target.mount.mountpoint);
+    let mut show = Show { places, ..Show::new(screen, &target.mount.mountpoint) };
     let answer = connection.run(&command, |reply| show.hear(reply));
     let failed = show.end();
     let report = prefetch_of(answer?)?;
     Ok(show_end(&report, failed, screen))
+}
+
+/// What a request asks for.
+struct Wanted {
+    target: Target,
+    paths: Vec<PathText>,
+    ranges: Vec<AskedRange>,
+    places: HashMap<Vec<u8>, String>,
+}
+
+fn wanted(desk: &Desk, asked: &Asked<'_>) -> Result<Wanted, ClientError> {
+    let one_path = |name: &str, what: &str| match asked.paths.len() {
+        0 | 1 => Ok(asked.paths.first().map(PathBuf::as_path)),
+        _ => Err(ClientError::Input { name: name.to_owned(), why: format!("{what}: give one PATH, not several") }),
+    };
+    if let Some(file) = asked.profile {
+        let target = desk.find_or_here(one_path("--profile", "it names files of one mount, which PATH tells")?)?;
+        let Profile { paths, ranges, lines } = Profile::read(file)?;
+        let place = |(path, line): (&PathText, u64)| (path.0.clone(), format!("{}:{line}", file.display()));
+        let places = paths.iter().zip(lines).map(place).collect();
+        return Ok(Wanted { target, paths, ranges, places });
+    }
+    let mut given: Vec<Given> = asked.paths.iter().map(Given::from).collect();
+    if let Some(list) = &asked.list {
+        given.extend(list.read(&mut std::io::stdin().lock())?);
+    }
+    let (target, paths) = on_one_mount(desk, &given)?;
+    let ranges = match asked.range {
+        Some((offset_bytes, bytes)) => {
+            one_path("--range", "it is a part of one file")?;
+            vec![AskedRange(0, offset_bytes, bytes)]
+        }
+        None => Vec::new(),
+    };
+    let places = places(given, &paths);
+    Ok(Wanted { target, paths, ranges, places })
+}
+
+/// Where paths stand in a list, by what the daemon calls them.
+fn places(given: Vec<Given>, relative: &[PathText]) -> HashMap<Vec<u8>, String> {
+    let listed = given.into_iter().zip(relative).filter_map(|(given, path)| Some((path.0.clone(), given.place?)));
+    listed.collect()
 }
 
 fn show_end(report: &PrefetchReport, failed: u64, screen: &mut Screen<'_>) -> u8 {
@@ -61,15 +129,25 @@ fn show_end(report: &PrefetchReport, failed: u64, screen: &mut Screen<'_>) -> u8
 }
 
 /// Shows a prefetch while it runs: a bar, lines, or JSON.
-struct Show<'s, 'a> {
+pub(super) struct Show<'s, 'a> {
     screen: &'s mut Screen<'a>,
     mountpoint: &'s Path,
+    places: HashMap<Vec<u8>, String>,
     bar: Option<ProgressBar>,
     failed: u64,
     last: Option<Progress>,
 }
 
 impl<'s, 'a> Show<'s, 'a> {
+    /// Of what ends soon.
+    pub(super) fn without_bar(
+        screen: &'s mut Screen<'a>,
+        mountpoint: &'s Path,
+        places: HashMap<Vec<u8>, String>,
+    ) -> Show<'s, 'a> {
+        Show { screen, mountpoint, places, bar: None, failed: 0, last: None }
+    }
+
     fn new(screen: &'s mut Screen<'a>, mountpoint: &'s Path) -> Show<'s, 'a> {
         let bar = (screen.is_terminal && !screen.json).then(|| {
             let template =
@@ -77,10 +155,10 @@ impl<'s, 'a> Show<'s, 'a> {
             let style = ProgressStyle::with_template(template).expect("the template is a constant, drawn in a test");
             ProgressBar::new(0).with_style(style)
         });
-        Show { screen, mountpoint, bar, failed: 0, last: None }
+        Show { screen, mountpoint, places: HashMap::new(), bar, failed: 0, last: None }
     }
 
-    fn hear(&mut self, reply: Reply) {
+    pub(super) fn hear(&mut self, reply: Reply) {
         if self.screen.json && reply != Reply::Alive {
             self.screen.say_json(&reply);
         }
@@ -101,13 +179,19 @@ impl<'s, 'a> Show<'s, 'a> {
                 None if !self.screen.json => self.line(progress),
                 None => {}
             },
-            Reply::Alive | Reply::Damaged(_) | Reply::Decision(_) | Reply::Result(_) | Reply::Error(_) => {}
+            Reply::Alive
+            | Reply::Damaged(_)
+            | Reply::Access(_)
+            | Reply::Decision(_)
+            | Reply::Result(_)
+            | Reply::Error(_) => {}
         }
     }
 
     fn complain(&mut self, file: &FailedFile) {
         let path = self.mountpoint.join(String::from_utf8_lossy(&file.path.0).as_ref());
-        let text = format!("{}: {}\n", plain(&path.display().to_string()), plain(&file.reason));
+        let place = self.places.get(&file.path.0).map_or(String::new(), |place| format!("{}: ", plain(place)));
+        let text = format!("{place}{}: {}\n", plain(&path.display().to_string()), plain(&file.reason));
         let screen = &mut *self.screen;
         match &self.bar {
             Some(bar) => bar.suspend(|| screen.complain(&text)),
