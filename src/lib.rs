@@ -60,4 +60,5 @@ pub mod fs;
 
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod mount;
