@@ -83,3 +83,49 @@ fn clock_of(mirror: &Looked, ahead_s: i64) -> Finding {
     };
     found.figure("ahead_s", ahead_s)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::finding::{About, Level};
+    use crate::sources::{Entry, RefusedName, Settings, Size, Source};
+    use std::sync::Arc;
+
+    fn looked() -> Looked {
+        let url = "http://127.0.0.1:9/".to_owned();
+        let source = Arc::new(Source::new(Settings::parse(&url).unwrap(), Arc::default()).unwrap());
+        Looked { source, about: About::Mirror(url.clone()), url, findings: Vec::new(), root: None, answered: None }
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_is_said_by_how_much() {
+        for (ahead_s, level, said) in [
+            (0, Level::Ok, "as this"),
+            (-SKEW_MAX_S, Level::Ok, "as this"),
+            (31, Level::Warning, "31 s ahead of"),
+            (-3600, Level::Warning, "3600 s behind"),
+        ] {
+            let found = clock_of(&looked(), ahead_s);
+            assert!(found.level == level && found.seen.contains(said), "{ahead_s}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_page_lacks_is_said() {
+        let entry = Entry { name: b"a".to_vec(), folder: false, size: Size::Unknown, modified: None };
+        let page = |entries: Vec<Entry>, refused: Vec<(String, RefusedName)>| Listing {
+            refused_count: refused.len() as u64,
+            entries,
+            refused,
+            first_byte: Duration::ZERO,
+            kind: ListingKind::Html,
+        };
+        let levels = |listing: &Listing| {
+            listed(&looked(), listing).into_iter().map(|found| (found.check, found.level)).collect::<Vec<_>>()
+        };
+        assert_eq!(levels(&page(vec![entry.clone()], vec![])), [("index", Level::Ok)]);
+        assert_eq!(levels(&page(vec![], vec![])), [("index", Level::Warning)]);
+        let refused = vec![("../x".to_owned(), RefusedName::Foreign)];
+        assert_eq!(levels(&page(vec![entry], refused)), [("index", Level::Ok), ("names", Level::Warning)]);
+    }
+}

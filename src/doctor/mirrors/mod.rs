@@ -26,11 +26,14 @@ use crate::sources::{Failure, FailureKind, Listing, Source};
 use answers::Answered;
 use budget::Budget;
 use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// To find and to reach a mirror, and to read its index page.
 const REACH_MAX: Duration = Duration::from_secs(16);
+/// Mirrors that are reached for at a time: each takes a descriptor for each of its addresses.
+const REACHED_AT_ONCE: usize = 64;
 /// To list what is below.
 const SURVEY_MAX: Duration = Duration::from_secs(8);
 /// To answer about one file.
@@ -94,7 +97,9 @@ async fn look_at_all(plan: &MountPlan, seed: u64) -> Vec<Finding> {
         }
     }
     let budget = Budget::of(REACH_MAX);
-    join_all(mirrors.iter_mut().map(|mirror| reach(mirror, &budget))).await;
+    let reaching =
+        stream::iter(mirrors.iter_mut()).for_each_concurrent(REACHED_AT_ONCE, |mirror| reach(mirror, &budget));
+    reaching.await;
     let surveyed = survey::survey(&mirrors, &Budget::of(SURVEY_MAX)).await;
     let budget = Budget::of(ANSWERS_MAX);
     let samples = (0..mirrors.len()).map(|at| surveyed.sample_of(at)).collect::<Vec<_>>();
@@ -109,7 +114,11 @@ async fn look_at_all(plan: &MountPlan, seed: u64) -> Vec<Finding> {
 
 /// Find it, reach it, read its root.
 async fn reach(mirror: &mut Looked, budget: &Budget) {
-    if network::check(mirror, budget).await {
+    if budget.is_over() {
+        let seen = "not looked at: the time was over";
+        let to_do = "the mirrors before it took it all; look at this one by itself";
+        mirror.findings.push(Finding::warning(&mirror.about, "connection", seen, to_do));
+    } else if network::check(mirror, budget).await {
         index::check(mirror, budget).await;
     }
 }
