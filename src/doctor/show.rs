@@ -71,17 +71,18 @@ mod tests {
         let findings = vec![
             Finding::ok(&About::System, "fuse", "it is there"),
             Finding::warning(&About::System, "open files", "only 64", "raise it"),
+            Finding::warning(&mirror, "name", "odd", "ask"),
             Finding::problem(&mirror, "index", "404\n", "look").figure("status", 404),
         ];
         let report = Report::new(findings, 7, 1500);
         assert_eq!(
             report.text(),
             "this machine\n  ok       fuse        it is there\n  warning  open files  only 64; raise it\n\nmirror \
-             http://a/\u{fffd}\n  problem  index       404\u{fffd}; look\n\n1 problem, 1 warning: 3 findings in 1.5 s\n"
+             http://a/\u{fffd}\n  warning  name        odd; ask\n  problem  index       404\u{fffd}; look\n\n1 problem, 2 warnings: 4 findings in 1.5 s\n"
         );
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!((json["problems"].as_u64(), json["findings"][0]["level"].as_str()), (Some(1), Some("ok")));
-        let last = &json["findings"][2];
+        let last = &json["findings"][3];
         assert_eq!((last["group"].as_str(), last["about"].as_str()), (Some("mirror"), Some("http://a/\x1b")));
         assert_eq!((last["do"].as_str(), last["figures"]["status"].as_u64()), (Some("look"), Some(404)));
         assert_eq!(Report::new(Vec::new(), 0, 5).text(), "\nnothing is wrong: 0 findings in 5 ms\n");

@@ -253,6 +253,20 @@ fn no_credentials_are_shown() {
 }
 
 #[test]
+fn behind_a_proxy_names_and_ports_are_its_business() {
+    let (place, proxy) = (Place::new(), FaultyMirror::start(tree()));
+    let url = "http://no-such-host.invalid/";
+    let mut command = place.command();
+    command.env("http_proxy", proxy.url().replace("http://", "http://joe:s3cret@"));
+    let output = run(command.args(["doctor", "--json", "--cache-dir", "none", url]));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let found = Found { code: output.status.code().unwrap(), report: serde_json::from_str(&said).unwrap() };
+    found.says("connection", Some(url), "note", &format!("through the proxy {}", proxy.address()));
+    assert!(found.of("name", Some(url)).is_empty() && !said.contains("s3cret"), "{said}");
+    assert!(!proxy.requests().is_empty(), "it was not asked");
+}
+
+#[test]
 fn cache_folders_that_will_not_do() {
     let (place, mirror) = (Place::new(), FaultyMirror::start(tree()));
     let with = |cache: &Path| doctor(&place, &[&mirror.url(), "--cache-dir", cache.to_str().unwrap()]);
