@@ -17,9 +17,10 @@
 //! | [`control`] | the operator's door: commands over a unix socket, metrics over HTTP | fetch namespace metrics |
 //! | [`config`] | command line and file into each module's own `Settings` | all Settings |
 //! | [`mount`] | compose, run, end in order | all |
+//! | [`doctor`] | look at what a mount would meet, or at a live one: findings, and figures | all but demo |
 //! | [`demo`] | embedded mirrors and a generated dataset, mounted: the first thing a user runs | all |
 //!
-//! `{chunk clock metrics} <- {namespace scheduler sources cache} <- fetch <- {fs control} <- config <- mount <- demo <- main`;
+//! `{chunk clock metrics} <- {namespace scheduler sources cache} <- fetch <- {fs control} <- config <- mount <- {doctor demo} <- main`;
 //! siblings in a brace never import each other. `tests/architecture.rs` proves it.
 //!
 //! # Glossary (one word per thing)
@@ -59,4 +60,5 @@ pub mod fs;
 
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod mount;

@@ -11,7 +11,7 @@ use braidfs::control::commands::{self, Screen};
 use braidfs::control::protocol::MirrorChange;
 use braidfs::control::server::Keeping;
 use braidfs::scheduler::Strategy;
-use braidfs::{clock, demo, mount, simulate};
+use braidfs::{clock, demo, doctor, mount, simulate};
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -74,6 +74,8 @@ fn main() -> ExitCode {
         Command::Unpin(asked) => return keep(&desk, Keeping::Unpin, asked, screen),
         Command::Evict(asked) => return keep(&desk, Keeping::Evict, asked, screen),
         Command::Verify(asked) => return keep(&desk, Keeping::Verify, asked, screen),
+        Command::Doctor(asked) => return ExitCode::from(doctor::run(asked, &around, &desk, screen)),
+        Command::Bench(asked) => return ExitCode::from(doctor::bench::run(asked, &desk, screen)),
         Command::Umount(asked) => {
             return ExitCode::from(commands::umount(&desk, &asked.path, asked.lazy, screen));
         }
@@ -94,6 +96,8 @@ fn is_json(command: &Command) -> bool {
         Command::Pin(asked) | Command::Unpin(asked) | Command::Evict(asked) | Command::Verify(asked) => asked.json,
         Command::Reload(asked) => asked.json,
         Command::Umount(asked) => asked.json,
+        Command::Doctor(asked) => asked.json,
+        Command::Bench(asked) => asked.json,
         Command::Top(_)
         | Command::Mount(_)
         | Command::Demo(_)

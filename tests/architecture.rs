@@ -26,6 +26,23 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("control", &["fetch", "namespace", "metrics"]),
     ("config", &["chunk", "namespace", "scheduler", "simulate", "sources", "cache", "fetch", "fs", "control"]),
     ("mount", &["*"]),
+    (
+        "doctor",
+        &[
+            "chunk",
+            "clock",
+            "metrics",
+            "namespace",
+            "scheduler",
+            "sources",
+            "cache",
+            "fetch",
+            "fs",
+            "control",
+            "config",
+            "mount",
+        ],
+    ),
     ("demo", &["*"]),
 ];
 

@@ -75,6 +75,10 @@ pub enum Command {
     Reload(ReloadCommand),
     /// End a mount
     Umount(UmountCommand),
+    /// Look at this machine, the cache folder, the mirrors, or a mount, and say what is wrong and what to do
+    Doctor(Box<DoctorCommand>),
+    /// Measure a mount, or a file in it, for a few seconds: figures for a bug report
+    Bench(BenchCommand),
     /// Run the scheduler in virtual time against simulated mirrors, and show how well it does
     Simulate(Box<SimulateCommand>),
     /// Check a configuration, or show what a mount would use and where each value comes from
@@ -363,6 +367,72 @@ pub struct UmountCommand {
     pub json: bool,
 }
 
+/// `braidfs doctor`.
+#[derive(Args, Clone, Debug)]
+#[command(
+    override_usage = "braidfs doctor [OPTIONS] [SOURCE...] [MOUNTPOINT]\n       braidfs doctor [OPTIONS] --config FILE [MOUNTPOINT]\n       braidfs doctor PATH"
+)]
+#[command(after_help = DOCTOR_HELP)]
+pub struct DoctorCommand {
+    /// What `braidfs mount` takes, whose MOUNTPOINT may be left out; or a path in a mount [default: the machine, and
+    /// all mounts of yours]
+    #[arg(value_name = "SOURCE... MOUNTPOINT|PATH", hide_default_value = true)]
+    pub places: Vec<OsString>,
+    /// A TOML file with [[mirror]] tables and options
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The options, `name=value` with commas between, as /etc/fstab has them
+    #[arg(short = 'o', value_name = "OPTION,...")]
+    pub fuse: Vec<String>,
+    /// The options.
+    #[command(flatten)]
+    pub given: Given,
+    /// Where chance comes from: which file and page are compared [default: the time, which is shown with --json]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+const DOCTOR_HELP: &str = "\
+Nothing is mounted and nothing is kept: the disk is measured with a nameless file of at most 64 MiB, each mirror with at
+most some 5 MiB. It takes a minute at most.
+Exit codes: 0 nothing is wrong (warnings may be shown), 1 a problem was found, 2 wrong usage.";
+
+/// `braidfs bench`.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Reads as any program does, and changes nothing else: nothing is evicted first, so what was cached is \
+                        said beside each figure.\nExit codes: 0 measured, 1 no such mount or file, or it cannot be \
+                        read, 2 the daemon does not answer, or wrong usage."
+)]
+pub struct BenchCommand {
+    /// A mountpoint (its largest file is taken), or a file in a mount [default: the mount of the working folder, else
+    /// the only one]
+    pub path: Option<PathBuf>,
+    /// Read at most so much
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    pub bytes: Size,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl DoctorCommand {
+    /// The mount that it is about.
+    pub fn mount(&self) -> MountCommand {
+        MountCommand {
+            places: self.places.clone(),
+            config: self.config.clone(),
+            fuse: self.fuse.clone(),
+            given: self.given.clone(),
+            by_mount: false,
+            ideas: Ideas::default(),
+        }
+    }
+}
+
 /// `braidfs demo`.
 #[derive(Args, Clone, Debug)]
 pub struct DemoCommand {
@@ -474,7 +544,7 @@ fn is_called_by_mount(words: &[OsString]) -> bool {
 }
 
 /// Is `word` a URL by its looks?
-pub(super) fn looks_like_url(word: &OsStr) -> bool {
+pub fn looks_like_url(word: &OsStr) -> bool {
     word.to_string_lossy().contains("://")
 }
 

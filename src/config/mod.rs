@@ -26,3 +26,4 @@ pub mod show;
 pub mod simulate_command;
 pub mod size;
 pub mod source;
+pub mod unplaced;

@@ -70,6 +70,16 @@ impl Places {
         tried.find_map(Result::ok).map_or(last, Ok)
     }
 
+    /// The folder that [`make_folder`](Self::make_folder) would give, without making it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn would_be(&self) -> Result<PathBuf, PlaceError> {
+        let mut tried = self.folders.iter().map(|folder| could_make(folder, self.owner_uid).map(|()| folder.clone()));
+        let last = tried.next_back().expect("there is always a folder");
+        tried.find_map(Result::ok).map_or(last, Ok)
+    }
+
     /// For the client: the socket of the mount `device`, where one is.
     pub fn find_socket(&self, device: Device) -> Option<PathBuf> {
         let safe = self.folders.iter().filter(|folder| check(folder, self.owner_uid).is_ok());
@@ -88,6 +98,18 @@ fn make(folder: &Path, owner_uid: u32) -> Result<(), PlaceError> {
         Ok(()) => check(folder, owner_uid),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => check(folder, owner_uid),
         Err(error) => Err(PlaceError::Io { folder: folder.to_owned(), error }),
+    }
+}
+
+fn could_make(folder: &Path, owner_uid: u32) -> Result<(), PlaceError> {
+    use rustix::fs::Access;
+    let parent = folder.parent().unwrap_or(Path::new("/"));
+    match std::fs::symlink_metadata(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            rustix::fs::access(parent, Access::WRITE_OK | Access::EXEC_OK)
+                .map_err(|error| PlaceError::Io { folder: folder.to_owned(), error: error.into() })
+        }
+        _ => check(folder, owner_uid),
     }
 }
 
@@ -133,6 +155,8 @@ mod tests {
     fn the_first_folder_that_can_be_made_is_taken() {
         let base = tempfile::tempdir().unwrap();
         let places = Places::in_folders(vec![base.path().join("none/x"), base.path().join("y")], me());
+        assert_eq!(places.would_be().unwrap(), base.path().join("y"));
+        assert!(!base.path().join("y").exists(), "it was only looked at");
         let folder = places.make_folder().unwrap();
         assert_eq!(folder, base.path().join("y"));
         assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
@@ -151,6 +175,7 @@ mod tests {
         let refusal = |name: &str, uid| {
             let places = Places::in_folders(vec![base.path().join(name)], uid);
             assert_eq!(places.find_socket(Device { major: 0, minor: 1 }), None);
+            assert!(places.would_be().is_err());
             places.make_folder().unwrap_err().to_string()
         };
         std::fs::create_dir(base.path().join("open")).unwrap();

@@ -10,7 +10,7 @@ mod jobs;
 mod keeping;
 mod kept_jobs;
 mod log;
-mod mountpoint;
+pub mod mountpoint;
 mod reload;
 mod reports;
 
@@ -50,9 +50,9 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 const DRAIN_PERIOD: Duration = Duration::from_millis(50);
 
 /// Free space that is left to others on the cache's disk: enough for logs and package managers to go on.
-const FREE_FLOOR_BYTES: u64 = 256 << 20;
+pub const FREE_FLOOR_BYTES: u64 = 256 << 20;
 /// A cache below this would be all bookkeeping (the least that --cache-size takes, too).
-const DISK_BYTES_MIN: u64 = 16 << 20;
+pub const DISK_BYTES_MIN: u64 = 16 << 20;
 /// Of the memory, what may wait to be written: what waits is pinned, and readers come first. Half of the
 /// usual --memory is a tenth of a second of a fast link, in which most disks are back from a flush.
 const DISK_QUEUE_SHARE: u64 = 2;
@@ -120,17 +120,7 @@ impl Mount {
         let disk = open_disk(plan, &mountpoint, &metrics)?;
         let engine = start_engine(plan, disk, metrics)?;
         look_first(&engine)?;
-        let fuse = fs::Settings {
-            allow_other: plan.allow_other,
-            uid: Some(plan.uid),
-            gid: Some(plan.gid),
-            umask: u32::from(plan.umask),
-            fsname: plan.fsname.clone(),
-            noexec: plan.noexec,
-            passthrough: plan.passthrough && !plan.ideas.without_pool && plan.cache.path().is_some(),
-            stack_depth: if plan.cache.path().is_some_and(disk::lies_on_overlay) { 2 } else { 1 },
-            ..fs::Settings::default()
-        };
+        let fuse = fuse_settings(plan);
         fuse.validate().map_err(anyhow::Error::msg)?;
         let signals = Signals::take(engine.runtime()).context("cannot listen to signals")?;
         let mounted = fs::mount(engine.clone(), &fuse, &mountpoint)
@@ -271,6 +261,21 @@ pub fn run(plan: &MountPlan, around: &Surroundings, ready: impl FnOnce()) -> any
     mount.end()
 }
 
+/// How the mount of this plan looks to the system.
+pub fn fuse_settings(plan: &MountPlan) -> fs::Settings {
+    fs::Settings {
+        allow_other: plan.allow_other,
+        uid: Some(plan.uid),
+        gid: Some(plan.gid),
+        umask: u32::from(plan.umask),
+        fsname: plan.fsname.clone(),
+        noexec: plan.noexec,
+        passthrough: plan.passthrough && !plan.ideas.without_pool && plan.cache.path().is_some(),
+        stack_depth: if plan.cache.path().is_some_and(disk::lies_on_overlay) { 2 } else { 1 },
+        ..fs::Settings::default()
+    }
+}
+
 fn open_disk(plan: &MountPlan, mountpoint: &Path, metrics: &Arc<Metrics>) -> anyhow::Result<Option<Disk>> {
     let Some(dir) = plan.cache.path() else { return Ok(None) };
     std::fs::create_dir_all(dir).with_context(|| {
@@ -344,7 +349,11 @@ fn decisions(pool_bytes: u64, plan: &MountPlan) -> scheduler::Settings {
     }
 }
 
-fn source_settings(mirror: &MirrorPlan, ideas: Ideas) -> Result<sources::Settings, BadSource> {
+/// How a mirror of the plan is reached.
+///
+/// # Errors
+/// An address that is none.
+pub fn source_settings(mirror: &MirrorPlan, ideas: Ideas) -> Result<sources::Settings, BadSource> {
     let mut settings = sources::Settings::parse(mirror.url.0.as_str())?;
     settings.keeps_connections = !ideas.without_kept_connections;
     settings.resumes_tls = !ideas.without_tls_resumption;

@@ -39,10 +39,8 @@ pub enum BadMountpoint {
 
 /// Make sure that `path` can be mounted on. What a crash left there is taken away. Returns it made absolute.
 pub fn prepare(path: &Path) -> Result<PathBuf, BadMountpoint> {
-    if let Err(error) = fs::OpenOptions::new().read(true).write(true).open("/dev/fuse") {
-        return Err(BadMountpoint::NoFuse(error));
-    }
-    if !rustix::process::getuid().is_root() && !is_installed("fusermount3") {
+    open_fuse().map_err(BadMountpoint::NoFuse)?;
+    if !rustix::process::getuid().is_root() && !is_installed(HELPER) {
         return Err(BadMountpoint::NoHelper);
     }
     let absolute = std::path::absolute(path).map_err(|error| BadMountpoint::Unusable(path.into(), error))?;
@@ -50,7 +48,29 @@ pub fn prepare(path: &Path) -> Result<PathBuf, BadMountpoint> {
         unmount(&absolute, true).map_err(|why| BadMountpoint::Stale(absolute.clone(), why))?;
         tracing::warn!(mountpoint = %absolute.display(), "took away what a daemon that died had left");
     }
-    let canonical = fs::canonicalize(&absolute).map_err(|error| match error.kind() {
+    look(path, &absolute)
+}
+
+/// Can the device of FUSE be opened?
+///
+/// # Errors
+/// What the system says.
+pub fn open_fuse() -> io::Result<()> {
+    fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").map(drop)
+}
+
+/// Can `path` be mounted on? Changes nothing; what a dead daemon left there counts as mounted.
+///
+/// # Errors
+/// Why not, with the way out.
+pub fn check(path: &Path) -> Result<(), BadMountpoint> {
+    let absolute = std::path::absolute(path).map_err(|error| BadMountpoint::Unusable(path.into(), error))?;
+    look(path, &absolute).map(drop)
+}
+
+/// `path` is as it was given, for messages.
+fn look(path: &Path, absolute: &Path) -> Result<PathBuf, BadMountpoint> {
+    let canonical = fs::canonicalize(absolute).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => BadMountpoint::Missing(path.into()),
         _ => BadMountpoint::Unusable(path.into(), error),
     })?;
@@ -68,6 +88,14 @@ pub fn prepare(path: &Path) -> Result<PathBuf, BadMountpoint> {
     Ok(canonical)
 }
 
+/// The helper of those who are not root.
+pub const HELPER: &str = "fusermount3";
+
+/// Where the helper is, in the usual folders.
+pub fn helper() -> Option<PathBuf> {
+    find(HELPER)
+}
+
 /// Ours, and its daemon is gone: "Transport endpoint is not connected". Attributes may still be in the
 /// kernel's cache, so a folder must be opened to know. A mount of others is not touched: it may hang.
 fn is_stale(path: &Path) -> bool {
@@ -78,10 +106,12 @@ fn is_stale(path: &Path) -> bool {
 }
 
 fn is_installed(program: &str) -> bool {
-    let paths = std::env::split_paths("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-        .map(|folder| folder.join(program))
-        .any(|path| path.exists());
-    paths || std::process::Command::new(program).arg("--version").output().is_ok()
+    find(program).is_some() || std::process::Command::new(program).arg("--version").output().is_ok()
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let folders = std::env::split_paths("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    folders.map(|folder| folder.join(program)).find(|path| path.exists())
 }
 
 /// What is mounted exactly there, as `source (type)`.

@@ -54,7 +54,7 @@ pub(super) fn build(settings: &Settings) -> Result<Client, BadSource> {
 }
 
 /// No proxy can reach this machine's own loopback.
-fn is_loopback(url: &Url) -> bool {
+pub(super) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -64,7 +64,7 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// One configuration per mirror, so that its TLS sessions are resumed.
-fn tls(settings: &Settings) -> Result<ClientConfig, BadSource> {
+pub(super) fn tls(settings: &Settings) -> Result<ClientConfig, BadSource> {
     let mut roots = machine_roots();
     if let Some(path) = &settings.ca_file {
         let bad = |why: String| BadSource::CaFile { url: redacted(&settings.url), path: path.clone(), why };

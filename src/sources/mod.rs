@@ -15,6 +15,7 @@
 //! | [`Digest`] (`digest`) | hashes that come with answers, of their bytes or of the file |
 //! | [`Sums`] (`sums`) | SHA256SUMS and its kin |
 //! | [`Failure`] (`failure`) | why not, in a sentence and in a kind |
+//! | [`Examined`], [`Handshake`] (`examine`) | what an answer and a connection show of the mirror itself, for who looks for trouble |
 //! | `names` | which names may exist below the mount; paths as URLs |
 //! | [`Listing`] (`listing/`) | index pages of the usual kinds, read as they arrive |
 //!
@@ -28,6 +29,7 @@
 mod body;
 mod client;
 mod digest;
+mod examine;
 mod failure;
 mod listing;
 mod names;
@@ -44,6 +46,7 @@ mod tests;
 
 pub use body::Body;
 pub use digest::{Algorithm, Digest, Hasher, Part};
+pub use examine::{Examined, Handshake, HandshakeError};
 pub use failure::{Failure, FailureKind};
 pub use listing::{Entry, Listing, ListingKind, Modified, Precision, Size};
 pub use names::{NAME_BYTES_MAX, RefusedName, check_name};

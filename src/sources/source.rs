@@ -27,7 +27,7 @@ const PROBE_BYTES_MAX: usize = 64 << 10;
 /// Our client for one mirror. Has no runtime of its own: connections live on the runtime that
 /// first used them.
 pub struct Source {
-    settings: Settings,
+    pub(super) settings: Settings,
     client: ArcSwap<Client>,
     requests: Requests,
     metrics: Arc<Metrics>,
@@ -258,7 +258,7 @@ impl Source {
         Ok(reply.first_byte)
     }
 
-    fn url_of(&self, path: &[u8]) -> Result<Url, Failure> {
+    pub(super) fn url_of(&self, path: &[u8]) -> Result<Url, Failure> {
         let mut url = self.requests.base().clone();
         let encoded = encode_path(path).map_err(|refused| {
             let what = format!("has no {:?}: a name in it {}", String::from_utf8_lossy(path), refused.why());
@@ -270,7 +270,7 @@ impl Source {
     }
 
     /// A GET whose failing statuses are failures.
-    async fn get(&self, get: &Get<'_>) -> Result<Reply, Failure> {
+    pub(super) async fn get(&self, get: &Get<'_>) -> Result<Reply, Failure> {
         let client = self.client.load_full();
         let reply = self.requests.get(&client, get).await?;
         match of_status(reply.response.status(), reply.response.headers()) {

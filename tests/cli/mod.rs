@@ -2,9 +2,11 @@
 
 mod bad_input;
 mod bad_questions;
+mod bench;
 mod cache_folder;
 mod comparison;
 mod config;
+mod doctor;
 mod ending;
 mod mountpoint;
 mod options;

@@ -31,6 +31,27 @@ impl Lock {
     }
 }
 
+/// Who has the cache folder `dir`, as process and mountpoint; `None` where nobody has. Changes nothing.
+///
+/// # Errors
+/// The lock cannot be read. A folder without one is nobody's.
+pub fn user_of(dir: &Path) -> std::io::Result<Option<(u32, String)>> {
+    let drive = Drive::default();
+    let path = dir.join("lock");
+    if !drive.exists(&path) {
+        return Ok(None);
+    }
+    // Taken for as long as it takes to let go of it: who has it has it for as long as a mount lasts.
+    match drive.open(&path, Opening::Existing)?.lock() {
+        Ok(()) => Ok(None),
+        Err(rustix::io::Errno::WOULDBLOCK) => match in_use(&drive, dir) {
+            OpenError::InUse { pid, owner, .. } => Ok(Some((pid, owner))),
+            _ => Ok(Some((0, "?".to_owned()))),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn in_use(drive: &Drive, dir: &Path) -> OpenError {
     // What cannot be read is shown as unknown.
     let bytes = drive.read(&dir.join("lock")).unwrap_or_default();

@@ -64,6 +64,7 @@ mod tests;
 pub use file::{DiskFile, ReadNow};
 pub use health::Health;
 pub use lending::{Lent, LentStanding};
+pub use lock::user_of;
 pub use pins::{Pin, PinError};
 pub use record::FileKey;
 pub use state::State;
