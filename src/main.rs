@@ -1,8 +1,9 @@
 //! The `braidfs` command: what was typed, and what that means.
 
-use braidfs::config::command_line::{Command, CommandLine, MountCommand, PathsCommand};
+use braidfs::config::command_line::{Command, CommandLine, DemoCommand, MountCommand, PathsCommand};
 use braidfs::config::defaults::Surroundings;
 use braidfs::config::generate::generate;
+use braidfs::config::logging::LogLevel;
 use braidfs::config::plan::{MountPlan, plan_mount};
 use braidfs::config::show::config;
 use braidfs::config::simulate_command::SimulateCommand;
@@ -48,8 +49,8 @@ fn main() -> ExitCode {
     };
     let screen = &mut Screen { out: &mut out, err: &mut err, is_terminal, json };
     let done = match &line.command {
-        Command::Mount(command) => mount(command, &words, &around, line.verbose),
-        Command::Demo(command) => mount::log_to_stderr(line.verbose).and_then(|()| demo::run(command, &around)),
+        Command::Mount(command) => return mount(command, &words, &around).unwrap_or_else(|error| failed(&error)),
+        Command::Demo(command) => demo(command, line.verbose, &around),
         Command::Simulate(asked) => simulate(asked, screen.out),
         Command::Config(asked) => config(&asked.what, &around, screen.out),
         Command::Generate(asked) => generate(&asked.what, screen.out),
@@ -86,17 +87,26 @@ fn keep(desk: &Desk, what: Keeping, asked: &PathsCommand, screen: &mut Screen<'_
     ExitCode::from(commands::keep(desk, what, &asked.paths, screen))
 }
 
-fn mount(command: &MountCommand, words: &[OsString], around: &Surroundings, verbose: u8) -> anyhow::Result<()> {
+fn mount(command: &MountCommand, words: &[OsString], around: &Surroundings) -> anyhow::Result<ExitCode> {
     let plan: MountPlan = plan_mount(command, around)?;
     let readiness = mount::Readiness::of_process();
     if plan.background && !readiness.is_in_background() {
-        return mount::go_to_background(words);
+        mount::go_to_background(words)?;
+        return Ok(ExitCode::SUCCESS);
     }
-    match &plan.log_file {
-        Some(path) => mount::log_to_file(path, verbose)?,
-        None => mount::log_to_stderr(verbose)?,
+    let logs_its_end = mount::start_log(&plan, around.supervisor.stderr_is_journal)?;
+    match mount::run(&plan, around, || readiness.say()) {
+        Err(error) if logs_its_end => {
+            mount::log_failure(&error);
+            Ok(ExitCode::FAILURE)
+        }
+        done => done.map(|()| ExitCode::SUCCESS),
     }
-    mount::run(&plan, around, || readiness.say())
+}
+
+fn demo(command: &DemoCommand, verbose: u8, around: &Surroundings) -> anyhow::Result<()> {
+    mount::log_to_stderr(LogLevel::of_verbose(verbose).unwrap_or_default())?;
+    demo::run(command, around)
 }
 
 fn simulate(command: &SimulateCommand, out: &mut dyn std::io::Write) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@
 
 pub mod cgroup;
 pub mod command_line;
+mod deadlines;
 pub mod defaults;
 pub mod duration;
 pub mod environment;
@@ -14,6 +15,7 @@ pub mod file;
 pub mod fuse_options;
 pub mod generate;
 pub mod ideas;
+pub mod logging;
 pub mod options;
 pub mod origin;
 pub mod plan;
@@ -25,3 +27,4 @@ pub mod show;
 pub mod simulate_command;
 pub mod size;
 pub mod source;
+pub mod supervisor;

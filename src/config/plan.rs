@@ -1,11 +1,12 @@
 //! What was given, in layers (command line over file over built-in), into the plan of a mount.
 
 use super::command_line::{MountCommand, looks_like_url};
+use super::deadlines::{deadlines, entry_lifetime};
 use super::defaults::{self, Surroundings};
-use super::duration::Length;
 use super::environment;
 use super::file::{ConfigFile, FileError, Headers, MirrorTable};
 use super::ideas::Ideas;
+use super::logging::{LogFormat, LogLevel};
 use super::options::{CacheDirGiven, Given, ScrubRate};
 use super::origin::{Origin, origins};
 use super::plan_error::PlanError;
@@ -75,6 +76,10 @@ pub struct MountPlan {
     pub noexec: bool,
     /// Where the log goes; `None`: stderr.
     pub log_file: Option<PathBuf>,
+    /// How it is written; `None`: into the journal where stderr is that and there is no log file, else as text.
+    pub log: Option<LogFormat>,
+    /// How much of it.
+    pub log_level: LogLevel,
     /// The file that part of this came from.
     pub config_file: Option<PathBuf>,
     /// What is switched off to measure what it is worth.
@@ -366,6 +371,8 @@ fn lay_out(
         umask: given.umask.map_or(defaults::UMASK, |umask| umask.0),
         fsname: fsname(given.fsname)?,
         noexec: given.noexec.unwrap_or(false),
+        log: LogFormat::beside(given.log, given.log_file.as_deref()).map_err(PlanError::Value)?,
+        log_level: given.log_level.unwrap_or_default(),
         log_file: given.log_file.map(|path| around.cwd.join(path)),
         config_file: None,
         mirrors,
@@ -432,40 +439,6 @@ fn cache_dir(given: Option<CacheDirGiven>, name: &str, around: &Surroundings) ->
                     .into(),
             )
         }),
-    }
-}
-
-fn deadlines(timeout: Option<Length>, deadline: Option<Length>) -> Result<(Duration, Duration), PlanError> {
-    let least = defaults::READ_TIMEOUT_MIN;
-    if let Some(given) = timeout.filter(|given| given.0 < least) {
-        return Err(PlanError::Value(format!(
-            "read-timeout {given} is shorter than {}, in which no mirror far away can answer; give more",
-            Length(least)
-        )));
-    }
-    let read_timeout = timeout.map_or(defaults::READ_TIMEOUT, |given| given.0);
-    match deadline {
-        Some(given) if given.0 < read_timeout && timeout.is_some() => Err(PlanError::Value(format!(
-            "read-deadline {given} is shorter than read-timeout {}; make it longer",
-            Length(read_timeout)
-        ))),
-        // One of them given alone moves the other with it, since it is what the user cares for.
-        Some(given) if given.0 < least => Err(PlanError::Value(format!(
-            "read-deadline {given} is shorter than {}, in which no mirror far away can answer; give more",
-            Length(least)
-        ))),
-        Some(given) => Ok((read_timeout.min(given.0), given.0)),
-        None => Ok((read_timeout, defaults::READ_DEADLINE.max(read_timeout))),
-    }
-}
-
-fn entry_lifetime(given: Option<Length>) -> Result<Duration, PlanError> {
-    match given {
-        Some(given) if given.0 > defaults::ENTRY_LIFETIME_MAX => Err(PlanError::Value(format!(
-            "entry-lifetime {given} is longer than a year ({}); give less",
-            Length(defaults::ENTRY_LIFETIME_MAX)
-        ))),
-        given => Ok(given.map_or(defaults::ENTRY_LIFETIME, |given| given.0)),
     }
 }
 

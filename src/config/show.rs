@@ -136,6 +136,8 @@ fn values(plan: &MountPlan) -> Vec<(&'static str, Option<String>)> {
         ("noexec", Some(plan.noexec.to_string())),
         ("background", Some(plan.background.to_string())),
         ("log-file", plan.log_file.as_deref().and_then(path)),
+        ("log", plan.log.and_then(|format| text(&format.to_string()))),
+        ("log-level", text(&plan.log_level.to_string())),
     ]
 }
 

@@ -13,7 +13,7 @@ mod mountpoint;
 mod reports;
 
 pub use background::{Readiness, go_to_background};
-pub use log::{log_to_file, log_to_stderr};
+pub use log::{log_failure, log_to_stderr, start_log};
 
 use crate::cache::disk::{self, Disk};
 use crate::cache::pool::Pool;

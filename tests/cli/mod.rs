@@ -6,6 +6,7 @@ mod cache_folder;
 mod comparison;
 mod config;
 mod ending;
+mod logs;
 mod mountpoint;
 mod options;
 mod simulate;
