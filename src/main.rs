@@ -4,6 +4,7 @@ use braidfs::config::command_line::{Command, CommandLine, DemoCommand, MountComm
 use braidfs::config::defaults::Surroundings;
 use braidfs::config::generate::generate;
 use braidfs::config::logging::LogLevel;
+use braidfs::config::mount_helper::helper_name;
 use braidfs::config::plan::{MountPlan, plan_mount};
 use braidfs::config::show::config;
 use braidfs::config::simulate_command::SimulateCommand;
@@ -18,6 +19,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
+    if let Some(name) = words.first().and_then(|program| helper_name(program)) {
+        return called_by_mount(name, &words[1..]);
+    }
     let line = match CommandLine::read(words.clone()) {
         Ok(line) => line,
         Err(error) => {
@@ -101,6 +105,13 @@ fn mount(command: &MountCommand, words: &[OsString], around: &Surroundings) -> a
             Ok(ExitCode::FAILURE)
         }
         done => done.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn called_by_mount(name: &str, words: &[OsString]) -> ExitCode {
+    match Surroundings::of_process() {
+        Ok(around) => ExitCode::from(mount::helper::run(name, words, &around)),
+        Err(error) => failed(&error.into()),
     }
 }
 

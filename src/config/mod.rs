@@ -16,6 +16,7 @@ pub mod fuse_options;
 pub mod generate;
 pub mod ideas;
 pub mod logging;
+pub mod mount_helper;
 pub mod options;
 pub mod origin;
 pub mod plan;

@@ -5,6 +5,7 @@
 
 mod background;
 mod doors;
+pub mod helper;
 mod jobs;
 mod keeping;
 mod kept_jobs;

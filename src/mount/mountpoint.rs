@@ -50,6 +50,15 @@ pub fn prepare(path: &Path) -> Result<PathBuf, BadMountpoint> {
         unmount(&absolute, true).map_err(|why| BadMountpoint::Stale(absolute.clone(), why))?;
         tracing::warn!(mountpoint = %absolute.display(), "took away what a daemon that died had left");
     }
+    look(&absolute)
+}
+
+/// Is it there, and free? Returns it made absolute. What a crash left there counts as free.
+pub fn look(path: &Path) -> Result<PathBuf, BadMountpoint> {
+    let absolute = std::path::absolute(path).map_err(|error| BadMountpoint::Unusable(path.into(), error))?;
+    if is_stale(&absolute) {
+        return Ok(absolute);
+    }
     let canonical = fs::canonicalize(&absolute).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => BadMountpoint::Missing(path.into()),
         _ => BadMountpoint::Unusable(path.into(), error),

@@ -7,6 +7,7 @@ mod comparison;
 mod config;
 mod ending;
 mod logs;
+mod mount_helper;
 mod mountpoint;
 mod options;
 mod simulate;
