@@ -12,6 +12,7 @@ pub mod defaults;
 pub mod duration;
 pub mod environment;
 pub mod file;
+mod fuse_fd;
 pub mod fuse_options;
 pub mod generate;
 pub mod ideas;

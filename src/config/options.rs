@@ -108,6 +108,9 @@ pub struct Given {
     #[arg(long, value_name = "LEVEL")]
     #[schemars(with = "Option<String>")]
     pub log_level: Option<LogLevel>,
+    /// Serve this descriptor of /dev/fuse, which whoever starts braidfs has opened and mounted, instead of mounting; MOUNTPOINT may be /dev/fd/N for it
+    #[arg(long, value_name = "N")]
+    pub fuse_fd: Option<u32>,
     /// Where to mount (in a file; on the command line it is the last argument).
     #[arg(skip)]
     #[schemars(with = "Option<String>")]
@@ -141,7 +144,7 @@ macro_rules! options {
 
 options! {
     name cache_dir cache_size scrub_rate memory read_timeout read_deadline entry_lifetime strategy verify hedging passthrough
-    rate_limit metrics allow_other uid gid umask fsname noexec background log_file log log_level mountpoint
+    rate_limit metrics allow_other uid gid umask fsname noexec background log_file log log_level fuse_fd mountpoint
 }
 
 /// What stands after `--metrics`: an IP address and a port.

@@ -5,6 +5,7 @@ use super::deadlines::{deadlines, entry_lifetime};
 use super::defaults::{self, Surroundings};
 use super::environment;
 use super::file::{ConfigFile, FileError, Headers, MirrorTable};
+use super::fuse_fd::fuse_fd;
 use super::ideas::Ideas;
 use super::logging::{LogFormat, LogLevel};
 use super::options::{CacheDirGiven, Given, ScrubRate};
@@ -30,6 +31,8 @@ pub struct MountPlan {
     pub mirrors: Vec<MirrorPlan>,
     /// Where to mount. Not looked at yet.
     pub mountpoint: PathBuf,
+    /// The descriptor to serve instead of mounting; then `mountpoint` may be `/dev/fd/N`.
+    pub fuse_fd: Option<u32>,
     /// The dataset's name: fit to be a folder's.
     pub name: String,
     /// Where to keep bytes.
@@ -140,7 +143,8 @@ impl CacheDir {
 /// The first thing that is wrong. Nothing was changed anywhere.
 pub fn plan_mount(command: &MountCommand, around: &Surroundings) -> Result<MountPlan, PlanError> {
     let after_o = command.after_o()?;
-    let (sources, mountpoint) = part_places(&command.places, after_o.config.is_some(), around)?;
+    let needs_no_place = command.given.fuse_fd.or(after_o.given.fuse_fd).is_some();
+    let (sources, mountpoint) = part_places(&command.places, after_o.config.is_some(), needs_no_place, around)?;
     let mut file: Option<ConfigFile> = None;
     let mut mirrors = Vec::new();
     let named = after_o.config.iter().map(|path| Ok(Source::File(around.cwd.join(path))));
@@ -171,11 +175,13 @@ pub fn plan_mount(command: &MountCommand, around: &Surroundings) -> Result<Mount
     let mut given = layers.into_iter().map(|(_, layer)| layer).reduce(Given::over).unwrap_or_default();
     // mount(8) waits for its command to return.
     given.background = given.background.or(Some(command.by_mount));
-    let mountpoint = mountpoint.or(given.mountpoint.take()).ok_or_else(|| no_mountpoint(&sources))?;
+    let (fuse_fd, mountpoint) = fuse_fd(given.fuse_fd, mountpoint.or(given.mountpoint.take()))?;
+    let mountpoint = mountpoint.ok_or_else(|| no_mountpoint(&sources))?;
     let mut plan = lay_out(given, mirrors, around.cwd.join(mountpoint), around)?;
     if let Some(file) = &file {
         plan.rules = rule::rules(file)?;
     }
+    plan.fuse_fd = fuse_fd;
     plan.config_file = file.map(|file| file.path);
     plan.warnings.extend(warnings);
     plan.origins = origins;
@@ -255,6 +261,7 @@ fn mirror_rate_limit(table: &MirrorTable, file: &ConfigFile) -> Result<Option<u6
 fn part_places(
     places: &[OsString],
     has_config: bool,
+    needs_no_place: bool,
     around: &Surroundings,
 ) -> Result<(Vec<OsString>, Option<PathBuf>), PlanError> {
     match places {
@@ -268,6 +275,7 @@ fn part_places(
             only.display()
         ))),
         [only] => Ok((vec![only.clone()], None)),
+        [.., last] if needs_no_place && looks_like_url(last) => Ok((places.to_vec(), None)),
         [.., last] if looks_like_url(last) => Err(PlanError::NoMountpoint(format!(
             "the last argument is the MOUNTPOINT, but {:?} is a URL; add a folder to mount at",
             shown(last)
@@ -375,6 +383,7 @@ fn lay_out(
         log_level: given.log_level.unwrap_or_default(),
         log_file: given.log_file.map(|path| around.cwd.join(path)),
         config_file: None,
+        fuse_fd: None,
         mirrors,
         mountpoint,
         name,

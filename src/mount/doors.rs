@@ -20,6 +20,7 @@ pub fn doors(engine: &Arc<Engine>, plan: &MountPlan, mountpoint: &Path, stop: wa
     let jobs = Arc::new(Jobs::new(stop.subscribe()));
     jobs.resume(engine);
     let (status_engine, status_jobs, cancel_jobs) = (engine.clone(), jobs.clone(), jobs.clone());
+    let is_handed_in = plan.fuse_fd.is_some();
     let (name, place) = (plan.name.clone(), mountpoint.display().to_string());
     let (mirrors_name, mirrors_place) = (name.clone(), place.clone());
     let cache_dir = plan.cache.path().map(|dir| dir.display().to_string());
@@ -59,6 +60,11 @@ pub fn doors(engine: &Arc<Engine>, plan: &MountPlan, mountpoint: &Path, stop: wa
             Box::pin(keeping::keep(keep_engine.clone(), keep_mountpoint.clone(), request, sender))
         }),
         umount: Arc::new(move |lazy| {
+            if is_handed_in {
+                let what =
+                    "whoever started braidfs has made this mount, and has to unmount it; then the daemon ends too";
+                return Box::pin(async move { Err(Refusal::new(RefusalKind::Failed, what)) });
+            }
             let (mountpoint, stop) = (mountpoint.clone(), stop.clone());
             Box::pin(async move {
                 let done = tokio::task::spawn_blocking(move || unmount::unmount(&mountpoint, lazy)).await;

@@ -5,6 +5,7 @@
 
 mod background;
 mod doors;
+mod handed_in;
 pub mod helper;
 mod jobs;
 mod keeping;
@@ -24,12 +25,13 @@ use crate::config::ideas::Ideas;
 use crate::config::plan::{MirrorPlan, MountPlan};
 use crate::control::busy;
 use crate::control::http::HttpDoor;
-use crate::control::mountinfo;
+use crate::control::mountinfo::{self, Device};
 use crate::control::place::Places;
 use crate::control::server::Server;
 use crate::control::unmount::unmount;
 use crate::fetch::{self, Engine, FirstLook, Parts};
 use crate::metrics::Metrics;
+use crate::mount::handed_in::HandedIn;
 use crate::namespace::{self, Namespace};
 use crate::scheduler::{self, Scheduler};
 use crate::sources::{self, BadSource, Source};
@@ -59,6 +61,10 @@ const DISK_QUEUE_SHARE: u64 = 2;
 pub struct Mount {
     engine: Arc<Engine>,
     mounted: fs::Mounted,
+    /// Of the mount; none where somebody else has made it where we cannot see it, and the kernel does not say.
+    device: Option<Device>,
+    /// Made by us, and to be taken away by us.
+    is_ours: bool,
     stop: watch::Sender<Stop>,
     control: Option<tokio::task::JoinHandle<()>>,
     signals: Signals,
@@ -91,30 +97,26 @@ impl Mount {
     /// behind where it fails.
     pub fn start(plan: &MountPlan, around: &Surroundings) -> anyhow::Result<Mount> {
         plan.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        let mountpoint = mountpoint::prepare(&plan.mountpoint)?;
+        let handed_in = plan.fuse_fd.map(|number| HandedIn::take(number, &plan.mountpoint)).transpose()?;
+        let mountpoint = match &handed_in {
+            Some(handed_in) => handed_in.mountpoint.clone(),
+            None => mountpoint::prepare(&plan.mountpoint)?,
+        };
         let metrics_door = plan.metrics.map(HttpDoor::bind).transpose()?;
         let metrics = Arc::new(Metrics::default());
         let disk = open_disk(plan, &mountpoint, &metrics)?;
         let engine = start_engine(plan, disk, metrics)?;
         look_first(&engine)?;
-        let fuse = fs::Settings {
-            allow_other: plan.allow_other,
-            uid: Some(plan.uid),
-            gid: Some(plan.gid),
-            umask: u32::from(plan.umask),
-            fsname: plan.fsname.clone(),
-            noexec: plan.noexec,
-            passthrough: plan.passthrough && !plan.ideas.without_pool && plan.cache.path().is_some(),
-            stack_depth: if plan.cache.path().is_some_and(disk::lies_on_overlay) { 2 } else { 1 },
-            ..fs::Settings::default()
-        };
-        fuse.validate().map_err(anyhow::Error::msg)?;
         let signals = Signals::take(engine.runtime()).context("cannot listen to signals")?;
-        let mounted = fs::mount(engine.clone(), &fuse, &mountpoint)
-            .with_context(|| format!("cannot mount at {}", mountpoint.display()))?;
+        let fuse = fuse_settings(plan)?;
+        let is_ours = handed_in.is_none();
+        let (mounted, device) = match handed_in {
+            Some(handed_in) => serve(&engine, &fuse, handed_in)?,
+            None => mount_at(&engine, &fuse, &mountpoint)?,
+        };
         let (stop, stopped) = watch::channel(Stop::No);
-        let mut mount = Mount { engine, mounted, stop, control: None, signals };
-        mount.control = Some(mount.open_doors(plan, around, stopped, metrics_door)?);
+        let mut mount = Mount { engine, mounted, device, is_ours, stop, control: None, signals };
+        mount.control = mount.open_doors(plan, around, stopped, metrics_door)?;
         Ok(mount)
     }
 
@@ -125,22 +127,22 @@ impl Mount {
         around: &Surroundings,
         mut stopped: watch::Receiver<Stop>,
         metrics_door: Option<HttpDoor>,
-    ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
-        let mounts = mountinfo::read(Path::new("/proc/self/mountinfo")).context("cannot read /proc/self/mountinfo")?;
-        let device = mountinfo::mount_of(&mounts, self.mounted.mountpoint())
-            .map(|mount| mount.device)
-            .context("the mount is not in /proc/self/mountinfo")?;
+    ) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
         let places = Places::of_user(around.uid, around.xdg_runtime_dir.as_deref());
         let doors = doors::doors(&self.engine, plan, self.mounted.mountpoint(), self.stop.clone());
         if let Some(door) = metrics_door {
             self.engine.runtime().spawn(door.run(doors.status.clone()));
         }
+        let Some(device) = self.device else {
+            tracing::warn!("the mount cannot be seen from here: `braidfs status` and its like do not find it");
+            return Ok(None);
+        };
         let _inside = self.engine.runtime().enter();
         let server = Server::bind(&places, device, doors)?;
-        Ok(self.engine.runtime().spawn(server.run(async move {
+        Ok(Some(self.engine.runtime().spawn(server.run(async move {
             // An error is the end of the sender, which is the end of the mount too.
             let _ = stopped.wait_for(|stop| *stop == Stop::Ended).await;
-        })))
+        }))))
     }
 
     /// Its engine, for who shows what it does.
@@ -171,18 +173,20 @@ impl Mount {
 
     /// Unmount, say by whom it is busy where it is, and end everything in order.
     pub fn end(mut self) -> anyhow::Result<()> {
-        let still_there = !self.mounted.is_over() && *self.stop.borrow() == Stop::No;
+        let still_there = self.is_ours && !self.mounted.is_over() && *self.stop.borrow() == Stop::No;
         if still_there {
             self.take_out()?;
         }
         let drained = self.engine.runtime().block_on(async {
             let until = clock::now() + DRAIN_MAX;
-            while !self.mounted.is_over() && clock::now() < until {
+            while self.is_ours && !self.mounted.is_over() && clock::now() < until {
                 pause(DRAIN_PERIOD).await;
             }
             self.mounted.is_over()
         });
-        if !drained {
+        if !drained && !self.is_ours {
+            tracing::info!("served no more; whoever handed the mount in has it to unmount");
+        } else if !drained {
             tracing::warn!("files are still open after {DRAIN_MAX:?}: their readers get an error now");
         }
         self.stop.send_replace(Stop::Ended);
@@ -234,6 +238,48 @@ pub fn run(plan: &MountPlan, around: &Surroundings, ready: impl FnOnce()) -> any
     ready();
     mount.wait_for_the_end();
     mount.end()
+}
+
+fn fuse_settings(plan: &MountPlan) -> anyhow::Result<fs::Settings> {
+    let fuse = fs::Settings {
+        allow_other: plan.allow_other,
+        uid: Some(plan.uid),
+        gid: Some(plan.gid),
+        umask: u32::from(plan.umask),
+        fsname: plan.fsname.clone(),
+        noexec: plan.noexec,
+        passthrough: plan.passthrough && !plan.ideas.without_pool && plan.cache.path().is_some(),
+        stack_depth: if plan.cache.path().is_some_and(disk::lies_on_overlay) { 2 } else { 1 },
+        ..fs::Settings::default()
+    };
+    fuse.validate().map_err(anyhow::Error::msg)?;
+    Ok(fuse)
+}
+
+fn mount_at(
+    engine: &Arc<Engine>,
+    fuse: &fs::Settings,
+    mountpoint: &Path,
+) -> anyhow::Result<(fs::Mounted, Option<Device>)> {
+    let mounted = fs::mount(engine.clone(), fuse, mountpoint)
+        .with_context(|| format!("cannot mount at {}", mountpoint.display()))?;
+    let mounts = mountinfo::read(Path::new("/proc/self/mountinfo")).context("cannot read /proc/self/mountinfo")?;
+    let here = mountinfo::mount_of(&mounts, mountpoint).context("the mount is not in /proc/self/mountinfo")?;
+    Ok((mounted, Some(here.device)))
+}
+
+/// What somebody else has mounted.
+fn serve(
+    engine: &Arc<Engine>,
+    fuse: &fs::Settings,
+    handed_in: HandedIn,
+) -> anyhow::Result<(fs::Mounted, Option<Device>)> {
+    let HandedIn { descriptor, mountpoint, device } = handed_in;
+    let number = device.map(|device| (device.major, device.minor));
+    let mounted = fs::serve(engine.clone(), fuse, descriptor, &mountpoint, number);
+    let mounted =
+        mounted.context("the descriptor of /dev/fuse cannot be served: is it mounted, and served by nobody else?")?;
+    Ok((mounted, device))
 }
 
 fn open_disk(plan: &MountPlan, mountpoint: &Path, metrics: &Arc<Metrics>) -> anyhow::Result<Option<Disk>> {

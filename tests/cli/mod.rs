@@ -6,6 +6,7 @@ mod cache_folder;
 mod comparison;
 mod config;
 mod ending;
+mod handed_in;
 mod logs;
 mod mount_helper;
 mod mountpoint;
