@@ -12,7 +12,9 @@ mod keeping;
 mod kept_jobs;
 mod log;
 mod mountpoint;
+mod notify;
 mod reports;
+mod supervision;
 
 pub use background::{Readiness, go_to_background};
 pub use log::{log_failure, log_to_stderr, start_log};
@@ -23,6 +25,7 @@ use crate::chunk::MirrorId;
 use crate::config::defaults::Surroundings;
 use crate::config::ideas::Ideas;
 use crate::config::plan::{MirrorPlan, MountPlan};
+use crate::config::supervisor::Supervisor;
 use crate::control::busy;
 use crate::control::http::HttpDoor;
 use crate::control::mountinfo::{self, Device};
@@ -32,6 +35,7 @@ use crate::control::unmount::unmount;
 use crate::fetch::{self, Engine, FirstLook, Parts};
 use crate::metrics::Metrics;
 use crate::mount::handed_in::HandedIn;
+use crate::mount::supervision::Supervision;
 use crate::namespace::{self, Namespace};
 use crate::scheduler::{self, Scheduler};
 use crate::sources::{self, BadSource, Source};
@@ -68,6 +72,8 @@ pub struct Mount {
     stop: watch::Sender<Stop>,
     control: Option<tokio::task::JoinHandle<()>>,
     signals: Signals,
+    /// Who is told how it stands.
+    supervision: Option<Supervision>,
 }
 
 /// The signals that end a mount. Taken before there is one: what comes between would leave it behind.
@@ -115,7 +121,7 @@ impl Mount {
             None => mount_at(&engine, &fuse, &mountpoint)?,
         };
         let (stop, stopped) = watch::channel(Stop::No);
-        let mut mount = Mount { engine, mounted, device, is_ours, stop, control: None, signals };
+        let mut mount = Mount { engine, mounted, device, is_ours, stop, control: None, signals, supervision: None };
         mount.control = mount.open_doors(plan, around, stopped, metrics_door)?;
         Ok(mount)
     }
@@ -171,8 +177,21 @@ impl Mount {
         });
     }
 
+    /// Tell whoever supervises this process that the mount can be used, and from then on that it answers.
+    pub fn supervise(&mut self, supervisor: &Supervisor) {
+        match Supervision::start(supervisor, &self.engine, self.mounted.mountpoint(), self.device) {
+            Ok(supervision) => self.supervision = supervision,
+            Err(error) => {
+                tracing::error!(%error, "no thread can be had that tells the supervisor that the mount answers")
+            }
+        }
+    }
+
     /// Unmount, say by whom it is busy where it is, and end everything in order.
     pub fn end(mut self) -> anyhow::Result<()> {
+        if let Some(supervision) = &self.supervision {
+            supervision.stopping();
+        }
         let still_there = self.is_ours && !self.mounted.is_over() && *self.stop.borrow() == Stop::No;
         if still_there {
             self.take_out()?;
@@ -236,6 +255,7 @@ pub fn run(plan: &MountPlan, around: &Surroundings, ready: impl FnOnce()) -> any
     let offline = if mount.engine.is_offline() { " (offline: what is cached is served)" } else { "" };
     tracing::info!(mountpoint = %mount.mountpoint().display(), "mounted{offline}");
     ready();
+    mount.supervise(&around.supervisor);
     mount.wait_for_the_end();
     mount.end()
 }

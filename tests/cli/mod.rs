@@ -12,3 +12,4 @@ mod mount_helper;
 mod mountpoint;
 mod options;
 mod simulate;
+mod supervised;
