@@ -11,5 +11,6 @@ mod logs;
 mod mount_helper;
 mod mountpoint;
 mod options;
+mod package;
 mod simulate;
 mod supervised;
