@@ -1,8 +1,10 @@
 //! The `braidfs` command: what was typed, and what that means.
 
-use braidfs::config::command_line::{Command, CommandLine, MirrorsCommand, MountCommand, PathsCommand};
+use braidfs::config::command_line::{Command, CommandLine, DemoCommand, MirrorsCommand, MountCommand, PathsCommand};
 use braidfs::config::defaults::Surroundings;
 use braidfs::config::generate::generate;
+use braidfs::config::logging::LogLevel;
+use braidfs::config::mount_helper::helper_name;
 use braidfs::config::plan::{MountPlan, plan_mount};
 use braidfs::config::show::config;
 use braidfs::config::simulate_command::SimulateCommand;
@@ -18,6 +20,9 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
+    if let Some(name) = words.first().and_then(|program| helper_name(program)) {
+        return called_by_mount(name, &words[1..]);
+    }
     let line = match CommandLine::read(words.clone()) {
         Ok(line) => line,
         Err(error) => {
@@ -36,8 +41,8 @@ fn main() -> ExitCode {
     let json = is_json(&line.command);
     let screen = &mut Screen { out: &mut out, err: &mut err, is_terminal, json };
     let done = match &line.command {
-        Command::Mount(command) => mount(command, &words, &around, line.verbose),
-        Command::Demo(command) => mount::log_to_stderr(line.verbose).and_then(|()| demo::run(command, &around)),
+        Command::Mount(command) => return mount(command, &words, &around).unwrap_or_else(|error| failed(&error)),
+        Command::Demo(command) => demo(command, line.verbose, &around),
         Command::Simulate(asked) => simulate(asked, screen.out),
         Command::Config(asked) => config(&asked.what, &around, screen.out),
         Command::Generate(asked) => generate(&asked.what, screen.out),
@@ -118,17 +123,33 @@ fn keep(desk: &Desk, what: Keeping, asked: &PathsCommand, screen: &mut Screen<'_
     ExitCode::from(commands::keep(desk, what, &asked.paths, screen))
 }
 
-fn mount(command: &MountCommand, words: &[OsString], around: &Surroundings, verbose: u8) -> anyhow::Result<()> {
+fn mount(command: &MountCommand, words: &[OsString], around: &Surroundings) -> anyhow::Result<ExitCode> {
     let plan: MountPlan = plan_mount(command, around)?;
     let readiness = mount::Readiness::of_process();
     if plan.background && !readiness.is_in_background() {
-        return mount::go_to_background(words);
+        mount::go_to_background(words)?;
+        return Ok(ExitCode::SUCCESS);
     }
-    match &plan.log_file {
-        Some(path) => mount::log_to_file(path, verbose)?,
-        None => mount::log_to_stderr(verbose)?,
+    let logs_its_end = mount::start_log(&plan, around.supervisor.stderr_is_journal)?;
+    match mount::run(&plan, around, || readiness.say()) {
+        Err(error) if logs_its_end => {
+            mount::log_failure(&error);
+            Ok(ExitCode::FAILURE)
+        }
+        done => done.map(|()| ExitCode::SUCCESS),
     }
-    mount::run(&plan, around, || readiness.say())
+}
+
+fn called_by_mount(name: &str, words: &[OsString]) -> ExitCode {
+    match Surroundings::of_process() {
+        Ok(around) => ExitCode::from(mount::helper::run(name, words, &around)),
+        Err(error) => failed(&error.into()),
+    }
+}
+
+fn demo(command: &DemoCommand, verbose: u8, around: &Surroundings) -> anyhow::Result<()> {
+    mount::log_to_stderr(LogLevel::of_verbose(verbose).unwrap_or_default())?;
+    demo::run(command, around)
 }
 
 fn simulate(command: &SimulateCommand, out: &mut dyn std::io::Write) -> anyhow::Result<()> {

@@ -2,6 +2,7 @@
 
 use super::fuse_options::FuseOptions;
 use super::ideas::Ideas;
+use super::logging::LogLevel;
 use super::options::Given;
 use super::rate::Rate;
 use super::simulate_command::SimulateCommand;
@@ -24,7 +25,7 @@ pub struct CommandLine {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// Log more; twice for still more
+    /// Log more, as --log-level debug; twice for still more, as --log-level trace
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
 }
@@ -519,7 +520,18 @@ impl CommandLine {
         if is_called_by_mount(&words) {
             words.splice(1..1, ["mount".into(), "--by-mount".into()]);
         }
-        CommandLine::try_parse_from(words)
+        let mut line = CommandLine::try_parse_from(words)?;
+        line.spell_out_verbose();
+        Ok(line)
+    }
+
+    /// `-v` is a short way to write `--log-level`, which counts where both are typed.
+    fn spell_out_verbose(&mut self) {
+        let level = LogLevel::of_verbose(self.verbose);
+        if let Command::Mount(mount) | Command::Config(ConfigCommand { what: Config::Show(mount) }) = &mut self.command
+        {
+            mount.given.log_level = mount.given.log_level.or(level);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::cgroup;
 use super::source::{MirrorUrl, without_credentials};
+use super::supervisor::Supervisor;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -70,6 +71,8 @@ pub struct Surroundings {
     pub memory_limit_bytes: Option<u64>,
     /// The variables whose names begin with `BRAIDFS_`: without that, and their values.
     pub variables: Vec<(String, OsString)>,
+    /// Who looks after this process.
+    pub supervisor: Supervisor,
 }
 
 fn variables(all: impl Iterator<Item = (OsString, OsString)>) -> Vec<(String, OsString)> {
@@ -95,6 +98,7 @@ impl Surroundings {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
             variables: variables(std::env::vars_os()),
+            supervisor: Supervisor::of_process(),
             memory_limit_bytes: cgroup::memory_limit_bytes(Path::new("/sys/fs/cgroup"), &of_process),
         })
     }
@@ -177,6 +181,7 @@ mod tests {
             gid: 1000,
             memory_limit_bytes: None,
             variables: Vec::new(),
+            supervisor: Supervisor::default(),
         }
     }
 

@@ -166,7 +166,7 @@ fn reason(error: &clap::Error) -> String {
 }
 
 /// Cut at commas; `\,` is a comma in a value and `\\` a backslash, as in libfuse.
-fn split_list(list: &str) -> Vec<String> {
+pub(super) fn split_list(list: &str) -> Vec<String> {
     let mut options = vec![String::new()];
     let mut letters = list.chars();
     while let Some(letter) = letters.next() {

@@ -7,14 +7,18 @@
 
 pub mod cgroup;
 pub mod command_line;
+mod deadlines;
 pub mod defaults;
 pub mod difference;
 pub mod duration;
 pub mod environment;
 pub mod file;
+mod fuse_fd;
 pub mod fuse_options;
 pub mod generate;
 pub mod ideas;
+pub mod logging;
+pub mod mount_helper;
 pub mod options;
 pub mod origin;
 pub mod plan;
@@ -26,4 +30,5 @@ pub mod show;
 pub mod simulate_command;
 pub mod size;
 pub mod source;
+pub mod supervisor;
 pub mod unplaced;

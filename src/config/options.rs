@@ -3,6 +3,7 @@
 
 use super::duration::Length;
 use super::file::MirrorTable;
+use super::logging::{LogFormat, LogLevel};
 use super::rate::{BadRate, Rate};
 use super::rule::RuleTable;
 use super::size::Size;
@@ -99,6 +100,17 @@ pub struct Given {
     #[arg(long, value_name = "FILE")]
     #[schemars(with = "Option<String>")]
     pub log_file: Option<PathBuf>,
+    /// How the log is written: text, json (an object a line) or journal (entries of systemd's) [default: journal where stderr is the journal, else text]
+    #[arg(long, value_name = "FORMAT")]
+    #[schemars(with = "Option<String>")]
+    pub log: Option<LogFormat>,
+    /// How much is logged: error, warn, info, debug or trace; -v is debug, and -vv trace [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    #[schemars(with = "Option<String>")]
+    pub log_level: Option<LogLevel>,
+    /// Serve this descriptor of /dev/fuse, which whoever starts braidfs has opened and mounted, instead of mounting; MOUNTPOINT may be /dev/fd/N for it
+    #[arg(long, value_name = "N")]
+    pub fuse_fd: Option<u32>,
     /// Where to mount (in a file; on the command line it is the last argument).
     #[arg(skip)]
     #[schemars(with = "Option<String>")]
@@ -132,7 +144,7 @@ macro_rules! options {
 
 options! {
     name cache_dir cache_size scrub_rate memory read_timeout read_deadline entry_lifetime strategy verify hedging passthrough
-    rate_limit metrics allow_other uid gid umask fsname noexec background log_file mountpoint
+    rate_limit metrics allow_other uid gid umask fsname noexec background log_file log log_level fuse_fd mountpoint
 }
 
 /// What stands after `--metrics`: an IP address and a port.

@@ -1,11 +1,13 @@
 //! What was given, in layers (command line over file over built-in), into the plan of a mount.
 
 use super::command_line::{MountCommand, looks_like_url};
+use super::deadlines::{deadlines, entry_lifetime};
 use super::defaults::{self, Surroundings};
-use super::duration::Length;
 use super::environment;
 use super::file::{ConfigFile, FileError, Headers, MirrorTable};
+use super::fuse_fd::fuse_fd;
 use super::ideas::Ideas;
+use super::logging::{LogFormat, LogLevel};
 use super::options::{CacheDirGiven, Given, ScrubRate};
 use super::origin::{Origin, origins};
 use super::plan_error::PlanError;
@@ -29,6 +31,8 @@ pub struct MountPlan {
     pub mirrors: Vec<MirrorPlan>,
     /// Where to mount. Not looked at yet.
     pub mountpoint: PathBuf,
+    /// The descriptor to serve instead of mounting; then `mountpoint` may be `/dev/fd/N`.
+    pub fuse_fd: Option<u32>,
     /// The dataset's name: fit to be a folder's.
     pub name: String,
     /// Where to keep bytes.
@@ -75,6 +79,10 @@ pub struct MountPlan {
     pub noexec: bool,
     /// Where the log goes; `None`: stderr.
     pub log_file: Option<PathBuf>,
+    /// How it is written; `None`: into the journal where stderr is that and there is no log file, else as text.
+    pub log: Option<LogFormat>,
+    /// How much of it.
+    pub log_level: LogLevel,
     /// The file that part of this came from.
     pub config_file: Option<PathBuf>,
     /// What is switched off to measure what it is worth.
@@ -137,7 +145,8 @@ impl CacheDir {
 /// The first thing that is wrong. Nothing was changed anywhere.
 pub fn plan_mount(command: &MountCommand, around: &Surroundings) -> Result<MountPlan, PlanError> {
     let after_o = command.after_o()?;
-    let (sources, mountpoint) = part_places(&command.places, after_o.config.is_some(), around)?;
+    let needs_no_place = command.given.fuse_fd.or(after_o.given.fuse_fd).is_some();
+    let (sources, mountpoint) = part_places(&command.places, after_o.config.is_some(), needs_no_place, around)?;
     let mut file: Option<ConfigFile> = None;
     let mut mirrors = Vec::new();
     let named = after_o.config.iter().map(|path| Ok(Source::File(around.cwd.join(path))));
@@ -168,11 +177,13 @@ pub fn plan_mount(command: &MountCommand, around: &Surroundings) -> Result<Mount
     let mut given = layers.into_iter().map(|(_, layer)| layer).reduce(Given::over).unwrap_or_default();
     // mount(8) waits for its command to return.
     given.background = given.background.or(Some(command.by_mount));
-    let mountpoint = mountpoint.or(given.mountpoint.take()).ok_or_else(|| no_mountpoint(&sources))?;
+    let (fuse_fd, mountpoint) = fuse_fd(given.fuse_fd, mountpoint.or(given.mountpoint.take()))?;
+    let mountpoint = mountpoint.ok_or_else(|| no_mountpoint(&sources))?;
     let mut plan = lay_out(given, mirrors, around.cwd.join(mountpoint), around)?;
     if let Some(file) = &file {
         plan.rules = rule::rules(file)?;
     }
+    plan.fuse_fd = fuse_fd;
     plan.config_file = file.map(|file| file.path);
     plan.warnings.extend(warnings);
     plan.origins = origins;
@@ -253,6 +264,7 @@ fn mirror_rate_limit(table: &MirrorTable, file: &ConfigFile) -> Result<Option<u6
 fn part_places(
     places: &[OsString],
     has_config: bool,
+    needs_no_place: bool,
     around: &Surroundings,
 ) -> Result<(Vec<OsString>, Option<PathBuf>), PlanError> {
     match places {
@@ -266,6 +278,7 @@ fn part_places(
             only.display()
         ))),
         [only] => Ok((vec![only.clone()], None)),
+        [.., last] if needs_no_place && looks_like_url(last) => Ok((places.to_vec(), None)),
         [.., last] if looks_like_url(last) => Err(PlanError::NoMountpoint(format!(
             "the last argument is the MOUNTPOINT, but {:?} is a URL; add a folder to mount at",
             shown(last)
@@ -369,8 +382,11 @@ fn lay_out(
         umask: given.umask.map_or(defaults::UMASK, |umask| umask.0),
         fsname: fsname(given.fsname)?,
         noexec: given.noexec.unwrap_or(false),
+        log: LogFormat::beside(given.log, given.log_file.as_deref()).map_err(PlanError::Value)?,
+        log_level: given.log_level.unwrap_or_default(),
         log_file: given.log_file.map(|path| around.cwd.join(path)),
         config_file: None,
+        fuse_fd: None,
         mirrors,
         mountpoint,
         name,
@@ -436,40 +452,6 @@ fn cache_dir(given: Option<CacheDirGiven>, name: &str, around: &Surroundings) ->
                     .into(),
             )
         }),
-    }
-}
-
-fn deadlines(timeout: Option<Length>, deadline: Option<Length>) -> Result<(Duration, Duration), PlanError> {
-    let least = defaults::READ_TIMEOUT_MIN;
-    if let Some(given) = timeout.filter(|given| given.0 < least) {
-        return Err(PlanError::Value(format!(
-            "read-timeout {given} is shorter than {}, in which no mirror far away can answer; give more",
-            Length(least)
-        )));
-    }
-    let read_timeout = timeout.map_or(defaults::READ_TIMEOUT, |given| given.0);
-    match deadline {
-        Some(given) if given.0 < read_timeout && timeout.is_some() => Err(PlanError::Value(format!(
-            "read-deadline {given} is shorter than read-timeout {}; make it longer",
-            Length(read_timeout)
-        ))),
-        // One of them given alone moves the other with it, since it is what the user cares for.
-        Some(given) if given.0 < least => Err(PlanError::Value(format!(
-            "read-deadline {given} is shorter than {}, in which no mirror far away can answer; give more",
-            Length(least)
-        ))),
-        Some(given) => Ok((read_timeout.min(given.0), given.0)),
-        None => Ok((read_timeout, defaults::READ_DEADLINE.max(read_timeout))),
-    }
-}
-
-fn entry_lifetime(given: Option<Length>) -> Result<Duration, PlanError> {
-    match given {
-        Some(given) if given.0 > defaults::ENTRY_LIFETIME_MAX => Err(PlanError::Value(format!(
-            "entry-lifetime {given} is longer than a year ({}); give less",
-            Length(defaults::ENTRY_LIFETIME_MAX)
-        ))),
-        given => Ok(given.map_or(defaults::ENTRY_LIFETIME, |given| given.0)),
     }
 }
 

@@ -1,5 +1,7 @@
 use super::*;
 use crate::config::command_line::{Command, CommandLine};
+use crate::config::logging::{LogFormat, LogLevel};
+use crate::config::supervisor::Supervisor;
 
 struct Desk {
     folder: tempfile::TempDir,
@@ -18,6 +20,7 @@ impl Desk {
             gid: 100,
             memory_limit_bytes: None,
             variables: Vec::new(),
+            supervisor: Supervisor::default(),
         };
         Desk { folder, around }
     }
@@ -221,4 +224,27 @@ fn one_deadline_alone_moves_the_other() {
     assert_eq!(plan.read_timeout, Duration::from_secs(5));
     let plan = desk.plan("braidfs mount https://a/ mnt --read-timeout 1h").unwrap();
     assert_eq!(plan.read_deadline, Duration::from_secs(3600));
+}
+
+#[test]
+fn the_level_of_the_log_has_one_precedence() {
+    let mut desk = Desk::new();
+    let level = |desk: &Desk, more: &str| desk.plan(&format!("braidfs mount https://a/ mnt {more}")).unwrap().log_level;
+    assert_eq!(level(&desk, ""), LogLevel::Info);
+    assert_eq!((level(&desk, "-v"), level(&desk, "-vv")), (LogLevel::Debug, LogLevel::Trace));
+    assert_eq!(level(&desk, "-vv --log-level error"), LogLevel::Error, "what is written out counts");
+    assert_eq!(level(&desk, "-o log-level=warn"), LogLevel::Warn);
+    assert_eq!(level(&desk, "-v -o log-level=warn"), LogLevel::Debug, "the command line counts first");
+    desk.around.variables = vec![("LOG_LEVEL".into(), "trace".into())];
+    assert_eq!((level(&desk, ""), level(&desk, "-v")), (LogLevel::Trace, LogLevel::Debug));
+    assert!(desk.refusal("braidfs mount https://a/ mnt -o log-level=loud").contains("give error, warn, info"));
+}
+
+#[test]
+fn the_journal_is_no_file() {
+    let desk = Desk::new();
+    let plan = |more: &str| desk.plan(&format!("braidfs mount https://a/ mnt {more}"));
+    assert_eq!(plan("").unwrap().log, None);
+    assert_eq!(plan("--log json --log-file x").unwrap().log, Some(LogFormat::Json));
+    assert!(desk.refusal("braidfs mount https://a/ mnt --log journal --log-file x").contains("leave one of them out"));
 }

@@ -135,7 +135,10 @@ pub(super) fn values(plan: &MountPlan) -> Vec<(&'static str, Option<String>)> {
         ("fsname", text(&plan.fsname)),
         ("noexec", Some(plan.noexec.to_string())),
         ("background", Some(plan.background.to_string())),
+        ("fuse-fd", plan.fuse_fd.map(|number| number.to_string())),
         ("log-file", plan.log_file.as_deref().and_then(path)),
+        ("log", plan.log.and_then(|format| text(&format.to_string()))),
+        ("log-level", text(&plan.log_level.to_string())),
     ]
 }
 

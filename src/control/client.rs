@@ -204,11 +204,13 @@ impl Desk {
     pub fn connect(&self, mount: &Mount) -> Result<Connection, ClientError> {
         let mountpoint = mount.mountpoint.clone();
         let owner_uid = mount.owner_uid.unwrap_or(0);
-        let places = match &self.folder {
-            Some(folder) => Places::in_folders(vec![folder.clone()], owner_uid),
-            None => Places::of_user(owner_uid, self.xdg_runtime_dir.as_deref()),
+        let socket_of = |uid| match &self.folder {
+            Some(folder) => Places::in_folders(vec![folder.clone()], uid).find_socket(mount.device),
+            None => Places::of_user(uid, self.xdg_runtime_dir.as_deref()).find_socket(mount.device),
         };
-        let Some(socket) = places.find_socket(mount.device) else { return Err(self.not_found(mount, owner_uid)) };
+        // One of us may serve what another user has mounted.
+        let socket = socket_of(owner_uid).or_else(|| socket_of(rustix::process::geteuid().as_raw()));
+        let Some(socket) = socket else { return Err(self.not_found(mount, owner_uid)) };
         let unreachable = |error| ClientError::Unreachable { mountpoint: mountpoint.clone(), error };
         let stream = match UnixStream::connect(&socket) {
             Ok(stream) => stream,

@@ -162,6 +162,11 @@ where
 }
 
 impl Engine {
+    /// Does the driver's thread take what it is told? Comes back once it has.
+    pub async fn answers(&self) -> bool {
+        self.ask(|_, _| ()).await.is_ok()
+    }
+
     pub(in crate::fetch) async fn ask<T, F>(&self, question: F) -> Result<T, Trouble>
     where
         T: Send + 'static,

@@ -3,6 +3,7 @@
 //! No thread that the kernel talks to waits for the network or for a disk: what the engine cannot
 //! answer at once is answered later, by whoever has it, through the reply that travels along.
 
+pub mod descriptor;
 pub mod errno;
 pub mod session;
 
@@ -12,7 +13,7 @@ mod handles;
 mod modes;
 mod xattr;
 
-pub use session::{Mounted, mount};
+pub use session::{Mounted, mount, serve};
 
 /// How the mount looks to the system.
 #[derive(Clone, Debug, PartialEq)]

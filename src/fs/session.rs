@@ -3,8 +3,9 @@
 use crate::fetch::Engine;
 use crate::fs::Settings;
 use crate::fs::filesystem::BraidFs;
-use fuser::{BackgroundSession, Config, MountOption, SessionACL};
+use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ pub struct Mounted {
 
 /// Mount and serve. It can be used when this returns.
 pub fn mount(engine: Arc<Engine>, settings: &Settings, mountpoint: &Path) -> io::Result<Mounted> {
-    let mut config = Config::default();
+    let mut config = config(settings);
     config.mount_options = vec![
         MountOption::RO,
         MountOption::NoSuid,
@@ -31,10 +32,35 @@ pub fn mount(engine: Arc<Engine>, settings: &Settings, mountpoint: &Path) -> io:
         config.mount_options.push(MountOption::NoExec);
     }
     config.acl = if settings.allow_other { SessionACL::All } else { SessionACL::Owner };
-    config.n_threads = Some(settings.threads);
     let session = fuser::spawn_mount(BraidFs::new(engine, settings), mountpoint, &config)?;
-    raise_read_ahead(mountpoint, settings.read_ahead_kib);
+    if let Ok(about) = rustix::fs::stat(mountpoint) {
+        raise_read_ahead(rustix::fs::major(about.st_dev), rustix::fs::minor(about.st_dev), settings.read_ahead_kib);
+    }
     Ok(Mounted { session, mountpoint: mountpoint.to_owned() })
+}
+
+/// Serve what somebody else has mounted: `descriptor` is its `/dev/fuse`, `device` its number where that is known. Who
+/// may come in, and how it is mounted, was decided there. It can be used when this returns.
+pub fn serve(
+    engine: Arc<Engine>,
+    settings: &Settings,
+    descriptor: OwnedFd,
+    mountpoint: &Path,
+    device: Option<(u32, u32)>,
+) -> io::Result<Mounted> {
+    // Whom the kernel lets in, by the options of the mount, is let in.
+    let session = Session::from_fd(BraidFs::new(engine, settings), descriptor, SessionACL::All, config(settings))?;
+    let session = session.spawn()?;
+    if let Some((major, minor)) = device {
+        raise_read_ahead(major, minor, settings.read_ahead_kib);
+    }
+    Ok(Mounted { session, mountpoint: mountpoint.to_owned() })
+}
+
+fn config(settings: &Settings) -> Config {
+    let mut config = Config::default();
+    config.n_threads = Some(settings.threads);
+    config
 }
 
 impl Mounted {
@@ -55,9 +81,7 @@ impl Mounted {
 }
 
 /// The kernel's cap on readahead is lifted by root only, in a file that belongs to the mount.
-fn raise_read_ahead(mountpoint: &Path, kib: u32) {
-    let Ok(about) = rustix::fs::stat(mountpoint) else { return };
-    let (major, minor) = (rustix::fs::major(about.st_dev), rustix::fs::minor(about.st_dev));
+fn raise_read_ahead(major: u32, minor: u32, kib: u32) {
     let file = format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb");
     if let Err(error) = std::fs::write(&file, kib.to_string()) {
         tracing::debug!(file, %error, "the kernel's readahead stays as it is: only root can raise it");

@@ -27,6 +27,7 @@ pub fn doors(
     let jobs = Arc::new(Jobs::new(stop.subscribe()));
     jobs.resume(engine);
     let (status_engine, status_jobs, cancel_jobs) = (engine.clone(), jobs.clone(), jobs.clone());
+    let is_handed_in = plan.fuse_fd.is_some();
     let (name, place) = (plan.name.clone(), mountpoint.display().to_string());
     let (mirrors_name, mirrors_place) = (name.clone(), place.clone());
     let cache_dir = plan.cache.path().map(|dir| dir.display().to_string());
@@ -94,6 +95,11 @@ pub fn doors(
             Box::pin(async move { configuration.reload("asked to").await })
         }),
         umount: Arc::new(move |lazy| {
+            if is_handed_in {
+                let what =
+                    "whoever started braidfs has made this mount, and has to unmount it; then the daemon ends too";
+                return Box::pin(async move { Err(Refusal::new(RefusalKind::Failed, what)) });
+            }
             let (mountpoint, stop) = (mountpoint.clone(), stop.clone());
             Box::pin(async move {
                 let done = tokio::task::spawn_blocking(move || unmount::unmount(&mountpoint, lazy)).await;

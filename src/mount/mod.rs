@@ -6,30 +6,37 @@
 mod background;
 mod config_watch;
 mod doors;
+mod handed_in;
+pub mod helper;
 mod jobs;
 mod keeping;
 mod kept_jobs;
 mod log;
 pub mod mountpoint;
+mod notify;
 mod reload;
 mod reports;
+mod supervision;
 
 pub use background::{Readiness, go_to_background};
-pub use log::{log_to_file, log_to_stderr};
+pub use log::{log_failure, log_to_stderr, start_log};
 
 use crate::cache::disk::{self, Disk};
 use crate::cache::pool::Pool;
 use crate::config::defaults::Surroundings;
 use crate::config::ideas::Ideas;
 use crate::config::plan::{MirrorPlan, MountPlan};
+use crate::config::supervisor::Supervisor;
 use crate::control::busy;
 use crate::control::http::HttpDoor;
-use crate::control::mountinfo;
+use crate::control::mountinfo::{self, Device};
 use crate::control::place::Places;
 use crate::control::server::Server;
 use crate::control::unmount::unmount;
 use crate::fetch::{self, Engine, FirstLook, Parts};
 use crate::metrics::Metrics;
+use crate::mount::handed_in::HandedIn;
+use crate::mount::supervision::Supervision;
 use crate::namespace::{self, Namespace};
 use crate::scheduler::{self, Scheduler};
 use crate::sources::{self, BadSource, Source};
@@ -61,10 +68,16 @@ const DISK_QUEUE_SHARE: u64 = 2;
 pub struct Mount {
     engine: Arc<Engine>,
     mounted: fs::Mounted,
+    /// Of the mount; none where somebody else has made it where we cannot see it, and the kernel does not say.
+    device: Option<Device>,
+    /// Made by us, and to be taken away by us.
+    is_ours: bool,
     stop: watch::Sender<Stop>,
     control: Option<tokio::task::JoinHandle<()>>,
     signals: Signals,
     configuration: Arc<Configuration>,
+    /// Who is told how it stands.
+    supervision: Option<Supervision>,
 }
 
 /// The signals that end a mount. Taken before there is one: what comes between would leave it behind.
@@ -114,24 +127,33 @@ impl Mount {
     /// behind where it fails.
     pub fn start(plan: &MountPlan, around: &Surroundings) -> anyhow::Result<Mount> {
         plan.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        let mountpoint = mountpoint::prepare(&plan.mountpoint)?;
+        let handed_in = plan.fuse_fd.map(|number| HandedIn::take(number, &plan.mountpoint)).transpose()?;
+        let mountpoint = match &handed_in {
+            Some(handed_in) => handed_in.mountpoint.clone(),
+            None => mountpoint::prepare(&plan.mountpoint)?,
+        };
         let metrics_door = plan.metrics.map(HttpDoor::bind).transpose()?;
         let metrics = Arc::new(Metrics::default());
         let disk = open_disk(plan, &mountpoint, &metrics)?;
         let engine = start_engine(plan, disk, metrics)?;
         look_first(&engine)?;
+        let signals = Signals::take(engine.runtime()).context("cannot listen to signals")?;
         let fuse = fuse_settings(plan);
         fuse.validate().map_err(anyhow::Error::msg)?;
-        let signals = Signals::take(engine.runtime()).context("cannot listen to signals")?;
-        let mounted = fs::mount(engine.clone(), &fuse, &mountpoint)
-            .with_context(|| format!("cannot mount at {}", mountpoint.display()))?;
+        let is_ours = handed_in.is_none();
+        let (mounted, device) = match handed_in {
+            Some(handed_in) => serve(&engine, &fuse, handed_in)?,
+            None => mount_at(&engine, &fuse, &mountpoint)?,
+        };
         let (stop, stopped) = watch::channel(Stop::No);
         let configuration = Arc::new(Configuration::new(&engine, plan, around, mounted.mountpoint()));
         if let Some(file) = plan.config_file.clone() {
             engine.runtime().spawn(config_watch::follow(configuration.clone(), file));
         }
-        let mut mount = Mount { engine, mounted, stop, control: None, signals, configuration };
-        mount.control = Some(mount.open_doors(plan, around, stopped, metrics_door)?);
+        let supervision = None;
+        let mut mount =
+            Mount { engine, mounted, device, is_ours, stop, control: None, signals, configuration, supervision };
+        mount.control = mount.open_doors(plan, around, stopped, metrics_door)?;
         Ok(mount)
     }
 
@@ -142,22 +164,22 @@ impl Mount {
         around: &Surroundings,
         mut stopped: watch::Receiver<Stop>,
         metrics_door: Option<HttpDoor>,
-    ) -> anyhow::Result<tokio::task::JoinHandle<()>> {
-        let mounts = mountinfo::read(Path::new("/proc/self/mountinfo")).context("cannot read /proc/self/mountinfo")?;
-        let device = mountinfo::mount_of(&mounts, self.mounted.mountpoint())
-            .map(|mount| mount.device)
-            .context("the mount is not in /proc/self/mountinfo")?;
+    ) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
         let places = Places::of_user(around.uid, around.xdg_runtime_dir.as_deref());
         let doors = doors::doors(&self.engine, plan, self.mounted.mountpoint(), self.stop.clone(), &self.configuration);
         if let Some(door) = metrics_door {
             self.engine.runtime().spawn(door.run(doors.status.clone()));
         }
+        let Some(device) = self.device else {
+            tracing::warn!("the mount cannot be seen from here: `braidfs status` and its like do not find it");
+            return Ok(None);
+        };
         let _inside = self.engine.runtime().enter();
         let server = Server::bind(&places, device, doors)?;
-        Ok(self.engine.runtime().spawn(server.run(async move {
+        Ok(Some(self.engine.runtime().spawn(server.run(async move {
             // An error is the end of the sender, which is the end of the mount too.
             let _ = stopped.wait_for(|stop| *stop == Stop::Ended).await;
-        })))
+        }))))
     }
 
     /// Its engine, for who shows what it does.
@@ -194,20 +216,35 @@ impl Mount {
         });
     }
 
+    /// Tell whoever supervises this process that the mount can be used, and from then on that it answers.
+    pub fn supervise(&mut self, supervisor: &Supervisor) {
+        match Supervision::start(supervisor, &self.engine, self.mounted.mountpoint(), self.device) {
+            Ok(supervision) => self.supervision = supervision,
+            Err(error) => {
+                tracing::error!(%error, "no thread can be had that tells the supervisor that the mount answers")
+            }
+        }
+    }
+
     /// Unmount, say by whom it is busy where it is, and end everything in order.
     pub fn end(mut self) -> anyhow::Result<()> {
-        let still_there = !self.mounted.is_over() && *self.stop.borrow() == Stop::No;
+        if let Some(supervision) = &self.supervision {
+            supervision.stopping();
+        }
+        let still_there = self.is_ours && !self.mounted.is_over() && *self.stop.borrow() == Stop::No;
         if still_there {
             self.take_out()?;
         }
         let drained = self.engine.runtime().block_on(async {
             let until = clock::now() + DRAIN_MAX;
-            while !self.mounted.is_over() && clock::now() < until {
+            while self.is_ours && !self.mounted.is_over() && clock::now() < until {
                 pause(DRAIN_PERIOD).await;
             }
             self.mounted.is_over()
         });
-        if !drained {
+        if !drained && !self.is_ours {
+            tracing::info!("served no more; whoever handed the mount in has it to unmount");
+        } else if !drained {
             tracing::warn!("files are still open after {DRAIN_MAX:?}: their readers get an error now");
         }
         self.stop.send_replace(Stop::Ended);
@@ -257,6 +294,7 @@ pub fn run(plan: &MountPlan, around: &Surroundings, ready: impl FnOnce()) -> any
     let offline = if mount.engine.is_offline() { " (offline: what is cached is served)" } else { "" };
     tracing::info!(mountpoint = %mount.mountpoint().display(), "mounted{offline}");
     ready();
+    mount.supervise(&around.supervisor);
     mount.wait_for_the_end();
     mount.end()
 }
@@ -274,6 +312,32 @@ pub fn fuse_settings(plan: &MountPlan) -> fs::Settings {
         stack_depth: if plan.cache.path().is_some_and(disk::lies_on_overlay) { 2 } else { 1 },
         ..fs::Settings::default()
     }
+}
+
+fn mount_at(
+    engine: &Arc<Engine>,
+    fuse: &fs::Settings,
+    mountpoint: &Path,
+) -> anyhow::Result<(fs::Mounted, Option<Device>)> {
+    let mounted = fs::mount(engine.clone(), fuse, mountpoint)
+        .with_context(|| format!("cannot mount at {}", mountpoint.display()))?;
+    let mounts = mountinfo::read(Path::new("/proc/self/mountinfo")).context("cannot read /proc/self/mountinfo")?;
+    let here = mountinfo::mount_of(&mounts, mountpoint).context("the mount is not in /proc/self/mountinfo")?;
+    Ok((mounted, Some(here.device)))
+}
+
+/// What somebody else has mounted.
+fn serve(
+    engine: &Arc<Engine>,
+    fuse: &fs::Settings,
+    handed_in: HandedIn,
+) -> anyhow::Result<(fs::Mounted, Option<Device>)> {
+    let HandedIn { descriptor, mountpoint, device } = handed_in;
+    let number = device.map(|device| (device.major, device.minor));
+    let mounted = fs::serve(engine.clone(), fuse, descriptor, &mountpoint, number);
+    let mounted =
+        mounted.context("the descriptor of /dev/fuse cannot be served: is it mounted, and served by nobody else?")?;
+    Ok((mounted, device))
 }
 
 fn open_disk(plan: &MountPlan, mountpoint: &Path, metrics: &Arc<Metrics>) -> anyhow::Result<Option<Disk>> {

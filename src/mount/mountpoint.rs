@@ -48,7 +48,7 @@ pub fn prepare(path: &Path) -> Result<PathBuf, BadMountpoint> {
         unmount(&absolute, true).map_err(|why| BadMountpoint::Stale(absolute.clone(), why))?;
         tracing::warn!(mountpoint = %absolute.display(), "took away what a daemon that died had left");
     }
-    look(path, &absolute)
+    usable(path, &absolute)
 }
 
 /// Can the device of FUSE be opened?
@@ -65,11 +65,20 @@ pub fn open_fuse() -> io::Result<()> {
 /// Why not, with the way out.
 pub fn check(path: &Path) -> Result<(), BadMountpoint> {
     let absolute = std::path::absolute(path).map_err(|error| BadMountpoint::Unusable(path.into(), error))?;
-    look(path, &absolute).map(drop)
+    usable(path, &absolute).map(drop)
+}
+
+/// Is it there, and free? Returns it made absolute. What a crash left there counts as free.
+pub fn look(path: &Path) -> Result<PathBuf, BadMountpoint> {
+    let absolute = std::path::absolute(path).map_err(|error| BadMountpoint::Unusable(path.into(), error))?;
+    if is_stale(&absolute) {
+        return Ok(absolute);
+    }
+    usable(path, &absolute)
 }
 
 /// `path` is as it was given, for messages.
-fn look(path: &Path, absolute: &Path) -> Result<PathBuf, BadMountpoint> {
+fn usable(path: &Path, absolute: &Path) -> Result<PathBuf, BadMountpoint> {
     let canonical = fs::canonicalize(absolute).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => BadMountpoint::Missing(path.into()),
         _ => BadMountpoint::Unusable(path.into(), error),
