@@ -56,7 +56,7 @@ fn main() -> ExitCode {
             return ExitCode::from(commands::mirrors(&desk, asked.path.as_deref(), strategy, change, screen));
         }
         Command::Top(asked) => {
-            return ExitCode::from(commands::top(&desk, asked.path.as_deref(), asked.once, screen));
+            return ExitCode::from(commands::top(&desk, asked.path.as_deref(), asked.once, seconds, screen));
         }
         Command::Explain(asked) => {
             return ExitCode::from(commands::explain(&desk, asked.path.as_deref(), asked.last, screen));
@@ -110,6 +110,10 @@ fn is_json(command: &Command) -> bool {
         | Command::Config(_)
         | Command::Generate(_) => false,
     }
+}
+
+fn seconds() -> f64 {
+    clock::now().seconds_since(clock::Time(0))
 }
 
 fn mirror_change(asked: &MirrorsCommand) -> Option<MirrorChange> {

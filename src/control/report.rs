@@ -130,6 +130,8 @@ pub struct MirrorsReport {
     pub name: String,
     /// How mirrors are chosen.
     pub strategy: String,
+    /// The ways that there are.
+    pub strategies: Vec<String>,
     /// How they were chosen before this command switched it; none where it did not.
     pub strategy_before: Option<String>,
     /// Decisions since the mount.

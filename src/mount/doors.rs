@@ -3,7 +3,7 @@
 use crate::config::plan::MountPlan;
 use crate::control::protocol::{Refusal, RefusalKind};
 use crate::control::report::MirrorsReport;
-use crate::control::server::{Doors, ExplainRequest, Explained};
+use crate::control::server::{Doors, ExplainRequest, Explained, MirrorsDoor, StatusDoor, UmountDoor};
 use crate::control::unmount;
 use crate::fetch::asking::{NotExplained, WhyAsked};
 use crate::fetch::{Engine, Trouble};
@@ -26,36 +26,13 @@ pub fn doors(
 ) -> Doors {
     let jobs = Arc::new(Jobs::new(stop.subscribe()));
     jobs.resume(engine);
-    let (status_engine, status_jobs, cancel_jobs) = (engine.clone(), jobs.clone(), jobs.clone());
-    let is_handed_in = plan.fuse_fd.is_some();
-    let (name, place) = (plan.name.clone(), mountpoint.display().to_string());
-    let (mirrors_name, mirrors_place) = (name.clone(), place.clone());
-    let cache_dir = plan.cache.path().map(|dir| dir.display().to_string());
-    let [
-        reading_engine,
-        file_engine,
-        mirrors_engine,
-        explain_engine,
-        prefetch_engine,
-        record_engine,
-        check_engine,
-        keep_engine,
-    ] = std::array::from_fn(|_| engine.clone());
-    let [status_configuration, reload_configuration, mirrors_configuration] =
-        std::array::from_fn(|_| configuration.clone());
-    let config_file = plan.config_file.clone();
-    let mountpoint = mountpoint.to_owned();
-    let [explain_mountpoint, check_mountpoint, keep_mountpoint] = std::array::from_fn(|_| mountpoint.clone());
+    let cancel_jobs = jobs.clone();
+    let [reading_engine, file_engine, explain_engine, prefetch_engine, record_engine, check_engine, keep_engine] =
+        std::array::from_fn(|_| engine.clone());
+    let reload_configuration = configuration.clone();
+    let [explain_mountpoint, check_mountpoint, keep_mountpoint] = std::array::from_fn(|_| mountpoint.to_owned());
     Doors {
-        status: Arc::new(move || {
-            let mut status = reports::status(status_engine.report());
-            status.mountpoint = place.clone();
-            status.name = name.clone();
-            status.cache_dir = cache_dir.clone();
-            status.jobs = status_jobs.reports();
-            status.configuration = status_configuration.report(config_file.as_deref());
-            status
-        }),
+        status: status_door(engine.clone(), jobs.clone(), plan, mountpoint, configuration.clone()),
         reading: Arc::new(move || reading_engine.reading().into_iter().map(reports::reading).collect()),
         file: Arc::new(move |path| {
             let engine = file_engine.clone();
@@ -64,18 +41,7 @@ pub fn doors(
                 found.map(|found| reports::file(&path, found)).map_err(|trouble| refusal(&path, trouble))
             })
         }),
-        mirrors: Arc::new(move |strategy, change| {
-            let (engine, mountpoint, name) = (mirrors_engine.clone(), mirrors_place.clone(), mirrors_name.clone());
-            let configuration = mirrors_configuration.clone();
-            Box::pin(async move {
-                if let Some(change) = change {
-                    configuration.change_mirror(change).await?;
-                }
-                let report = mirrors(&engine, strategy).await?;
-                let taken_out = configuration.taken_out();
-                Ok(MirrorsReport { mountpoint, name, taken_out, ..report })
-            })
-        }),
+        mirrors: mirrors_door(engine.clone(), plan, mountpoint, configuration.clone()),
         explain: Arc::new(move |request| {
             Box::pin(explain(explain_engine.clone(), explain_mountpoint.clone(), request))
         }),
@@ -94,22 +60,68 @@ pub fn doors(
             let configuration = reload_configuration.clone();
             Box::pin(async move { configuration.reload("asked to").await })
         }),
-        umount: Arc::new(move |lazy| {
-            if is_handed_in {
-                let what =
-                    "whoever started braidfs has made this mount, and has to unmount it; then the daemon ends too";
-                return Box::pin(async move { Err(Refusal::new(RefusalKind::Failed, what)) });
-            }
-            let (mountpoint, stop) = (mountpoint.clone(), stop.clone());
-            Box::pin(async move {
-                let done = tokio::task::spawn_blocking(move || unmount::unmount(&mountpoint, lazy)).await;
-                let done = done.map_err(|error| Refusal::new(RefusalKind::Failed, error.to_string()))?;
-                done.map_err(|error| Refusal::new(RefusalKind::Failed, error.to_string()))?;
-                stop.send_replace(Stop::Ended);
-                Ok(())
-            })
-        }),
+        umount: umount_door(plan, mountpoint, stop),
     }
+}
+
+fn status_door(
+    engine: Arc<Engine>,
+    jobs: Arc<Jobs>,
+    plan: &MountPlan,
+    mountpoint: &Path,
+    configuration: Arc<Configuration>,
+) -> StatusDoor {
+    let (name, place) = (plan.name.clone(), mountpoint.display().to_string());
+    let cache_dir = plan.cache.path().map(|dir| dir.display().to_string());
+    let config_file = plan.config_file.clone();
+    Arc::new(move || {
+        let mut status = reports::status(engine.report());
+        status.mountpoint = place.clone();
+        status.name = name.clone();
+        status.cache_dir = cache_dir.clone();
+        status.jobs = jobs.reports();
+        status.configuration = configuration.report(config_file.as_deref());
+        status
+    })
+}
+
+fn mirrors_door(
+    engine: Arc<Engine>,
+    plan: &MountPlan,
+    mountpoint: &Path,
+    configuration: Arc<Configuration>,
+) -> MirrorsDoor {
+    let (name, place) = (plan.name.clone(), mountpoint.display().to_string());
+    Arc::new(move |strategy, change| {
+        let (engine, mountpoint, name) = (engine.clone(), place.clone(), name.clone());
+        let configuration = configuration.clone();
+        Box::pin(async move {
+            if let Some(change) = change {
+                configuration.change_mirror(change).await?;
+            }
+            let report = mirrors(&engine, strategy).await?;
+            let taken_out = configuration.taken_out();
+            Ok(MirrorsReport { mountpoint, name, taken_out, ..report })
+        })
+    })
+}
+
+fn umount_door(plan: &MountPlan, mountpoint: &Path, stop: watch::Sender<Stop>) -> UmountDoor {
+    let (is_handed_in, mountpoint) = (plan.fuse_fd.is_some(), mountpoint.to_owned());
+    Arc::new(move |lazy| {
+        if is_handed_in {
+            let what = "whoever started braidfs has made this mount, and has to unmount it; then the daemon ends too";
+            return Box::pin(async move { Err(Refusal::new(RefusalKind::Failed, what)) });
+        }
+        let (mountpoint, stop) = (mountpoint.clone(), stop.clone());
+        Box::pin(async move {
+            let done = tokio::task::spawn_blocking(move || unmount::unmount(&mountpoint, lazy)).await;
+            let done = done.map_err(|error| Refusal::new(RefusalKind::Failed, error.to_string()))?;
+            done.map_err(|error| Refusal::new(RefusalKind::Failed, error.to_string()))?;
+            stop.send_replace(Stop::Ended);
+            Ok(())
+        })
+    })
 }
 
 async fn mirrors(engine: &Engine, strategy: Option<String>) -> Result<MirrorsReport, Refusal> {

@@ -140,6 +140,7 @@ pub fn mirrors(seen: Mirrors) -> MirrorsReport {
     let sum_bytes: u64 = mirrors.iter().map(|(report, _)| report.fetched_bytes).sum();
     MirrorsReport {
         strategy: scheduler.strategy.name().into(),
+        strategies: Strategy::ALL.map(|strategy| strategy.name().to_owned()).to_vec(),
         strategy_before: strategy_before.map(|strategy| strategy.name().into()),
         decisions: scheduler.decisions,
         requests: scheduler.requests,

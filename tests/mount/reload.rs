@@ -5,6 +5,7 @@ use crate::support::faulty::{FaultyMirror, Tree};
 use crate::support::mounted::{Mount, Place, without_passthrough};
 use crate::support::{reading, wait};
 use rustix::process::Signal;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -209,11 +210,9 @@ fn a_mirror_is_taken_out_weighted_and_put_back_by_hand_and_top_shows_it() {
     let (mirrors, place) = (mirrors(2, &tree()), Place::new());
     let mount = place.mount(&[mirrors[0].url(), mirrors[1].url()], &["--cache-dir", "none"]);
     let change = |words: &[&str]| {
-        let mut all = vec!["mirrors", place.mountpoint().to_str().unwrap(), "--json"]
-            .iter()
-            .map(|word| word.to_string())
-            .collect::<Vec<_>>();
-        all.extend(words.iter().map(|word| word.to_string()));
+        let here = place.mountpoint();
+        let mut all = vec!["mirrors".as_ref(), here.as_os_str(), "--json".as_ref()];
+        all.extend(words.iter().map(|word| OsStr::new(*word)));
         let output = place.braidfs(all);
         (output.status.code(), serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap())
     };

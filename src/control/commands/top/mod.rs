@@ -8,7 +8,6 @@ mod keys;
 mod model;
 
 use super::{Screen, mirrors_of, status_of, unexpected};
-use crate::clock;
 use crate::control::client::{ClientError, Desk, Target};
 use crate::control::mountinfo::Mount;
 use crate::control::protocol::Command;
@@ -35,19 +34,20 @@ const ONCE: (u16, u16) = (100, 36);
 type Said = Result<(StatusReport, MirrorsReport), ClientError>;
 
 /// Show the mount of `path` until a key ends it; with `once` print one screen. Returns the exit code.
-pub fn top(desk: &Desk, path: Option<&Path>, once: bool, screen: &mut Screen<'_>) -> u8 {
+/// `seconds` tells the time, by any clock that only goes on.
+pub fn top(desk: &Desk, path: Option<&Path>, once: bool, seconds: fn() -> f64, screen: &mut Screen<'_>) -> u8 {
     let target = match desk.find_or_here(path) {
         Ok(target) => target,
         Err(error) => return screen.fail(&error),
     };
     if once {
-        return print_once(desk, &target, screen);
+        return print_once(desk, &target, seconds, screen);
     }
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         screen.complain("braidfs: top draws on a terminal, and this is none: use `braidfs top --once`, or `braidfs status --json`\n");
         return 1;
     }
-    match watch(desk, &target) {
+    match watch(desk, &target, seconds) {
         Ok(()) => 0,
         Err(error) => {
             screen.complain(&format!("braidfs: the terminal: {error}\n"));
@@ -56,7 +56,7 @@ pub fn top(desk: &Desk, path: Option<&Path>, once: bool, screen: &mut Screen<'_>
     }
 }
 
-fn print_once(desk: &Desk, target: &Target, screen: &mut Screen<'_>) -> u8 {
+fn print_once(desk: &Desk, target: &Target, seconds: fn() -> f64, screen: &mut Screen<'_>) -> u8 {
     let mut model = Model::default();
     // Rates are differences.
     for _ in 0..2 {
@@ -74,7 +74,7 @@ fn print_once(desk: &Desk, target: &Target, screen: &mut Screen<'_>) -> u8 {
     0
 }
 
-fn watch(desk: &Desk, target: &Target) -> io::Result<()> {
+fn watch(desk: &Desk, target: &Target, seconds: fn() -> f64) -> io::Result<()> {
     let (orders, ordered) = channel();
     let (tell, said) = channel();
     let ended = end_by_signal()?;
@@ -83,13 +83,14 @@ fn watch(desk: &Desk, target: &Target) -> io::Result<()> {
     std::thread::spawn(move || follow(&desk, &mount, &ordered, &tell));
     // Puts the terminal back where this panics, too.
     let mut terminal = ratatui::try_init()?;
-    let result = show(&mut terminal, &orders, &said, &ended);
+    let result = show(&mut terminal, seconds, &orders, &said, &ended);
     ratatui::try_restore()?;
     result
 }
 
 fn show(
     terminal: &mut DefaultTerminal,
+    seconds: fn() -> f64,
     orders: &Sender<Command>,
     said: &Receiver<Said>,
     ended: &Receiver<()>,
@@ -171,10 +172,6 @@ fn end_by_signal() -> io::Result<Receiver<()>> {
         let _ = tell.send(());
     });
     Ok(ended)
-}
-
-fn seconds() -> f64 {
-    clock::now().seconds_since(clock::Time(0))
 }
 
 #[allow(clippy::disallowed_methods, reason = "a rate takes two looks some time apart")]
