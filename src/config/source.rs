@@ -121,7 +121,7 @@ pub fn read_source(typed: &OsStr, cwd: &Path) -> Result<Source, BadSource> {
         Ok(found) if found.is_dir() => Err(BadSource::Folder(path)),
         Ok(_) => Ok(Source::File(path)),
         Err(_) => match text {
-            Some(text) if !looks_like_a_path(text) => Err(BadSource::NoScheme(text.to_owned())),
+            Some(text) if !looks_like_a_path(text) => Err(BadSource::NoScheme(hidden(text))),
             _ => Err(BadSource::NoFile(path)),
         },
     }
@@ -181,6 +181,9 @@ mod tests {
         assert_eq!(url.shown(), "https://example.org/data/");
         assert!(!format!("{url:?}").contains("s3cret"));
         assert_eq!(url.0.password(), Some("s3cret"));
+        let without_scheme =
+            read_source(OsStr::new("joe:s3cret@example.org/x"), Path::new("/")).expect_err("no scheme");
+        assert!(!without_scheme.to_string().contains("s3cret"), "{without_scheme}");
         for text in ["ftp://joe:s3cret@example.org/", "joe:s3cret@example.org/x", "https://joe:s3cret@example.org/?a"] {
             let error = text.parse::<MirrorUrl>().expect_err(text).to_string();
             assert!(!error.contains("s3cret"), "{error}");

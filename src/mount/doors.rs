@@ -9,6 +9,7 @@ use crate::fetch::asking::{NotExplained, WhyAsked};
 use crate::fetch::{Engine, Trouble};
 use crate::mount::jobs::Jobs;
 use crate::mount::reload::Configuration;
+use crate::mount::supervision::{AsksKernel, without_beats};
 use crate::mount::{Stop, keeping, reports};
 use crate::scheduler::Strategy;
 use std::os::unix::ffi::OsStrExt;
@@ -23,6 +24,7 @@ pub fn doors(
     mountpoint: &Path,
     stop: watch::Sender<Stop>,
     configuration: &Arc<Configuration>,
+    asks_kernel: AsksKernel,
 ) -> Doors {
     let jobs = Arc::new(Jobs::new(stop.subscribe()));
     jobs.resume(engine);
@@ -60,7 +62,7 @@ pub fn doors(
             let configuration = reload_configuration.clone();
             Box::pin(async move { configuration.reload("asked to").await })
         }),
-        umount: umount_door(plan, mountpoint, stop),
+        umount: umount_door(plan, mountpoint, stop, asks_kernel),
     }
 }
 
@@ -106,16 +108,20 @@ fn mirrors_door(
     })
 }
 
-fn umount_door(plan: &MountPlan, mountpoint: &Path, stop: watch::Sender<Stop>) -> UmountDoor {
+fn umount_door(plan: &MountPlan, mountpoint: &Path, stop: watch::Sender<Stop>, asks_kernel: AsksKernel) -> UmountDoor {
     let (is_handed_in, mountpoint) = (plan.fuse_fd.is_some(), mountpoint.to_owned());
     Arc::new(move |lazy| {
         if is_handed_in {
             let what = "whoever started braidfs has made this mount, and has to unmount it; then the daemon ends too";
             return Box::pin(async move { Err(Refusal::new(RefusalKind::Failed, what)) });
         }
-        let (mountpoint, stop) = (mountpoint.clone(), stop.clone());
+        let (mountpoint, stop, asks_kernel) = (mountpoint.clone(), stop.clone(), asks_kernel.clone());
         Box::pin(async move {
-            let done = tokio::task::spawn_blocking(move || unmount::unmount(&mountpoint, lazy)).await;
+            let unmount = move || {
+                let _without_beats = without_beats(&asks_kernel);
+                unmount::unmount(&mountpoint, lazy)
+            };
+            let done = tokio::task::spawn_blocking(unmount).await;
             let done = done.map_err(|error| Refusal::new(RefusalKind::Failed, error.to_string()))?;
             done.map_err(|error| Refusal::new(RefusalKind::Failed, error.to_string()))?;
             stop.send_replace(Stop::Ended);

@@ -16,6 +16,7 @@ pub mod mountpoint;
 mod notify;
 mod reload;
 mod reports;
+mod signals;
 mod supervision;
 
 pub use background::{Readiness, go_to_background};
@@ -36,18 +37,17 @@ use crate::control::unmount::unmount;
 use crate::fetch::{self, Engine, FirstLook, Parts};
 use crate::metrics::Metrics;
 use crate::mount::handed_in::HandedIn;
-use crate::mount::supervision::Supervision;
+use crate::mount::signals::Signals;
+use crate::mount::supervision::{AsksKernel, Supervision};
 use crate::namespace::{self, Namespace};
 use crate::scheduler::{self, Scheduler};
 use crate::sources::{self, BadSource, Source};
 use crate::{clock, fs};
 use anyhow::{Context, bail};
 use reload::Configuration;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// After the mount was taken out of the tree, whoever still has a file open is served for so long at
@@ -78,39 +78,7 @@ pub struct Mount {
     configuration: Arc<Configuration>,
     /// Who is told how it stands.
     supervision: Option<Supervision>,
-}
-
-/// The signals that end a mount. Taken before there is one: what comes between would leave it behind.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    /// Read the configuration anew; or the terminal is gone.
-    hang_up: Signal,
-    /// The terminal that stderr was at the start.
-    terminal: Option<OwnedFd>,
-}
-
-impl Signals {
-    fn take(runtime: &tokio::runtime::Handle) -> std::io::Result<Signals> {
-        let _inside = runtime.enter();
-        let stderr = rustix::stdio::stderr();
-        // In the background the terminal is let go.
-        let foreground = !Readiness::of_process().is_in_background();
-        let terminal =
-            if foreground && rustix::termios::isatty(stderr) { Some(rustix::io::dup(stderr)?) } else { None };
-        Ok(Signals {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
-            terminal,
-        })
-    }
-
-    /// Was the terminal closed that the mount was started at? It hangs up on who is in its foreground.
-    fn is_terminal_gone(&self) -> bool {
-        let gone = |terminal: &OwnedFd| rustix::termios::tcgetattr(terminal).is_err();
-        self.terminal.as_ref().is_some_and(gone)
-    }
+    asks_kernel: AsksKernel,
 }
 
 /// What the mount was told about its end.
@@ -150,9 +118,19 @@ impl Mount {
         if let Some(file) = plan.config_file.clone() {
             engine.runtime().spawn(config_watch::follow(configuration.clone(), file));
         }
-        let supervision = None;
-        let mut mount =
-            Mount { engine, mounted, device, is_ours, stop, control: None, signals, configuration, supervision };
+        let (supervision, asks_kernel) = (None, Arc::new(parking_lot::Mutex::new(true)));
+        let mut mount = Mount {
+            engine,
+            mounted,
+            device,
+            is_ours,
+            stop,
+            control: None,
+            signals,
+            configuration,
+            supervision,
+            asks_kernel,
+        };
         mount.control = mount.open_doors(plan, around, stopped, metrics_door)?;
         Ok(mount)
     }
@@ -166,7 +144,14 @@ impl Mount {
         metrics_door: Option<HttpDoor>,
     ) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
         let places = Places::of_user(around.uid, around.xdg_runtime_dir.as_deref());
-        let doors = doors::doors(&self.engine, plan, self.mounted.mountpoint(), self.stop.clone(), &self.configuration);
+        let doors = doors::doors(
+            &self.engine,
+            plan,
+            self.mounted.mountpoint(),
+            self.stop.clone(),
+            &self.configuration,
+            self.asks_kernel.clone(),
+        );
         if let Some(door) = metrics_door {
             self.engine.runtime().spawn(door.run(doors.status.clone()));
         }
@@ -218,7 +203,13 @@ impl Mount {
 
     /// Tell whoever supervises this process that the mount can be used, and from then on that it answers.
     pub fn supervise(&mut self, supervisor: &Supervisor) {
-        match Supervision::start(supervisor, &self.engine, self.mounted.mountpoint(), self.device) {
+        match Supervision::start(
+            supervisor,
+            &self.engine,
+            self.mounted.mountpoint(),
+            self.device,
+            self.asks_kernel.clone(),
+        ) {
             Ok(supervision) => self.supervision = supervision,
             Err(error) => {
                 tracing::error!(%error, "no thread can be had that tells the supervisor that the mount answers")

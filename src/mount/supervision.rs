@@ -9,7 +9,7 @@ use crate::control::mountinfo;
 use crate::fetch::Engine;
 use crate::mount::notify::Notifier;
 use crate::mount::reports;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,18 +23,26 @@ const BEATS_IN_PATIENCE: u32 = 2;
 /// How long the end of the mount waits for a beat that is on its way through the kernel, since that makes the mount busy.
 const BEAT_ENDS_WITHIN: Duration = Duration::from_secs(1);
 
+/// Beats go through the kernel as long as this is true. Whoever holds it keeps them from making the mount busy.
+pub type AsksKernel = Arc<Mutex<bool>>;
+
+/// Keep beats out of the kernel for as long as what this gives is held. None where one hangs there: the mount is in trouble,
+/// and to be unmounted all the more.
+pub fn without_beats(asks_kernel: &AsksKernel) -> Option<MutexGuard<'_, bool>> {
+    asks_kernel.try_lock_for(BEAT_ENDS_WITHIN)
+}
+
 /// Of one mount, until it is dropped.
 pub struct Supervision {
     notifier: Arc<Notifier>,
-    /// Beats go through the kernel as long as this is true.
-    asks_kernel: Arc<Mutex<bool>>,
+    asks_kernel: AsksKernel,
     /// Hangs up when dropped.
     _ends: Sender<()>,
 }
 
 struct Watch {
     notifier: Arc<Notifier>,
-    asks_kernel: Arc<Mutex<bool>>,
+    asks_kernel: AsksKernel,
     engine: Arc<Engine>,
     mountpoint: PathBuf,
     /// The device number of the mount.
@@ -52,6 +60,7 @@ impl Supervision {
         engine: &Arc<Engine>,
         mountpoint: &Path,
         device: Option<mountinfo::Device>,
+        asks_kernel: AsksKernel,
     ) -> io::Result<Option<Supervision>> {
         let Some(place) = &supervisor.notify_socket else { return Ok(None) };
         let notifier = match Notifier::open(place) {
@@ -61,7 +70,6 @@ impl Supervision {
                 return Ok(None);
             }
         };
-        let asks_kernel = Arc::new(Mutex::new(true));
         let watch = Watch {
             notifier: notifier.clone(),
             asks_kernel: asks_kernel.clone(),
@@ -81,7 +89,7 @@ impl Supervision {
     /// The mount is about to be taken out of the tree. Beats do without the kernel from here on.
     pub fn stopping(&self) {
         self.notifier.stopping();
-        if let Some(mut asks_kernel) = self.asks_kernel.try_lock_for(BEAT_ENDS_WITHIN) {
+        if let Some(mut asks_kernel) = without_beats(&self.asks_kernel) {
             *asks_kernel = false;
         }
     }

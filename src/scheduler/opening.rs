@@ -74,8 +74,13 @@ impl Scheduler {
     pub(super) fn on_served(&mut self, file: Inode, mirrors: MirrorSet, awaited: bool) {
         if let Some(known) = self.files.get_mut(&file) {
             known.served_by(mirrors, awaited);
-            // Somebody may wait for just that, with all it wants on its way from one that only trickles.
-            self.comparing.unsettled.insert(file);
+            let all = known.table.pages();
+            let on_its_way = self.fetches.of_file(file).next().is_some();
+            // Somebody may wait for just that, with all it wants on its way from one that only trickles. Of a file that is
+            // read from what is held nobody needs to be asked.
+            if on_its_way || known.agreement.disputed || self.wants.touching(file, all).next().is_some() {
+                self.comparing.unsettled.insert(file);
+            }
             self.dirty = true;
         }
     }
@@ -105,5 +110,34 @@ impl Scheduler {
             self.wants.take(|want| want.file == file);
             self.wants.forget_file(file);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::{Class, MirrorId, PAGE_BYTES};
+    use crate::scheduler::{Event, Settings};
+    use std::time::Duration;
+
+    #[test]
+    fn mirrors_that_are_heard_of_late_are_compared_once_something_is_missing() {
+        let (now, file) = (Time(1_000_000_000), Inode(5));
+        let mut scheduler = Scheduler::new(Settings::default(), 2, 7, now);
+        let (first, all) = (MirrorSet::from_iter([MirrorId(0)]), Pages::new(0, 1024));
+        let (size_bytes, rule) = (1024 * PAGE_BYTES, FileRule::default());
+        let opened = Event::Opened { file, size_bytes, mirrors: first.clone(), held: vec![all], rule };
+        scheduler.handle(now, opened);
+        scheduler.handle(now, Event::Agreed { file, mirrors: first, confirmed: false });
+        scheduler.handle(now, Event::Served { file, mirrors: MirrorSet::first(2), awaited: false });
+        let compared = |scheduler: &mut Scheduler| {
+            let actions: Vec<Action> = std::iter::from_fn(|| scheduler.poll_action(now)).collect();
+            actions.iter().filter(|action| matches!(action, Action::Compare { .. })).count()
+        };
+        assert_eq!(compared(&mut scheduler), 0, "all of it is held");
+        let (pages, deadline) = (Pages::new(0, 16), now + Duration::from_secs(9));
+        scheduler.handle(now, Event::Dropped { file, pages });
+        scheduler.handle(now, Event::Wanted { file, pages, class: Class::Demand, reader: ReaderId(1), deadline });
+        assert_eq!(compared(&mut scheduler), 1);
     }
 }

@@ -27,7 +27,7 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model) {
     let area = frame.area();
     if area.width < WIDTH_MIN || area.height < HEIGHT_MIN {
         let text =
-            format!("This terminal has {} x {}: make it {WIDTH_MIN} x {HEIGHT_MIN} or more.", area.width, area.height);
+            format!("This terminal has {} x {}:\nmake it {WIDTH_MIN} x {HEIGHT_MIN} or more.", area.width, area.height);
         return frame.render_widget(Paragraph::new(text), area);
     }
     let Some((status, report)) = model.seen() else {
