@@ -146,7 +146,7 @@ fn mount(command: &MountCommand, words: &[OsString], around: &Surroundings) -> a
 
 fn called_by_mount(name: &str, words: &[OsString]) -> ExitCode {
     match Surroundings::of_process() {
-        Ok(around) => ExitCode::from(mount::helper::run(name, words, &around)),
+        Ok(around) => ExitCode::from(mount::mount_helper::run(name, words, &around)),
         Err(error) => failed(&error.into()),
     }
 }
