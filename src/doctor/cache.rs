@@ -1,7 +1,7 @@
 //! The cache folder: whether it can be used, what it lies on, and whether it has room.
 
 use super::disk_speed::{self, Measured, Unmeasured};
-use super::finding::{About, Finding};
+use super::finding::{About, Finding, Level};
 use crate::cache::disk;
 use crate::config::plan::{CacheDir, MountPlan};
 use crate::control::human::{bytes, rate};
@@ -48,8 +48,8 @@ struct Looked {
     measured: Result<Measured, Unmeasured>,
 }
 
-/// All checks.
-pub fn check(plan: &MountPlan) -> Vec<Finding> {
+/// All checks. `is_to_be_mounted`: the user has said where to, and not only asked about what may be mounted already.
+pub fn check(plan: &MountPlan, is_to_be_mounted: bool) -> Vec<Finding> {
     let Some(folder) = plan.cache.path() else {
         let about = About::Cache("none".into());
         return vec![Finding::note(&about, "folder", "nothing is kept on disk, as asked for")];
@@ -60,7 +60,7 @@ pub fn check(plan: &MountPlan) -> Vec<Finding> {
     // Who waits no longer does not need it.
     std::thread::spawn(move || drop(sender.send(Box::new(look(&path)))));
     match answer.recv_timeout(PATIENCE).as_deref() {
-        Ok(Ok(looked)) => findings(&about, plan, folder, looked),
+        Ok(Ok(looked)) => findings(&about, plan, folder, looked, is_to_be_mounted),
         Ok(Err(error)) => vec![unusable(&about, folder, error, plan)],
         Err(_) => vec![Finding::problem(
             &about,
@@ -90,7 +90,7 @@ fn look(folder: &Path) -> io::Result<Looked> {
     })
 }
 
-fn findings(about: &About, plan: &MountPlan, folder: &Path, looked: &Looked) -> Vec<Finding> {
+fn findings(about: &About, plan: &MountPlan, folder: &Path, looked: &Looked, is_to_be_mounted: bool) -> Vec<Finding> {
     let mut findings = match &looked.measured {
         Err(Unmeasured::NoFile(error)) => vec![unusable(about, folder, error, plan)],
         _ => {
@@ -98,7 +98,7 @@ fn findings(about: &About, plan: &MountPlan, folder: &Path, looked: &Looked) -> 
             vec![Finding::ok(about, "folder", seen)]
         }
     };
-    findings.push(user(about, &looked.user));
+    findings.push(user(about, &looked.user, is_to_be_mounted));
     findings.push(kind(about, looked.kind));
     findings.push(space(about, plan.cache_size, looked.free_bytes, looked.held_bytes));
     match &looked.measured {
@@ -129,16 +129,15 @@ fn unusable(about: &About, folder: &Path, error: &io::Error, plan: &MountPlan) -
     Finding::problem(about, "folder", format!("{} cannot be written: {error}", folder.display()), named)
 }
 
-fn user(about: &About, user: &io::Result<Option<(u32, String)>>) -> Finding {
+fn user(about: &About, user: &io::Result<Option<(u32, String)>>, is_to_be_mounted: bool) -> Finding {
     match user {
         Ok(None) => Finding::ok(about, "other mounts", "none uses this folder"),
-        Ok(Some((pid, owner))) => Finding::problem(
-            about,
-            "other mounts",
-            format!("process {pid} uses this folder, mounted at {owner}"),
-            "unmount that, or give this mount a --name or --cache-dir of its own",
-        )
-        .figure("pid", *pid),
+        Ok(Some((pid, owner))) => {
+            let level = if is_to_be_mounted { Level::Problem } else { Level::Note };
+            Finding::new(level, about, "other mounts", format!("process {pid} uses this folder, mounted at {owner}"))
+                .way_out("for another mount unmount that, or give this one a --name or --cache-dir of its own")
+                .figure("pid", *pid)
+        }
         Err(error) => Finding::problem(
             about,
             "other mounts",
@@ -330,12 +329,13 @@ mod tests {
     #[test]
     fn a_folder_in_use_is_said_by_whom() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(user(&about(), &disk::user_of(folder.path())).level, Level::Ok);
+        assert_eq!(user(&about(), &disk::user_of(folder.path()), true).level, Level::Ok);
         std::fs::write(folder.path().join("lock"), "77\n/mnt/x\n").unwrap();
-        assert_eq!(user(&about(), &disk::user_of(folder.path())).level, Level::Ok, "nobody holds it");
+        assert_eq!(user(&about(), &disk::user_of(folder.path()), true).level, Level::Ok, "nobody holds it");
         let held = std::fs::File::open(folder.path().join("lock")).unwrap();
         rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive).unwrap();
-        let found = user(&about(), &disk::user_of(folder.path()));
+        assert_eq!(user(&about(), &disk::user_of(folder.path()), false).level, Level::Note);
+        let found = user(&about(), &disk::user_of(folder.path()), true);
         assert_eq!(found.level, Level::Problem);
         assert_eq!(found.seen, "process 77 uses this folder, mounted at /mnt/x");
     }

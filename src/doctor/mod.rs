@@ -115,7 +115,7 @@ fn look_at_plan(plan: &MountPlan, place: Option<&Path>, around: &Surroundings, s
     findings.extend(limits::check(plan, around));
     // Beside each other: each may take most of a minute where it hangs.
     let (cache, mirrors) = std::thread::scope(|scope| {
-        let cache = scope.spawn(|| cache::check(plan));
+        let cache = scope.spawn(|| cache::check(plan, place.is_some()));
         let mirrors = mirrors::check(plan, seed);
         (cache.join().expect("a check does not panic"), mirrors)
     });

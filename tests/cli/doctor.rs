@@ -283,8 +283,14 @@ fn cache_folders_that_will_not_do() {
     found.says("disk", None, found.of("disk", None)[0]["level"].as_str().unwrap(), "read back at");
     assert!(!place.path("not").exists());
     let mount = place.mount(&[mirror.url()], &[]);
+    let used = format!("process {} uses this folder", mount.pid());
     let found = with(&place.cache());
-    found.says("other mounts", None, "problem", &format!("process {} uses this folder", mount.pid()));
+    found.says("other mounts", None, "note", &used);
+    assert_eq!(found.code, 0);
+    let (url, cache, other) = (mirror.url(), place.cache(), place.path("other"));
+    fs::create_dir(&other).unwrap();
+    let words = [&url, other.to_str().unwrap(), "--cache-dir", cache.to_str().unwrap()];
+    doctor(&place, &words).says("other mounts", None, "problem", &used);
     mount.umount();
     with(&place.cache()).says("other mounts", None, "ok", "");
 }
