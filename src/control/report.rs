@@ -9,6 +9,9 @@ use super::reloaded::ConfigurationReport;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Mirrors of which a line of text tells the share.
+const SHARES_SHOWN: usize = 3;
+
 /// `braidfs status`.
 #[derive(Serialize, Deserialize, Clone, Default, PartialEq, Debug)]
 #[serde(default)]
@@ -392,6 +395,19 @@ pub struct Progress {
     /// When those begin, by the daemon's local time: `01:00`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_until: Option<String>,
+    /// What mirrors have brought since the job began (or goes on, in a later mount), for whoever; the most first, at most 16.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<MirrorShare>,
+}
+
+/// What a mirror has brought meanwhile.
+#[derive(Serialize, Deserialize, schemars::JsonSchema, Clone, Default, PartialEq, Debug)]
+#[serde(default)]
+pub struct MirrorShare {
+    /// Without credentials.
+    pub url: String,
+    /// Body bytes from it.
+    pub bytes_fetched: u64,
 }
 
 impl Progress {
@@ -401,6 +417,20 @@ impl Progress {
             Some(time) if self.files_waiting == 1 => format!(", 1 file waits until {time}"),
             Some(time) => format!(", {} files wait until {time}", self.files_waiting),
             None => String::new(),
+        }
+    }
+
+    /// `a:80 60 %, b:81 40 %`: the shares of the mirrors, the largest few.
+    pub fn shares_text(&self) -> String {
+        let all: u64 = self.mirrors.iter().map(|share| share.bytes_fetched).sum();
+        let text = |share: &MirrorShare| {
+            let host = share.url.split_once("://").map_or(share.url.as_str(), |(_, rest)| rest);
+            format!("{} {} %", host.trim_end_matches('/'), (share.bytes_fetched * 100 + all / 2) / all.max(1))
+        };
+        let shown: Vec<String> = self.mirrors.iter().take(SHARES_SHOWN).map(text).collect();
+        match self.mirrors.len().saturating_sub(SHARES_SHOWN) {
+            0 => shown.join(", "),
+            more => format!("{}, {more} more", shown.join(", ")),
         }
     }
 }

@@ -127,6 +127,12 @@ impl Engine {
         report
     }
 
+    /// Body bytes of each mirror in use since the mount, by its URL.
+    pub fn fetched_by_mirror(&self) -> Vec<(String, u64)> {
+        let in_use = self.plane.mirrors.in_use();
+        in_use.map(|(mirror, member)| (member.url(), self.plane.published.fetched_bytes(mirror))).collect()
+    }
+
     /// Body bytes that mirrors delivered since the mount.
     pub fn fetched_bytes(&self) -> u64 {
         self.plane.metrics.fetched_bytes.get()

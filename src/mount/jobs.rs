@@ -2,7 +2,7 @@
 
 use crate::clock::{Time, now};
 use crate::control::protocol::{PathText, Refusal, RefusalKind};
-use crate::control::report::{FailedFile, JobReport, PrefetchReport, Progress};
+use crate::control::report::{FailedFile, JobReport, MirrorShare, PrefetchReport, Progress};
 use crate::control::server::{PrefetchRequest, ProgressSender};
 use crate::fetch::Engine;
 use crate::fetch::prefetch::{self, Outcome};
@@ -28,6 +28,8 @@ const PROGRESS_PERIOD: Duration = Duration::from_millis(250);
 
 /// Failures of a job that `braidfs jobs` names. Who waits for it hears of all.
 const FAILURES_SHOWN: usize = 20;
+/// Mirrors that a report names: who brings a thousandth is of no use in a bar.
+const SHARES_MAX: usize = 16;
 /// How often it is looked whether a mirror is there again, for a job of an earlier mount.
 const ONLINE_PERIOD: Duration = Duration::from_secs(1);
 
@@ -55,6 +57,7 @@ struct Job {
     rate: Option<u64>,
     since: Time,
     progress: Arc<prefetch::Progress>,
+    brought: Brought,
     ended: Mutex<Option<Ended>>,
     cancelled: Notify,
     stop: watch::Receiver<Stop>,
@@ -65,6 +68,7 @@ struct Ended {
     state: &'static str,
     elapsed: Duration,
     failures: Vec<FailedFile>,
+    mirrors: Vec<MirrorShare>,
 }
 
 impl Jobs {
@@ -93,7 +97,7 @@ impl Jobs {
         let Some(work) = KeptJob::new(request) else {
             return Err(Refusal::new(RefusalKind::Request, "a range is of a path that is not among those given"));
         };
-        let job = self.begin(&work)?;
+        let job = self.begin(&engine, &work)?;
         let fetched_before = engine.fetched_bytes();
         // A client that goes away ends its job, whatever that is at.
         let _waits = wait.then(|| Waits(job.clone()));
@@ -126,7 +130,7 @@ impl Jobs {
                 continue;
             };
             tracing::info!(number, paths = kept.paths.len(), "going on with a prefetch job of an earlier mount");
-            let job = Job::new(number, &kept, self.stop.clone());
+            let job = Job::new(number, &kept, engine.clone(), self.stop.clone());
             self.known.lock().jobs.push(job.clone());
             let engine = engine.clone();
             engine.runtime().clone().spawn(async move {
@@ -151,7 +155,7 @@ impl Jobs {
         Ok(job.report())
     }
 
-    fn begin(&self, work: &KeptJob) -> Result<Arc<Job>, Refusal> {
+    fn begin(&self, engine: &Arc<Engine>, work: &KeptJob) -> Result<Arc<Job>, Refusal> {
         let mut known = self.known.lock();
         let running = known.jobs.iter().filter(|job| job.ended.lock().is_none());
         let (running, lists_bytes) = running.fold((0, 0), |(count, bytes), job| (count + 1, bytes + job.list_bytes));
@@ -168,9 +172,29 @@ impl Jobs {
             oldest.map(|at| known.jobs.remove(at));
         }
         known.last_number += 1;
-        let job = Job::new(known.last_number, work, self.stop.clone());
+        let job = Job::new(known.last_number, work, engine.clone(), self.stop.clone());
         known.jobs.push(job.clone());
         Ok(job)
+    }
+}
+
+/// What mirrors bring while a job runs.
+struct Brought {
+    engine: Arc<Engine>,
+    before: Vec<(String, u64)>,
+}
+
+impl Brought {
+    /// The most first. One that came meanwhile had brought nothing.
+    fn shares(&self) -> Vec<MirrorShare> {
+        let before = |url: &str| self.before.iter().find(|(known, _)| known == url).map_or(0, |(_, bytes)| *bytes);
+        let share =
+            |(url, bytes): (String, u64)| MirrorShare { bytes_fetched: bytes.saturating_sub(before(&url)), url };
+        let mut shares: Vec<MirrorShare> = self.engine.fetched_by_mirror().into_iter().map(share).collect();
+        shares.retain(|share| share.bytes_fetched > 0);
+        shares.sort_by_key(|share| std::cmp::Reverse(share.bytes_fetched));
+        shares.truncate(SHARES_MAX);
+        shares
     }
 }
 
@@ -199,7 +223,7 @@ async fn follow<T>(work: impl Future<Output = T>, job: &Job, sender: &ProgressSe
 }
 
 impl Job {
-    fn new(number: u64, work: &KeptJob, stop: watch::Receiver<Stop>) -> Arc<Job> {
+    fn new(number: u64, work: &KeptJob, engine: Arc<Engine>, stop: watch::Receiver<Stop>) -> Arc<Job> {
         Arc::new(Job {
             number,
             paths_shown: work.paths.iter().take(PATHS_SHOWN).cloned().collect(),
@@ -209,6 +233,7 @@ impl Job {
             rate: work.rate,
             since: now(),
             progress: Arc::default(),
+            brought: Brought { before: engine.fetched_by_mirror(), engine },
             ended: Mutex::new(None),
             cancelled: Notify::new(),
             stop,
@@ -255,13 +280,17 @@ impl Job {
     fn end(&self, state: &'static str, failures: Vec<FailedFile>) -> bool {
         let mut ended = self.ended.lock();
         let is_first = ended.is_none();
-        ended.get_or_insert(Ended { state, elapsed: now().since(self.since), failures });
+        let (elapsed, mirrors) = (now().since(self.since), self.brought.shares());
+        ended.get_or_insert(Ended { state, elapsed, failures, mirrors });
         self.cancelled.notify_one();
         is_first
     }
 
     fn progress(&self) -> Progress {
-        let elapsed = self.ended.lock().as_ref().map_or_else(|| now().since(self.since), |ended| ended.elapsed);
+        let (elapsed, mirrors) = match &*self.ended.lock() {
+            Some(ended) => (ended.elapsed, ended.mirrors.clone()),
+            None => (now().since(self.since), self.brought.shares()),
+        };
         let load = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
         Progress {
             bytes_done: load(&self.progress.bytes_done),
@@ -273,6 +302,7 @@ impl Job {
             elapsed_ms: elapsed.as_millis() as u64,
             files_waiting: load(&self.progress.waiting),
             waits_until: self.waits_until(),
+            mirrors,
         }
     }
 

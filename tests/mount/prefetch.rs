@@ -57,6 +57,31 @@ fn a_second_prefetch_fetches_nothing() {
 }
 
 #[test]
+fn who_brings_it_is_told() {
+    let (mirrors, place) = (mirrors(2, &tree()), Place::new());
+    let mount = place.mount(&faulty_urls(&mirrors), &[]);
+    // Not for the job, so not in its figures.
+    reading::generated(&mount.path("not wanted.bin"), 3, SIZE);
+    mirrors.iter().for_each(FaultyMirror::forget);
+    let output = prefetch(&place, &["job"], &["--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let result: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    let shares = result["result"]["progress"]["mirrors"].as_array().unwrap();
+    let mut all = 0;
+    for mirror in &mirrors {
+        let told = shares.iter().find(|share| share["url"] == mirror.url().as_str());
+        let told = told.map_or(0, |share| share["bytes_fetched"].as_u64().unwrap());
+        // Pages that were compared come on top.
+        let sent = mirror.data_bytes();
+        assert!(told <= sent && sent <= told + 64 * 1024, "{told} of {sent}: {text}");
+        all += told;
+    }
+    assert_eq!(all, 2 * SIZE + 5, "{text}");
+    mount.umount();
+}
+
+#[test]
 fn what_failed_is_named_and_the_rest_is_there() {
     let (mut mirrors, place) = (mirrors(1, &tree()), Place::new());
     mirrors[0].add(Rule::new(Fault::Status { code: 404, retry_after_s: None }).under("job/deeper/b.bin"));

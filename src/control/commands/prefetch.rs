@@ -151,7 +151,7 @@ impl<'s, 'a> Show<'s, 'a> {
     fn new(screen: &'s mut Screen<'a>, mountpoint: &'s Path) -> Show<'s, 'a> {
         let bar = (screen.is_terminal && !screen.json).then(|| {
             let template =
-                "{wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left; {msg}";
+                "{wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left\n{msg}";
             let style = ProgressStyle::with_template(template).expect("the template is a constant, drawn in a test");
             ProgressBar::new(0).with_style(style)
         });
@@ -174,7 +174,7 @@ impl<'s, 'a> Show<'s, 'a> {
                     bar.set_position(progress.bytes_done);
                     let waiting = plain(&progress.waiting_text());
                     let (done, all) = (progress.files_done, progress.files_total);
-                    bar.set_message(format!("{done} of {all} files{listing}{waiting}"));
+                    bar.set_message(format!("{done} of {all} files{listing}{waiting}{}", from_text(&progress)));
                 }
                 None if !self.screen.json => self.line(progress),
                 None => {}
@@ -207,7 +207,7 @@ impl<'s, 'a> Show<'s, 'a> {
                 || progress.waits_until != last.waits_until
         });
         if is_due {
-            self.screen.complain(&line_text(&progress));
+            self.screen.complain(&line_text(&progress, self.last.as_ref()));
             self.last = Some(progress);
         }
     }
@@ -220,30 +220,45 @@ impl<'s, 'a> Show<'s, 'a> {
     }
 }
 
-fn line_text(progress: &Progress) -> String {
-    let bytes_per_second = progress.bytes_done as f64 * 1e3 / progress.elapsed_ms.max(1) as f64;
+/// Rate and time left go by what came since the line `before`: what was there when the job began cost no time.
+fn line_text(progress: &Progress, before: Option<&Progress>) -> String {
+    let since = |before: &Progress| {
+        let elapsed_ms = progress.elapsed_ms.saturating_sub(before.elapsed_ms);
+        progress.bytes_done.saturating_sub(before.bytes_done) as f64 * 1e3 / elapsed_ms.max(1) as f64
+    };
+    let bytes_per_second = before.map(since);
     let left = progress.bytes_total.saturating_sub(progress.bytes_done) as f64;
-    let left = match (progress.listing, bytes_per_second >= 1.0) {
+    let left = match (progress.listing, bytes_per_second) {
         (true, _) => ", still listing".to_owned(),
-        (false, true) => format!(", {} left", length((left / bytes_per_second * 1e3) as u64)),
-        (false, false) => String::new(),
+        (false, Some(rate)) if rate >= 1.0 => format!(", {} left", length((left / rate * 1e3) as u64)),
+        (false, _) => String::new(),
     };
     format!(
-        "{} of {} ({} %), {} of {} files, {}{left}{}\n",
+        "{} of {} ({} %), {} of {} files{}{left}{}{}\n",
         bytes(progress.bytes_done),
         bytes(progress.bytes_total),
         progress.bytes_done * 100 / progress.bytes_total.max(1),
         progress.files_done,
         progress.files_total,
-        rate(bytes_per_second),
-        plain(&progress.waiting_text())
+        bytes_per_second.map_or(String::new(), |bytes_per_second| format!(", {}", rate(bytes_per_second))),
+        plain(&progress.waiting_text()),
+        from_text(progress)
     )
+}
+
+/// Who brings it.
+fn from_text(progress: &Progress) -> String {
+    match plain(&progress.shares_text()) {
+        shares if shares.is_empty() => shares,
+        shares => format!("; from {shares}"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::control::protocol::PathText;
+    use crate::control::report::MirrorShare;
 
     #[test]
     fn a_line_has_rate_and_time_left() {
@@ -255,12 +270,20 @@ mod tests {
             elapsed_ms: 1000,
             ..Progress::default()
         };
-        assert_eq!(line_text(&progress), "1.00 MiB of 4.00 MiB (25 %), 1 of 5 files, 1.00 MiB/s, 3.0 s left\n");
+        let before = Progress { bytes_done: 1 << 19, elapsed_ms: 500, ..progress.clone() };
+        let text = |progress: &Progress| line_text(progress, Some(&before));
+        assert_eq!(text(&progress), "1.00 MiB of 4.00 MiB (25 %), 1 of 5 files, 1.00 MiB/s, 3.0 s left\n");
+        assert_eq!(line_text(&progress, None), "1.00 MiB of 4.00 MiB (25 %), 1 of 5 files\n");
         let waits = Progress { files_waiting: 4, waits_until: Some("01:00".into()), ..progress.clone() };
-        assert!(line_text(&waits).ends_with("left, 4 files wait until 01:00\n"));
-        let listing = Progress { listing: true, ..progress };
-        assert!(line_text(&listing).ends_with("1.00 MiB/s, still listing\n"));
-        assert!(line_text(&Progress::default()).starts_with("0 B of 0 B (0 %), 0 of 0 files"));
+        assert!(text(&waits).ends_with("left, 4 files wait until 01:00\n"));
+        let listing = Progress { listing: true, ..progress.clone() };
+        assert!(text(&listing).ends_with("1.00 MiB/s, still listing\n"));
+        assert_eq!(line_text(&Progress::default(), None), "0 B of 0 B (0 %), 0 of 0 files\n");
+        let share = |url: &str, bytes_fetched| MirrorShare { url: url.into(), bytes_fetched };
+        let shares =
+            vec![share("http://a:80/", 600), share("https://b/c/", 300), share("http://d/", 99), share("http://e/", 1)];
+        let shared = Progress { mirrors: shares, ..progress };
+        assert!(text(&shared).ends_with("left; from a:80 60 %, b/c 30 %, d 10 %, 1 more\n"), "{}", text(&shared));
     }
 
     #[test]
