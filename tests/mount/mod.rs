@@ -28,6 +28,7 @@ mod prefetch_profile;
 mod prefetch_rate;
 mod prefetch_schema;
 mod read_only;
+mod readme;
 mod redirects;
 mod reload;
 mod restart;
