@@ -19,6 +19,7 @@ use crate::fetch::opened::OpenFile;
 use crate::fetch::pace::Pace;
 use crate::fetch::plane::Plane;
 use crate::fetch::tree::Tree;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -54,7 +55,7 @@ pub struct Progress {
     pub files_failed: AtomicU64,
     /// Bytes in the files found so far.
     pub bytes: AtomicU64,
-    /// Bytes on disk, of these files.
+    /// Bytes durable on disk, of these files.
     pub bytes_done: AtomicU64,
     /// Every folder has been looked through: `files` and `bytes` grow no more.
     pub complete: AtomicBool,
@@ -91,6 +92,9 @@ type Ended = (Result<(), Trouble>, Vec<u8>);
 
 /// Of one among [`FILES_AT_ONCE`].
 type Turn = OwnedSemaphorePermit;
+
+/// Stretches of a file that are on disk, and count as done once that is durable. Dropped with the file's turn to be brought.
+type Settling = Mutex<JoinSet<()>>;
 
 struct Job {
     plane: Arc<Plane>,
@@ -266,8 +270,9 @@ impl Job {
     async fn bring(self: &Arc<Self>, file: &Arc<OpenFile>, turn: Turn) -> Result<(), Trouble> {
         self.not_condemned(file).await?;
         let mut left: Vec<Pages> = file.pages().split(self.pace.piece_pages()).collect();
+        let settling = Arc::new(Settling::default());
         for pass in 1..=PASSES_MAX {
-            left = self.pass(file, left, pass == PASSES_MAX).await?;
+            left = self.pass(file, left, pass == PASSES_MAX, &settling).await?;
             if left.is_empty() {
                 break;
             }
@@ -275,7 +280,17 @@ impl Job {
         drop(turn);
         let all = file.pages();
         self.until(file, all, |disk| disk.durable(all)).await?;
+        // Whoever is told that a file is done has been told of all its bytes.
+        let settled = std::mem::take(&mut *settling.lock());
+        settled.join_all().await;
         self.checked(file).await
+    }
+
+    /// Count `pages` as done once they are durable. What is only written would be lost with the daemon.
+    async fn settle(self: Arc<Self>, file: Arc<OpenFile>, pages: Pages) {
+        if self.until(&file, pages, |disk| disk.durable(pages)).await.is_ok() {
+            self.progress.bytes_done.fetch_add(pages.len_bytes(file.size_bytes), Ordering::Relaxed);
+        }
     }
 
     /// Nobody's bytes match its hash? Then it is not fetched again, unless the hash is another one by now.
@@ -319,16 +334,18 @@ impl Job {
         file: &Arc<OpenFile>,
         left: Vec<Pages>,
         is_last: bool,
+        settling: &Arc<Settling>,
     ) -> Result<Vec<Pages>, Trouble> {
         let (mut stretches, mut failed) = (JoinSet::new(), Vec::new());
         for pages in left {
             let permit = self.permit(file, pages).await?;
-            let (job, file) = (self.clone(), file.clone());
+            let (job, file, settling) = (self.clone(), file.clone(), settling.clone());
             stretches.spawn(async move {
                 let result = job.until(&file, pages, |disk| disk.held(pages)).await;
+                // The next commit is up to a second away, and the next stretch need not wait for it.
                 drop(permit);
                 if result.is_ok() {
-                    job.progress.bytes_done.fetch_add(pages.len_bytes(file.size_bytes), Ordering::Relaxed);
+                    settling.lock().spawn(job.settle(file, pages));
                 }
                 (result, pages)
             });

@@ -120,6 +120,29 @@ fn wait_for_two_fifths(place: &Place) {
     });
 }
 
+#[test]
+fn what_is_told_as_done_outlives_a_kill() {
+    let files = 2000;
+    let tree = (0..files).fold(Tree::new(), |tree, at| tree.with_generated(format!("job/{at}.bin"), at, 16 << 10));
+    let (mut mirrors, place) = (mirrors(1, &tree), Place::new());
+    mirrors[0].always(Fault::Shape { bytes_per_second: 3 << 20 });
+    let mount = place.mount(&faulty_urls(&mirrors), &[]);
+    begin(&place, "job");
+    let told = wait::for_some("a part of the job is durable", || {
+        let done = jobs(&place)[0]["progress"]["bytes_done"].as_u64().unwrap();
+        (done > 2 << 20).then_some(done)
+    });
+    mount.kill9();
+    // Nothing more comes.
+    mirrors[0].down();
+    let mount = place.mount(&faulty_urls(&mirrors), &[]);
+    let (code, said) = run(&place, &["prefetch", "--check", "--json", mount.path("job").to_str().unwrap()]);
+    assert_eq!(code, Some(1), "{said}");
+    let result: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert!(result["result"]["bytes_durable"].as_u64().unwrap() >= told, "{told} were told of: {said}");
+    mount.umount();
+}
+
 /// The next mount goes on with the job, and brings what is left of it; the one after that does not.
 fn goes_on(place: &Place, mirrors: &[FaultyMirror]) {
     let before = data_bytes(mirrors);

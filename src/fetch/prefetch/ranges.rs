@@ -171,7 +171,7 @@ impl Job {
             }
         }
         drop(permit);
-        self.progress.bytes_done.fetch_add(pages.len_bytes(file.size_bytes), Ordering::Relaxed);
+        self.settle(file, pages).await;
         Ok(())
     }
 }
