@@ -93,7 +93,7 @@ type Ended = (Result<(), Trouble>, Vec<u8>);
 /// Of one among [`FILES_AT_ONCE`].
 type Turn = OwnedSemaphorePermit;
 
-/// Stretches of a file that are on disk, and count as done once that is durable. Dropped with the file's turn to be brought.
+/// Stretches of a file whose bytes count as done as they become durable. Dropped where the file fails.
 type Settling = Mutex<JoinSet<()>>;
 
 struct Job {
@@ -270,9 +270,9 @@ impl Job {
     async fn bring(self: &Arc<Self>, file: &Arc<OpenFile>, turn: Turn) -> Result<(), Trouble> {
         self.not_condemned(file).await?;
         let mut left: Vec<Pages> = file.pages().split(self.pace.piece_pages()).collect();
-        let settling = Arc::new(Settling::default());
+        let settling = Settling::default();
         for pass in 1..=PASSES_MAX {
-            left = self.pass(file, left, pass == PASSES_MAX, &settling).await?;
+            left = self.pass(file, left, pass, &settling).await?;
             if left.is_empty() {
                 break;
             }
@@ -286,10 +286,21 @@ impl Job {
         self.checked(file).await
     }
 
-    /// Count `pages` as done once they are durable. What is only written would be lost with the daemon.
+    /// Count the bytes of `pages` as done as they become durable, until all are. What is only written would be lost with the daemon.
     async fn settle(self: Arc<Self>, file: Arc<OpenFile>, pages: Pages) {
-        if self.until(&file, pages, |disk| disk.durable(pages)).await.is_ok() {
-            self.progress.bytes_done.fetch_add(pages.len_bytes(file.size_bytes), Ordering::Relaxed);
+        let Some(disk) = &file.disk else { return };
+        let (all, mut counted) = (pages.len_bytes(file.size_bytes), 0);
+        while counted < all {
+            let changed = file.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let durable = disk.durable_bytes_in(pages);
+            if durable > counted {
+                self.progress.bytes_done.fetch_add(durable - counted, Ordering::Relaxed);
+                counted = durable;
+                continue;
+            }
+            changed.await;
         }
     }
 
@@ -333,20 +344,20 @@ impl Job {
         self: &Arc<Self>,
         file: &Arc<OpenFile>,
         left: Vec<Pages>,
-        is_last: bool,
-        settling: &Arc<Settling>,
+        number: usize,
+        settling: &Settling,
     ) -> Result<Vec<Pages>, Trouble> {
         let (mut stretches, mut failed) = (JoinSet::new(), Vec::new());
         for pages in left {
             let permit = self.permit(file, pages).await?;
-            let (job, file, settling) = (self.clone(), file.clone(), settling.clone());
+            if number == 1 {
+                settling.lock().spawn(self.clone().settle(file.clone(), pages));
+            }
+            let (job, file) = (self.clone(), file.clone());
             stretches.spawn(async move {
                 let result = job.until(&file, pages, |disk| disk.held(pages)).await;
                 // The next commit is up to a second away, and the next stretch need not wait for it.
                 drop(permit);
-                if result.is_ok() {
-                    settling.lock().spawn(job.settle(file, pages));
-                }
                 (result, pages)
             });
         }
@@ -354,7 +365,7 @@ impl Job {
             match ended.map_err(|_| Trouble::Ending)? {
                 (Ok(()), _) => {}
                 // Said of a connection that broke, too; but where nobody answers, there is nothing to wait for.
-                (Err(Trouble::Offline), pages) if !is_last && !self.plane.is_offline() => failed.push(pages),
+                (Err(Trouble::Offline), pages) if number < PASSES_MAX && !self.plane.is_offline() => failed.push(pages),
                 (Err(trouble), _) => return Err(trouble),
             }
         }

@@ -23,8 +23,10 @@ const RUNNING_MAX: usize = 16;
 const LISTS_BYTES_MAX: u64 = 64 << 20;
 /// Paths of a job that reports name. It may have a hundred thousand.
 const PATHS_SHOWN: usize = 20;
-/// A bar that moves four times a second looks alive.
+/// A bar that moves four times a second looks alive, …
 const PROGRESS_PERIOD: Duration = Duration::from_millis(250);
+/// … and is true where it moves as soon as more is durable, which comes in steps of up to a second's bytes.
+const CHANGE_PERIOD: Duration = Duration::from_millis(20);
 
 /// Failures of a job that `braidfs jobs` names. Who waits for it hears of all.
 const FAILURES_SHOWN: usize = 20;
@@ -209,15 +211,22 @@ impl Drop for Waits {
 
 async fn follow<T>(work: impl Future<Output = T>, job: &Job, sender: &ProgressSender) -> T {
     tokio::pin!(work);
+    let (mut told, mut told_at) = (job.done(), now());
     loop {
         #[allow(clippy::disallowed_methods, reason = "a progress bar moves with time")]
-        let tick = tokio::time::sleep(PROGRESS_PERIOD);
+        let tick = tokio::time::sleep(CHANGE_PERIOD);
         tokio::select! {
             outcome = &mut work => {
                 sender.progress(job.progress());
                 return outcome;
             }
-            () = tick => sender.progress(job.progress()),
+            () = tick => {
+                let done = job.done();
+                if done != told || now().since(told_at) >= PROGRESS_PERIOD {
+                    sender.progress(job.progress());
+                    (told, told_at) = (done, now());
+                }
+            }
         }
     }
 }
@@ -284,6 +293,11 @@ impl Job {
         ended.get_or_insert(Ended { state, elapsed, failures, mirrors });
         self.cancelled.notify_one();
         is_first
+    }
+
+    /// What moves its bar.
+    fn done(&self) -> (u64, u64) {
+        (self.progress.bytes_done.load(Ordering::Relaxed), self.progress.files_done.load(Ordering::Relaxed))
     }
 
     fn progress(&self) -> Progress {

@@ -42,6 +42,18 @@ fn profile(file: &PathBuf) -> Vec<(String, u64, u64)> {
     text.lines().map(line).collect()
 }
 
+/// The same without its order: the kernel's reads of a file overtake one another, and then it has more lines.
+fn covered(file: &PathBuf) -> Vec<(String, u64, u64)> {
+    let mut ranges = profile(file);
+    ranges.sort();
+    ranges.dedup_by(|next, last| {
+        let joins = next.0 == last.0 && next.1 == last.1 + last.2;
+        last.2 += if joins { next.2 } else { 0 };
+        joins
+    });
+    ranges
+}
+
 #[test]
 fn a_range_brings_its_chunks_and_no_more() {
     let (mirrors, place) = (mirrors(1, &tree()), Place::new());
@@ -135,7 +147,7 @@ fn a_recording_ends_by_a_signal_and_a_second_one_is_refused() {
     wait::until("it records", || std::fs::read_to_string(&log).is_ok_and(|said| said.contains("Ctrl-C ends it")));
     reading::generated(&mount.path("c.bin"), 3, SIZE);
     let whole = vec![("c.bin".to_owned(), 0, SIZE)];
-    wait::until("what was read is in the profile by now", || profile(&file) == whole);
+    wait::until("what was read is in the profile by now", || covered(&file) == whole);
     std::fs::write(place.path("older.jsonl"), "older").unwrap();
     let (code, said) = prefetch(&place, &["--record", "older.jsonl", "mnt"]);
     assert_eq!(code, Some(1), "{said}");
@@ -144,8 +156,8 @@ fn a_recording_ends_by_a_signal_and_a_second_one_is_refused() {
     recorder.signal(Signal::INT);
     assert_eq!(recorder.ends_within(wait::PATIENCE).and_then(|status| status.code()), Some(0));
     let said = std::fs::read_to_string(&log).unwrap();
-    assert!(said.contains("p.jsonl: 1 ranges of 1 files, 16.00 MiB"), "{said}");
-    assert_eq!(profile(&file), whole);
+    assert!(said.contains("p.jsonl: ") && said.contains(" ranges of 1 files, 16.00 MiB"), "{said}");
+    assert_eq!(covered(&file), whole);
     // Nobody records any more.
     let (code, said) = prefetch(&place, &["--record", "older.jsonl", "mnt", "--", "true"]);
     assert_eq!(code, Some(0), "{said}");

@@ -96,6 +96,14 @@ impl DiskFile {
         self.bytes_in(&(&content.written & &content.durable))
     }
 
+    /// The same of some pages.
+    pub fn durable_bytes_in(&self, pages: Pages) -> u64 {
+        let content = self.content.lock();
+        let runs = runs(&content.durable, pages).into_iter();
+        let held = runs.flat_map(|durable| self::runs(&content.written, durable));
+        held.map(|run| run.len_bytes(self.key.size_bytes)).sum()
+    }
+
     fn bytes_in(&self, pages: &RoaringBitmap) -> u64 {
         let last = self.key.page_count().checked_sub(1).filter(|&last| pages.contains(last as u32));
         pages.len() * PAGE_BYTES - last.map_or(0, |last| (last + 1) * PAGE_BYTES - self.key.size_bytes)

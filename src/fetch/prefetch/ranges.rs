@@ -162,16 +162,25 @@ impl Job {
         pages: Pages,
         permit: OwnedSemaphorePermit,
     ) -> Result<(), Trouble> {
-        let mut passes = 1;
-        loop {
-            match self.until(&file, pages, |disk| disk.held(pages)).await {
-                Ok(()) => break,
-                Err(Trouble::Offline) if passes < PASSES_MAX && !self.plane.is_offline() => passes += 1,
-                Err(trouble) => return Err(trouble),
+        let bring = async {
+            let mut passes = 1;
+            loop {
+                match self.until(&file, pages, |disk| disk.held(pages)).await {
+                    Ok(()) => break,
+                    Err(Trouble::Offline) if passes < PASSES_MAX && !self.plane.is_offline() => passes += 1,
+                    Err(trouble) => return Err(trouble),
+                }
             }
+            drop(permit);
+            self.until(&file, pages, |disk| disk.durable(pages)).await
+        };
+        let (settle, bring) = (self.clone().settle(file.clone(), pages), bring);
+        tokio::pin!(bring, settle);
+        tokio::select! {
+            result = &mut bring => result?,
+            () = &mut settle => return bring.await,
         }
-        drop(permit);
-        self.settle(file, pages).await;
+        settle.await;
         Ok(())
     }
 }
