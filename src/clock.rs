@@ -64,6 +64,12 @@ pub fn unix_millis() -> i64 {
     read.tv_sec * 1000 + read.tv_nsec / 1_000_000
 }
 
+/// Nanoseconds since 1970, alike.
+pub fn unix_nanos() -> u64 {
+    let read = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    (read.tv_sec as u64).saturating_mul(1_000_000_000) + read.tv_nsec as u64
+}
+
 /// The second of the day by the local clock of this machine, for hours that people give.
 pub fn local_second_of_day() -> u32 {
     let now = jiff::Timestamp::from_second(unix_seconds()).unwrap_or_default();

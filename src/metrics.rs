@@ -85,6 +85,14 @@ metrics! {
         read_misses,
         /// Reads answered with an error.
         read_errors,
+        /// Reads that took longer than `--otlp-slow`, where spans are exported.
+        slow_reads,
+        /// Of those, the ones that no spans were exported of: too many at once, or the receiver did not take them.
+        slow_reads_dropped,
+        /// Spans that the receiver took.
+        exported_spans,
+        /// Exports of spans that failed.
+        export_failures,
         /// Reads copied once into scratch because their pages were not neighbours in memory.
         read_copies,
         /// Body bytes of file data accepted from mirrors.

@@ -1,9 +1,10 @@
 //! What is built in, and what of the environment decides it. The one place that reads the
 //! environment of the process.
 
-use super::cgroup;
 use super::source::{MirrorUrl, without_credentials};
 use super::supervisor::Supervisor;
+use super::{cgroup, otlp};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -71,14 +72,16 @@ pub struct Surroundings {
     pub memory_limit_bytes: Option<u64>,
     /// The variables whose names begin with `BRAIDFS_`: without that, and their values.
     pub variables: Vec<(String, OsString)>,
+    /// The variables of OpenTelemetry: their names without `OTEL_`, and their values.
+    pub otel: BTreeMap<String, String>,
     /// Who looks after this process.
     pub supervisor: Supervisor,
 }
 
-fn variables(all: impl Iterator<Item = (OsString, OsString)>) -> Vec<(String, OsString)> {
-    let ours =
-        |(name, value): (OsString, OsString)| Some((name.to_str()?.strip_prefix(VARIABLE_PREFIX)?.to_owned(), value));
-    all.filter_map(ours).collect()
+fn variables(prefix: &str) -> impl Iterator<Item = (String, OsString)> {
+    let begins_so =
+        move |(name, value): (OsString, OsString)| Some((name.to_str()?.strip_prefix(prefix)?.to_owned(), value));
+    std::env::vars_os().filter_map(begins_so)
 }
 
 impl Surroundings {
@@ -97,7 +100,10 @@ impl Surroundings {
             xdg_runtime_dir: folder("XDG_RUNTIME_DIR"),
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
-            variables: variables(std::env::vars_os()),
+            variables: variables(VARIABLE_PREFIX).collect(),
+            otel: variables(otlp::VARIABLE_PREFIX)
+                .filter_map(|(name, value)| Some((name, value.into_string().ok()?)))
+                .collect(),
             supervisor: Supervisor::of_process(),
             memory_limit_bytes: cgroup::memory_limit_bytes(Path::new("/sys/fs/cgroup"), &of_process),
         })
@@ -181,6 +187,7 @@ mod tests {
             gid: 1000,
             memory_limit_bytes: None,
             variables: Vec::new(),
+            otel: BTreeMap::new(),
             supervisor: Supervisor::default(),
         }
     }

@@ -21,6 +21,7 @@ pub mod logging;
 pub mod mount_helper;
 pub mod options;
 pub mod origin;
+pub mod otlp;
 pub mod plan;
 pub mod plan_error;
 pub mod rate;

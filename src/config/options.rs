@@ -4,6 +4,7 @@
 use super::duration::Length;
 use super::file::MirrorTable;
 use super::logging::{LogFormat, LogLevel};
+use super::otlp::OtlpGiven;
 use super::rate::{BadRate, Rate};
 use super::rule::RuleTable;
 use super::size::Size;
@@ -74,6 +75,14 @@ pub struct Given {
     #[arg(long, value_name = "ADDRESS")]
     #[schemars(with = "Option<String>")]
     pub metrics: Option<ListenAddress>,
+    /// Send a span of each slow read, and of what it waited for, to an OpenTelemetry receiver, such as http://HOST:4318; `env`: to the one of OTEL_EXPORTER_OTLP_ENDPOINT [default: nowhere]
+    #[arg(long, value_name = "URL")]
+    #[schemars(with = "Option<String>")]
+    pub otlp: Option<OtlpGiven>,
+    /// A read that takes longer than this is slow [default: 200ms]
+    #[arg(long, value_name = "DURATION")]
+    #[schemars(with = "Option<String>")]
+    pub otlp_slow: Option<Length>,
     /// Let other users read the mount (needs user_allow_other in /etc/fuse.conf unless root)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     pub allow_other: Option<bool>,
@@ -144,7 +153,7 @@ macro_rules! options {
 
 options! {
     name cache_dir cache_size scrub_rate memory read_timeout read_deadline entry_lifetime strategy verify hedging passthrough
-    rate_limit metrics allow_other uid gid umask fsname noexec background log_file log log_level fuse_fd mountpoint
+    rate_limit metrics otlp otlp_slow allow_other uid gid umask fsname noexec background log_file log log_level fuse_fd mountpoint
 }
 
 /// What stands after `--metrics`: an IP address and a port.

@@ -10,6 +10,7 @@ use super::ideas::Ideas;
 use super::logging::{LogFormat, LogLevel};
 use super::options::{CacheDirGiven, Given, ScrubRate};
 use super::origin::{Origin, origins};
+use super::otlp::{OtlpPlan, otlp};
 use super::plan_error::PlanError;
 use super::rate::Rate;
 use super::rule;
@@ -61,6 +62,8 @@ pub struct MountPlan {
     pub rate_limit: Option<u64>,
     /// Where metrics are served.
     pub metrics: Option<SocketAddr>,
+    /// Where spans of slow reads go.
+    pub otlp: Option<OtlpPlan>,
     /// Parts of the tree with a class, an objective or hours of their own.
     pub rules: Rules,
     /// Go to the background once the mount can be used.
@@ -372,6 +375,7 @@ fn lay_out(
         verify: verify(given.verify, mirrors.len())?,
         hedging: given.hedging.unwrap_or(true),
         metrics: given.metrics.map(|address| address.0),
+        otlp: otlp(given.otlp, given.otlp_slow.map(|length| length.0), &around.otel).map_err(PlanError::Value)?,
         passthrough: given.passthrough.unwrap_or(true),
         rate_limit: given.rate_limit.map(|rate| rate.of_a_limit("rate-limit")).transpose().map_err(PlanError::Value)?,
         rules: Rules::default(),

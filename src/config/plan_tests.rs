@@ -20,6 +20,7 @@ impl Desk {
             gid: 100,
             memory_limit_bytes: None,
             variables: Vec::new(),
+            otel: Default::default(),
             supervisor: Supervisor::default(),
         };
         Desk { folder, around }

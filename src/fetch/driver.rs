@@ -14,7 +14,6 @@ use crate::fetch::publisher::Publisher;
 use crate::fetch::waiting::Waiter;
 use crate::fetch::{from_disk, keeper, probe, transfer::Transfer};
 use crate::scheduler::{Action, ComparisonId, Event, Failure, Scheduler};
-use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -209,6 +208,7 @@ impl Driver {
     /// What of `pages` is on disk is read from there, the rest wanted from the mirrors.
     fn want(&mut self, time: Time, file: &Arc<OpenFile>, pages: Pages, class: Class, waiter: &Arc<Waiter>) {
         let remote = file.disk.as_ref().map_or(vec![pages], |disk| disk.missing(pages));
+        waiter.misses(Some(pages), &remote);
         let mut at = pages.start;
         for part in remote.iter().copied().chain([Pages::new(pages.end, pages.end)]) {
             let local = Pages::new(at, part.start);
@@ -230,6 +230,7 @@ impl Driver {
         for waiter in self.plane.waiting.of(file.inode, pages) {
             let deadline = waiter.since + self.plane.settings().read_deadline;
             for missing in self.plane.pool.missing(file.inode, waiter.pages.intersect(pages)) {
+                waiter.misses(None, &[missing]);
                 self.want_remote(time, file, missing, Class::Demand, waiter.reader, deadline);
             }
         }
@@ -299,9 +300,10 @@ impl Driver {
         tracing::trace!(?action, "decided");
         match action {
             Action::Start { fetch, mirror, file, pages, class, whole } => {
+                let is_hedge = self.scheduler.is_hedge(fetch);
                 let transfer = self.plane.opened.get(file).map(|file| {
-                    let admitted = Cell::default();
-                    Transfer { fetch, mirror, file, pages, class, whole, admitted }
+                    let (admitted, wait) = Default::default();
+                    Transfer { fetch, mirror, file, pages, class, whole, is_hedge, admitted, wait }
                 });
                 self.start(time, fetch, transfer);
             }

@@ -266,6 +266,7 @@ impl Engine {
         }
         let pages = widened(file, pages);
         let waiter = Waiter::new(file.clone(), pages, bytes, place, Box::new(answer));
+        let waiter = Arc::new(waiter.watched_by(plane.slow_reads.get()));
         if file.on_disk(pages) && from_disk::now(plane, file, pages) && waiter.try_answer(&plane.pool, &plane.metrics) {
             plane.metrics.read_disk_hits.add(1);
             return;

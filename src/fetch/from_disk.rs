@@ -6,6 +6,7 @@ use crate::fetch::driver::STREAM_PAGES;
 use crate::fetch::inbox::Command;
 use crate::fetch::opened::OpenFile;
 use crate::fetch::plane::Plane;
+use crate::fetch::slow::{self, Bringer, Outcome};
 use std::io;
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ use std::sync::Arc;
 pub fn spawn(plane: &Arc<Plane>, file: &Arc<OpenFile>, pages: Pages) {
     let (on_disk, job_plane, job_file) = (file.disk.clone(), plane.clone(), file.clone());
     let (Some(on_disk), Some(disk)) = (on_disk, plane.disk.as_ref()) else { return };
+    let wait = slow::begins(plane, file, pages, || Bringer::Disk);
+    let job_wait = wait.clone();
     let queued = disk.spawn_read(Box::new(move || {
         let (plane, file) = (job_plane, job_file);
         let read = |pages: Pages, into: &mut [u8]| match on_disk.read_blocking(pages, into) {
@@ -20,13 +23,21 @@ pub fn spawn(plane: &Arc<Plane>, file: &Arc<OpenFile>, pages: Pages) {
             _ => Err(io::ErrorKind::NotFound.into()),
         };
         let inode = file.inode;
-        match into_pool(&plane, &file, pages, read) {
+        let is_here = into_pool(&plane, &file, pages, read);
+        if let Some(wait) = job_wait {
+            wait.brought(if is_here { pages.len_bytes(file.size_bytes) } else { 0 });
+            wait.ended(if is_here { Outcome::Done } else { Outcome::Failed("the disk could not bring it".into()) });
+        }
+        match is_here {
             true => plane.inbox.push(Command::FromDisk { file: inode, pages }),
             false => plane.inbox.push(Command::NotOnDisk { file, pages }),
         }
     }));
     if queued.is_err() {
         // Too many wait for a disk that is slow or hangs: the mirrors shall.
+        if let Some(wait) = wait {
+            wait.ended(Outcome::Failed("too many reads wait for the disk".into()));
+        }
         plane.inbox.push(Command::NotOnDisk { file: file.clone(), pages });
     }
 }

@@ -6,6 +6,7 @@ use crate::fetch::compare::Watched;
 use crate::fetch::error::Trouble;
 use crate::fetch::hashes::Hashes;
 use crate::fetch::reading::Usage;
+use crate::fetch::slow::Waits;
 use crate::fetch::validators::Validators;
 use crate::namespace::{Version, same_in_some_zone};
 use crate::scheduler::FileRule;
@@ -36,6 +37,8 @@ pub struct OpenFile {
     pub watched: Watched,
     /// Who reads how much of it.
     pub usage: Usage,
+    /// What brings its pages, for who looks into slow reads.
+    pub waits: Waits,
     /// Nothing of it is given to readers for now.
     sealed: AtomicBool,
     validators: Mutex<Validators>,
@@ -240,6 +243,7 @@ impl Opened {
             hashes: Hashes::default(),
             watched: Watched::default(),
             usage: Usage::default(),
+            waits: Waits::default(),
             sealed: AtomicBool::new(false),
             // A note that cannot be read costs a validator, which the next answer brings again.
             validators: Mutex::new(note.map(|note| Validators::decode(&note)).unwrap_or_default()),

@@ -14,6 +14,7 @@ use crate::fetch::recorder::Recorder;
 use crate::fetch::roster::Roster;
 use crate::fetch::rules::Rules;
 use crate::fetch::settings::Settings;
+use crate::fetch::slow::SlowReads;
 use crate::fetch::waiting::Waiting;
 use crate::metrics::Metrics;
 use crate::scheduler;
@@ -21,8 +22,8 @@ use crate::sources::{Failure, FailureKind, Source};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::{Notify, mpsc};
 
 /// Everything that reads, fetches and the driver have in common.
@@ -39,6 +40,8 @@ pub struct Plane {
     pub mirrors: Roster,
     /// Who wants to know what is read.
     pub recorder: Recorder,
+    /// Who wants to know of slow reads, where somebody does.
+    pub slow_reads: OnceLock<Arc<SlowReads>>,
     /// To the driver.
     pub inbox: Arc<Inbox>,
     /// Reads that wait.
@@ -134,6 +137,7 @@ impl Plane {
             disk: parts.disk,
             mirrors: Roster::new(parts.sources, parts.index_sources),
             recorder: Recorder::default(),
+            slow_reads: OnceLock::new(),
             inbox: Arc::default(),
             waiting: Waiting::default(),
             opened: Opened::default(),

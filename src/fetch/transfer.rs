@@ -7,6 +7,7 @@ use crate::fetch::keeper::Keeper;
 use crate::fetch::opened::OpenFile;
 use crate::fetch::plane::{Doubt, Plane};
 use crate::fetch::room;
+use crate::fetch::slow::{self, Bringer, Outcome, Wait};
 use crate::scheduler::{self, Event};
 use crate::sources::{Answer, Body, Failure, FailureKind, Hasher, Part, RangeAsk};
 use bytes::Bytes;
@@ -34,6 +35,10 @@ pub struct Transfer {
     pub whole: bool,
     /// Whether its bytes may be used: not known before the first page, and then for good.
     pub admitted: Cell<Option<bool>>,
+    /// Another fetch for the same was late.
+    pub is_hedge: bool,
+    /// What is noted of it for slow reads, once it runs.
+    pub wait: Option<Arc<Wait>>,
 }
 
 /// The mirrors of this mount whose bytes may be in a file.
@@ -50,12 +55,16 @@ struct Ending {
     file: Arc<OpenFile>,
     fetch: FetchId,
     event: Option<Event>,
+    wait: Option<Arc<Wait>>,
 }
 
 impl Drop for Ending {
     fn drop(&mut self) {
         self.plane.metrics.fetches_in_flight.sub(1);
         self.file.usage.ended(self.fetch);
+        if let Some(wait) = &self.wait {
+            wait.ended(Outcome::Cancelled);
+        }
         let cancelled = Event::Failed { fetch: self.fetch, failure: scheduler::Failure::Cancelled };
         self.plane.inbox.tell(self.event.take().unwrap_or(cancelled));
         // Who waits for pages without reading them looks again.
@@ -65,12 +74,15 @@ impl Drop for Ending {
 
 impl Transfer {
     /// Run it to its end. `memory` is reserved for its pages, or for none where the body is a whole file.
-    pub async fn run(self, plane: Arc<Plane>, memory: Option<Reservation>) {
+    pub async fn run(mut self, plane: Arc<Plane>, memory: Option<Reservation>) {
         plane.metrics.fetches.add(1);
         plane.metrics.fetches_in_flight.add(1);
         self.file.usage.begins(self.fetch, self.pages);
-        let mut ending = Ending { plane: plane.clone(), file: self.file.clone(), fetch: self.fetch, event: None };
+        self.wait = slow::begins(&plane, &self.file, self.pages, || self.bringer(&plane));
+        let (file, wait) = (self.file.clone(), self.wait.clone());
+        let mut ending = Ending { plane: plane.clone(), file, fetch: self.fetch, event: None, wait };
         let result = self.bring(&plane, memory).await;
+        self.note_end(&result);
         ending.event = Some(match result {
             Ok(()) => {
                 plane.served(self.mirror, &self.file);
@@ -92,6 +104,28 @@ impl Transfer {
         });
     }
 
+    fn bringer(&self, plane: &Plane) -> Bringer {
+        let mirror = plane.mirrors.of(self.mirror).url();
+        Bringer::Fetch { fetch: self.fetch, mirror, class: self.class, is_hedge: self.is_hedge }
+    }
+
+    fn note_end(&self, result: &Result<(), Failure>) {
+        if let Some(wait) = &self.wait {
+            wait.ended(match result {
+                Ok(()) => Outcome::Done,
+                Err(failure) => Outcome::Failed(failure.why.clone()),
+            });
+        }
+    }
+
+    /// Body bytes have come, whatever becomes of them.
+    fn brought(&self, plane: &Plane, bytes: u64) {
+        plane.brought(self.mirror, bytes);
+        if let Some(wait) = &self.wait {
+            wait.brought(bytes);
+        }
+    }
+
     async fn bring(&self, plane: &Arc<Plane>, memory: Option<Reservation>) -> Result<(), Failure> {
         let member = plane.mirrors.of(self.mirror);
         let (source, label) = (&member.source, member.label);
@@ -107,6 +141,9 @@ impl Transfer {
         plane.inbox.tell(Event::Connected { fetch: self.fetch });
         let answer = source.open(&ask).await?;
         plane.answered();
+        if let Some(wait) = &self.wait {
+            wait.answered();
+        }
         accept(plane, &self.file, self.mirror, &answer)?;
         plane.inbox.tell(Event::FirstByte { fetch: self.fetch });
         match memory {
@@ -133,7 +170,7 @@ impl Transfer {
         let mut total_bytes = 0;
         while let Some(body) = next_of(&mut keeper, &mut answer.body, &mut filler).await? {
             total_bytes += body.len() as u64;
-            plane.brought(self.mirror, body.len() as u64);
+            self.brought(plane, body.len() as u64);
             if let Some((hasher, _)) = &mut check {
                 hasher.update(&body);
             }
@@ -188,7 +225,7 @@ impl Transfer {
                         None => keeper.next_of(&mut answer.body).await?,
                     };
                     let Some(body) = next else { return Ok(()) };
-                    plane.brought(self.mirror, body.len() as u64);
+                    self.brought(plane, body.len() as u64);
                     total_bytes += body.len() as u64;
                     rest = body;
                 }

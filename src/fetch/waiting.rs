@@ -10,6 +10,7 @@ use crate::fetch::error::Trouble;
 use crate::fetch::handle::Place;
 use crate::fetch::handoff::Handoffs;
 use crate::fetch::opened::OpenFile;
+use crate::fetch::slow::SlowReads;
 use crate::metrics::Metrics;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -39,6 +40,12 @@ pub struct Waiter {
     /// The bytes of the file that it asked for, within `pages`.
     bytes: Range<u64>,
     last_byte: AtomicU64,
+    /// Of `bytes`, those that were not in memory, and of those the ones that mirrors were asked for.
+    missed_bytes: [AtomicU64; 2],
+    /// Nanoseconds as in [`Time`]; 0: it has no memory yet.
+    equipped: AtomicU64,
+    /// Who is told of it where it takes long.
+    slow_reads: Option<Arc<SlowReads>>,
     state: Mutex<State>,
 }
 
@@ -49,11 +56,28 @@ struct State {
 
 impl Waiter {
     /// A read of `bytes` of `file`.
-    pub fn new(file: Arc<OpenFile>, pages: Pages, bytes: Range<u64>, place: Place, answer: Answer) -> Arc<Waiter> {
+    pub fn new(file: Arc<OpenFile>, pages: Pages, bytes: Range<u64>, place: Place, answer: Answer) -> Waiter {
         let Place { reader, in_order } = place;
         let since = now();
-        let state = Mutex::new(State { answer: Some(answer), reservation: None });
-        Arc::new(Waiter { file, pages, reader, since, in_order, bytes, last_byte: AtomicU64::new(since.0), state })
+        let (missed_bytes, equipped) = Default::default();
+        Waiter {
+            file,
+            pages,
+            reader,
+            since,
+            in_order,
+            bytes,
+            last_byte: AtomicU64::new(since.0),
+            missed_bytes,
+            equipped,
+            slow_reads: None,
+            state: Mutex::new(State { answer: Some(answer), reservation: None }),
+        }
+    }
+
+    /// The same, of which `slow_reads` hears where it takes long.
+    pub fn watched_by(self, slow_reads: Option<&Arc<SlowReads>>) -> Waiter {
+        Waiter { slow_reads: slow_reads.cloned(), ..self }
     }
 
     /// Give it the memory for all its pages; false where there is none now.
@@ -64,7 +88,37 @@ impl Waiter {
     }
 
     fn equip(&self, reservation: Reservation) {
+        if self.slow_reads.is_some() {
+            self.equipped.store(now().0, Ordering::Relaxed);
+        }
         self.state.lock().reservation = Some(reservation);
+    }
+
+    /// The bytes of the file that were asked for.
+    pub fn bytes(&self) -> &Range<u64> {
+        &self.bytes
+    }
+
+    /// When it got the memory for its pages.
+    pub fn equipped(&self) -> Option<Time> {
+        Some(self.equipped.load(Ordering::Relaxed)).filter(|&at| at > 0).map(Time)
+    }
+
+    /// `pages` are not in memory, and mirrors are asked for `remote`.
+    pub fn misses(&self, pages: Option<Pages>, remote: &[Pages]) {
+        let of_it = |pages: &Pages| {
+            let pages = pages.bytes(self.file.size_bytes);
+            pages.end.min(self.bytes.end).saturating_sub(pages.start.max(self.bytes.start))
+        };
+        let [missing, asked] = &self.missed_bytes;
+        missing.fetch_add(pages.iter().map(of_it).sum(), Ordering::Relaxed);
+        asked.fetch_add(remote.iter().map(of_it).sum(), Ordering::Relaxed);
+    }
+
+    /// Of its bytes, those that were not in memory, and of those the ones that mirrors were asked for.
+    pub fn missed_bytes(&self) -> (u64, u64) {
+        let [missing, asked] = self.missed_bytes.each_ref().map(|bytes| bytes.load(Ordering::Relaxed));
+        (missing, asked)
     }
 
     /// The last time that a byte arrived for it.
@@ -78,6 +132,7 @@ impl Waiter {
         drop(reservation);
         metrics.read_errors.add(1);
         answer(Err(trouble));
+        self.is_over(Some(trouble));
         true
     }
 
@@ -119,6 +174,13 @@ impl Waiter {
         answer(Ok(bytes));
         // Only now may its pages be evicted.
         drop(reservation);
+        self.is_over(None);
+    }
+
+    fn is_over(&self, trouble: Option<Trouble>) {
+        if let Some(slow_reads) = &self.slow_reads {
+            slow_reads.over(self, trouble);
+        }
     }
 
     fn take(&self) -> Option<(Answer, Option<Reservation>)> {

@@ -14,6 +14,7 @@ mod log;
 pub mod mount_helper;
 pub mod mountpoint;
 mod notify;
+mod otlp;
 mod reload;
 mod reports;
 mod signals;
@@ -37,6 +38,7 @@ use crate::control::unmount::unmount;
 use crate::fetch::{self, Engine, FirstLook, Parts};
 use crate::metrics::Metrics;
 use crate::mount::handed_in::HandedIn;
+use crate::mount::otlp::{Exporter, Exporting};
 use crate::mount::signals::Signals;
 use crate::mount::supervision::{AsksKernel, Supervision};
 use crate::namespace::{self, Namespace};
@@ -78,6 +80,8 @@ pub struct Mount {
     configuration: Arc<Configuration>,
     /// Who is told how it stands.
     supervision: Option<Supervision>,
+    /// Who is told of slow reads.
+    exporting: Option<Exporting>,
     asks_kernel: AsksKernel,
 }
 
@@ -101,6 +105,7 @@ impl Mount {
             None => mountpoint::prepare(&plan.mountpoint)?,
         };
         let metrics_door = plan.metrics.map(HttpDoor::bind).transpose()?;
+        let exporter = Exporter::of(plan, &mountpoint)?;
         let metrics = Arc::new(Metrics::default());
         let disk = open_disk(plan, &mountpoint, &metrics)?;
         let engine = start_engine(plan, disk, metrics)?;
@@ -118,6 +123,7 @@ impl Mount {
         if let Some(file) = plan.config_file.clone() {
             engine.runtime().spawn(config_watch::follow(configuration.clone(), file));
         }
+        let exporting = exporter.and_then(|exporter| exporter.start(&engine));
         let (supervision, asks_kernel) = (None, Arc::new(parking_lot::Mutex::new(true)));
         let mut mount = Mount {
             engine,
@@ -129,6 +135,7 @@ impl Mount {
             signals,
             configuration,
             supervision,
+            exporting,
             asks_kernel,
         };
         mount.control = mount.open_doors(plan, around, stopped, metrics_door)?;
@@ -243,6 +250,9 @@ impl Mount {
             let _ = self.engine.runtime().block_on(control);
         }
         self.engine.end();
+        if let Some(exporting) = self.exporting.take() {
+            exporting.finish(self.engine.runtime());
+        }
         if drained {
             self.mounted.join().context("the FUSE session ended with an error")?;
         }

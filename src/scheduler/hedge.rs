@@ -67,6 +67,11 @@ impl Hedges {
 }
 
 impl Scheduler {
+    /// Was this fetch, which has not ended, made because another one was late?
+    pub fn is_hedge(&self, fetch: FetchId) -> bool {
+        self.fetches.all.get(&fetch).is_some_and(|fetch| fetch.is_hedge)
+    }
+
     /// Send what is late to a second mirror. Returns when to look again.
     pub(super) fn hedge_late(&mut self, now: Time) {
         self.hedge_due = None;

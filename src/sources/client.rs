@@ -25,7 +25,10 @@ const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 
 /// Connections to one mirror and to where it redirects. No redirect is followed, nothing is
 /// decompressed, nothing is retried.
-pub(super) fn build(settings: &Settings) -> Result<Client, BadSource> {
+///
+/// # Errors
+/// Of the settings, what is wrong with their certificates or their proxy.
+pub fn build(settings: &Settings) -> Result<Client, BadSource> {
     let url = redacted(&settings.url);
     let bad = |error: reqwest::Error| BadSource::Client { url: url.clone(), why: error.to_string() };
     let agent = settings.user_agent.clone();

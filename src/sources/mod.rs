@@ -45,6 +45,7 @@ mod validator;
 mod tests;
 
 pub use body::Body;
+pub use client::build as http_client;
 pub use digest::{Algorithm, Digest, Hasher, Part};
 pub use examine::{Examined, Handshake, HandshakeError};
 pub use failure::{Failure, FailureKind};

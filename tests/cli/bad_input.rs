@@ -103,6 +103,9 @@ fn sizes_and_durations_that_do_not_parse() {
         ("--strategy", "fastest"),
         ("--hedging", "perhaps"),
         ("--metrics", "9190"),
+        ("--otlp", "collector:4318"),
+        ("--otlp", "grpc://127.0.0.1:4317"),
+        ("--otlp-slow", "200"),
         ("--verify", "most"),
     ] {
         refused(&place, &[&mirror.url(), &format!("{option}={value}")], &[value, option]);

@@ -3,9 +3,12 @@
 use super::{data_bytes, faulty_urls, mirrors};
 use crate::support::faulty::Tree;
 use crate::support::mounted::{Mount, Place};
+use crate::support::process::{path_with_sbin, which};
 use crate::support::{reading, wait};
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 
 const SIZE: u64 = 4_000_003;
 
@@ -74,22 +77,80 @@ fn a_port_that_is_taken_is_an_error_before_the_mount() {
     assert!(!place.is_mounted());
 }
 
+/// The expressions of the dashboard.
+fn expressions() -> Vec<String> {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("mount-examples/grafana.json");
+    let value: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let panels = value["panels"].as_array().unwrap();
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let all: Vec<_> = targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect();
+    assert!(all.len() >= panels.len() && panels.len() > 10);
+    all
+}
+
+/// The metrics in an expression.
+fn names(expression: &str) -> Vec<&str> {
+    let names = expression.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    let names: Vec<_> = names.filter(|name| name.starts_with("braidfs_")).collect();
+    assert!(!names.is_empty(), "{expression}");
+    names
+}
+
 #[test]
 fn the_dashboard_shows_names_that_there_are() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let dashboard = std::fs::read_to_string(root.join("mount-examples/grafana.json")).unwrap();
-    let value: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
-    let documented = std::fs::read_to_string(root.join("docs/metrics.md")).unwrap();
-    let panels = value["panels"].as_array().unwrap();
-    let targets: Vec<_> = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap()).collect();
-    assert!(targets.len() >= panels.len() && panels.len() > 10);
-    for target in targets {
-        let expression = target["expr"].as_str().unwrap();
-        let names = expression.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
-        let names: Vec<_> = names.filter(|name| name.starts_with("braidfs_")).collect();
-        assert!(!names.is_empty(), "{expression}");
-        for name in names {
+    let documented =
+        std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md")).unwrap();
+    for expression in expressions() {
+        for name in names(&expression) {
             assert!(documented.contains(&format!("| `{name}` |")), "{name} of {expression} is not documented");
         }
     }
+}
+
+/// `promtool WORDS` with this on its stdin must find nothing wrong.
+fn promtool(words: &[&str], stdin: &str) {
+    let mut command = Command::new("promtool");
+    command.args(words).env("PATH", path_with_sbin());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(output.status.success(), "promtool {words:?}: {said}");
+}
+
+/// `promtool check metrics` reads the text from before OpenMetrics, where what is said of a counter has its whole name.
+fn as_older_text(page: &str) -> String {
+    let counters: BTreeSet<_> =
+        page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    let line = |line: &str| match line.splitn(4, ' ').collect::<Vec<_>>()[..] {
+        ["#", what, name, rest] if counters.contains(name) => format!("# {what} {name}_total {rest}\n"),
+        _ => format!("{line}\n"),
+    };
+    page.lines().map(line).collect()
+}
+
+#[test]
+fn prometheus_own_tool_finds_nothing_wrong_with_page_and_dashboard() {
+    if !which("promtool") {
+        return eprintln!("left out: no promtool here (package prometheus)");
+    }
+    let (mirrors, place) = (mirrors(2, &tree()), Place::new());
+    let mount = place.mount(&faulty_urls(&mirrors), &["--metrics", "127.0.0.1:0"]);
+    reading::generated(&mount.path("a.bin"), 1, SIZE);
+    let (_, page) = ask(&address(&mount), "GET", "/metrics");
+    promtool(&["check", "metrics"], &as_older_text(&page));
+    let shown: BTreeSet<_> =
+        page.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split(['{', ' ']).next()).collect();
+    let rule =
+        |(at, expression): (usize, &String)| serde_json::json!({ "record": format!("x:{at}"), "expr": expression });
+    let expressions = expressions();
+    for expression in &expressions {
+        assert!(names(expression).iter().all(|name| shown.contains(name)), "{expression} has no values in {page}");
+    }
+    let rules: Vec<_> = expressions.iter().enumerate().map(rule).collect();
+    // JSON is YAML.
+    std::fs::write(place.path("rules"), serde_json::json!({ "groups": [{ "name": "x", "rules": rules }] }).to_string())
+        .unwrap();
+    promtool(&["check", "rules", place.path("rules").to_str().unwrap()], "");
+    mount.umount();
 }

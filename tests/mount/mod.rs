@@ -18,6 +18,7 @@ mod memory;
 mod metrics;
 mod mirror_lost;
 mod offline;
+mod otlp;
 mod passthrough;
 mod pins;
 mod prefetch;

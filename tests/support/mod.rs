@@ -8,6 +8,7 @@ pub mod nginx;
 pub mod process;
 pub mod raw;
 pub mod reading;
+pub mod receiver;
 pub mod state;
 pub mod wait;
 
