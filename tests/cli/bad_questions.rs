@@ -93,7 +93,7 @@ fn strategies_and_numbers_that_are_none() {
     let (place, mirror) = (Place::new(), mirror());
     let mount = place.mount(&[mirror.url()], &[]);
     let mountpoint = place.mountpoint().to_str().unwrap().to_owned();
-    let names = "give round-robin, weighted-random, response-time-first or adaptive";
+    let names = "give round-robin, weighted-random, response-time-first, adaptive or predicted";
     refused(&place, &["mirrors", &mountpoint, "--strategy", "fastest"], 2, &["fastest", "--strategy", names]);
     refused(&place, &["mirrors", &mountpoint, "--strategy", "Adaptive"], 2, &["\"Adaptive\"", names]);
     for (last, wanted) in [("0", "0 is not in 1..=4096"), ("4097", "4097 is not in 1..=4096"), ("all", "'all'")] {
