@@ -75,6 +75,9 @@ fn main() -> ExitCode {
         Command::Reload(asked) => {
             return ExitCode::from(commands::reload(&desk, asked.path.as_deref(), screen));
         }
+        Command::Ab(asked) => {
+            return ExitCode::from(commands::ab(&desk, asked.path.as_deref(), &asked.what(), screen));
+        }
         Command::Pin(asked) => return keep(&desk, Keeping::Pin, asked, screen),
         Command::Unpin(asked) => return keep(&desk, Keeping::Unpin, asked, screen),
         Command::Evict(asked) => return keep(&desk, Keeping::Evict, asked, screen),
@@ -100,6 +103,7 @@ fn is_json(command: &Command) -> bool {
         Command::Cancel(asked) => asked.json,
         Command::Pin(asked) | Command::Unpin(asked) | Command::Evict(asked) | Command::Verify(asked) => asked.json,
         Command::Reload(asked) => asked.json,
+        Command::Ab(asked) => asked.json,
         Command::Umount(asked) => asked.json,
         Command::Doctor(asked) => asked.json,
         Command::Bench(asked) => asked.json,
