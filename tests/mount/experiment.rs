@@ -27,8 +27,16 @@ fn strategy(place: &Place, words: &[&str]) -> Value {
 
 /// Read all of it, then again from the mirrors, for as long as `while_this` takes.
 fn with_load<T>(mount: &Mount, while_this: impl FnOnce() -> T) -> T {
+    /// Whatever the test finds, the readers end.
+    struct End<'a>(&'a AtomicBool);
+    impl Drop for End<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _end = End(&ended);
         for part in 0..2 {
             let (path, ended) = (mount.path("a.bin"), &ended);
             scope.spawn(move || {
@@ -39,9 +47,7 @@ fn with_load<T>(mount: &Mount, while_this: impl FnOnce() -> T) -> T {
                 }
             });
         }
-        let done = while_this();
-        ended.store(true, Ordering::Relaxed);
-        done
+        while_this()
     })
 }
 

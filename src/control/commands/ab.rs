@@ -153,11 +153,11 @@ mod tests {
         for wanted in [
             "/mnt/data: data, an experiment runs, for 12.5 s so far, in slices of 10.0 s, 2 to a block\n",
             "live is configured as control is built in: the two should not differ\n",
-            "                                    CONTROL                      LIVE\n",
-            "fetches                                 100                       100\n",
-            "throughput                      20.00 MiB/s               20.00 MiB/s\n",
+            "                                      CONTROL                        LIVE\n",
+            "fetches                                   100                         100\n",
+            "throughput                        20.00 MiB/s                 20.00 MiB/s\n",
             "  99 % of it       10.00 MiB/s to 30.00 MiB/s  10.00 MiB/s to 30.00 MiB/s\n",
-            "wait, median                        12.5 ms                   12.5 ms\n",
+            "wait, median                          12.5 ms                     12.5 ms\n",
             "\nlive delivers 18 % more than control\u{fffd} (99 %: 11 % to 25 %)\n",
         ] {
             assert!(said.contains(wanted), "{wanted:?} is not in:\n{said}");
