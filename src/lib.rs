@@ -32,7 +32,7 @@
 //! pages, aligned: the unit of the scheduler's table · *fetch* one request to one mirror for a run of
 //! neighbouring pages · *class* demand (P0), readahead (P1), prefetch (P2) · *window* the bytes a
 //! mirror may have in flight · *pool* the bounded memory · *bitmap* the pages on disk · *handle*,
-//! *inode* as in FUSE.
+//! *inode* as in FUSE · *arm* a side of an experiment · *slice* the time for which an arm has the mount.
 //!
 //! # Invariants
 //!

@@ -1,5 +1,6 @@
 //! The `braidfs` command: what was typed, and what that means.
 
+use braidfs::config::ab_command::AbCommand;
 use braidfs::config::command_line::{Command, CommandLine, DemoCommand, MirrorsCommand, MountCommand, PathsCommand};
 use braidfs::config::defaults::Surroundings;
 use braidfs::config::generate::generate;
@@ -72,9 +73,8 @@ fn main() -> ExitCode {
         Command::Cancel(asked) => {
             return ExitCode::from(commands::cancel(&desk, asked.job, asked.path.as_deref(), screen));
         }
-        Command::Reload(asked) => {
-            return ExitCode::from(commands::reload(&desk, asked.path.as_deref(), screen));
-        }
+        Command::Reload(asked) => return ExitCode::from(commands::reload(&desk, asked.path.as_deref(), screen)),
+        Command::Ab(asked) => return ab(&desk, asked, screen),
         Command::Pin(asked) => return keep(&desk, Keeping::Pin, asked, screen),
         Command::Unpin(asked) => return keep(&desk, Keeping::Unpin, asked, screen),
         Command::Evict(asked) => return keep(&desk, Keeping::Evict, asked, screen),
@@ -100,6 +100,7 @@ fn is_json(command: &Command) -> bool {
         Command::Cancel(asked) => asked.json,
         Command::Pin(asked) | Command::Unpin(asked) | Command::Evict(asked) | Command::Verify(asked) => asked.json,
         Command::Reload(asked) => asked.json,
+        Command::Ab(asked) => asked.json,
         Command::Umount(asked) => asked.json,
         Command::Doctor(asked) => asked.json,
         Command::Bench(asked) => asked.json,
@@ -121,6 +122,10 @@ fn mirror_change(asked: &MirrorsCommand) -> Option<MirrorChange> {
     let weighted = asked.weight.as_ref().map(|(url, weight)| change(url, Some(*weight), None));
     let out = asked.out.as_ref().map(|url| change(url, None, Some(false)));
     weighted.or(out).or(asked.back.as_ref().map(|url| change(url, None, Some(true))))
+}
+
+fn ab(desk: &Desk, asked: &AbCommand, screen: &mut Screen<'_>) -> ExitCode {
+    ExitCode::from(commands::ab(desk, asked.path.as_deref(), &asked.what(), screen))
 }
 
 fn keep(desk: &Desk, what: Keeping, asked: &PathsCommand, screen: &mut Screen<'_>) -> ExitCode {

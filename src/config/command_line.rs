@@ -1,5 +1,6 @@
 //! The whole command line, as data: what `braidfs --help` shows and what was typed.
 
+use super::ab_command::AbCommand;
 use super::fuse_options::FuseOptions;
 use super::ideas::Ideas;
 use super::logging::LogLevel;
@@ -72,6 +73,8 @@ pub enum Command {
                             Exit codes: 0 all of it matches, 1 something did not or could not be read (it is named), \
                             2 the daemon does not answer, or wrong usage.")]
     Verify(PathsCommand),
+    /// Compare what is configured, and the predictor, with what is built in, on a mount that is in use
+    Ab(AbCommand),
     /// Read a mount's configuration file anew, without ending the mount
     Reload(ReloadCommand),
     /// End a mount
@@ -185,7 +188,8 @@ pub struct TopCommand {
 pub struct MirrorsCommand {
     /// A path in a mount [default: the mount of the working folder, else the only one]
     pub path: Option<PathBuf>,
-    /// Choose mirrors so until it is unmounted: round-robin, weighted-random, response-time-first or adaptive
+    /// Choose mirrors so until it is unmounted: round-robin, weighted-random, response-time-first,
+    /// adaptive or predicted
     #[arg(long, value_name = "NAME")]
     pub strategy: Option<Strategy>,
     /// Use this one more (or less) than others, 0.1 to 100, until it is unmounted or its file is read anew

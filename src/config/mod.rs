@@ -5,6 +5,7 @@
 //! environment over file over built-in) and gives the [`MountPlan`](plan::MountPlan). Nothing else in the program
 //! reads the environment or files of settings.
 
+pub mod ab_command;
 pub mod cgroup;
 pub mod command_line;
 mod deadlines;

@@ -51,7 +51,7 @@ pub struct Given {
     #[arg(long, value_name = "DURATION")]
     #[schemars(with = "Option<String>")]
     pub entry_lifetime: Option<Length>,
-    /// How mirrors are chosen: adaptive, round-robin, weighted-random or response-time-first [default: adaptive]
+    /// How mirrors are chosen: adaptive, predicted, round-robin, weighted-random or response-time-first [default: adaptive]
     #[arg(long, value_name = "NAME")]
     #[serde(deserialize_with = "named")]
     #[schemars(with = "Option<String>")]

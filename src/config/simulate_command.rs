@@ -27,8 +27,8 @@ pub struct SimulateCommand {
     /// What a decision costs, by mirrors and fetches in flight
     #[arg(long, group = "what")]
     pub cost: bool,
-    /// How mirrors are chosen: round-robin, weighted-random, response-time-first or adaptive; may be given several
-    /// times [default: each of them]
+    /// How mirrors are chosen: round-robin, weighted-random, response-time-first, adaptive or predicted; may be given
+    /// several times [default: each of them]
     #[arg(long, value_name = "NAME")]
     pub strategy: Vec<Strategy>,
     /// Where all chance comes from [default: the scenario's, or 1]

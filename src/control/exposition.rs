@@ -111,6 +111,11 @@ fn of_the_mount(report: &StatusReport) -> Vec<Family> {
         ),
         one("jobs_running", "Prefetch jobs that run.", running as f64),
         one(
+            "experiment_running",
+            "1 while an experiment runs: `braidfs ab` shows it.",
+            if report.experiment.is_some() { 1.0 } else { 0.0 },
+        ),
+        one(
             "handoff_p99_seconds",
             "From the last page's arrival to the answer of a read that waited, 99 of 100 at most, since the mount.",
             handoff.map_or(0.0, |handoff| handoff.p99_us / 1e6),

@@ -3,6 +3,7 @@
 //! Request: `{"v":1,"command":"status","args":{"path":null}}`. Replies: any number of `"alive"`,
 //! `{"progress":…}`, `{"failed":…}`, `{"damaged":…}`, `{"access":…}` and `{"decision":…}`, then one `{"result":…}` or `{"error":…}`, which is the last.
 
+use super::experiment::{AbReport, ExperimentAsked};
 use super::file_report::FileReport;
 use super::reloaded::ReloadReport;
 use super::report::{AccessReport, CheckReport, DamagedRange, DecisionReport, EvictReport, ExplainReport, FailedFile};
@@ -94,6 +95,15 @@ pub enum Command {
     },
     /// Read the configuration file anew and go by it.
     Reload,
+    /// The experiment that runs.
+    Ab {
+        /// Start one first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        start: Option<ExperimentAsked>,
+        /// End it after that.
+        #[serde(default)]
+        stop: bool,
+    },
     /// End the mount.
     Umount {
         /// Even if it is busy.
@@ -118,7 +128,7 @@ pub struct AskedRange(pub u32, pub u64, pub u64);
 
 /// The names of the commands, for the error about others.
 const COMMANDS: &str =
-    "ping, status, mirrors, explain, prefetch, record, check, cancel, pin, unpin, evict, verify, reload, umount";
+    "ping, status, mirrors, explain, prefetch, record, check, cancel, pin, unpin, evict, verify, reload, ab, umount";
 
 #[derive(Serialize)]
 struct Request<'a> {
@@ -181,6 +191,8 @@ pub enum Answer {
     Verified(VerifyReport),
     /// To `reload`.
     Reloaded(ReloadReport),
+    /// To `ab`.
+    Ab(Box<AbReport>),
     /// To `umount`: the mount is gone or going, and soon the daemon's process too.
     Unmounted(u32),
 }

@@ -3,6 +3,7 @@
 //! Everything has a default, so that a client and a daemon of different versions understand what
 //! both know.
 
+use super::experiment::ExperimentStatus;
 use super::protocol::PathText;
 use super::reading::ReadingReport;
 use super::reloaded::ConfigurationReport;
@@ -60,6 +61,8 @@ pub struct StatusReport {
     pub pinned_bytes: u64,
     /// The configuration file; none where the mount has none.
     pub configuration: Option<ConfigurationReport>,
+    /// The experiment that runs; none where none does.
+    pub experiment: Option<ExperimentStatus>,
     /// How long the oldest read or lookup that waits has waited, in milliseconds; none where none waits.
     pub oldest_operation_ms: Option<u64>,
     /// From the arrival of a waiting read's last page to its answer; none before the first.

@@ -1,6 +1,7 @@
 //! The daemon's side: a unix socket, mode 0600 in a folder of mode 0700, that lets in the daemon's own
 //! user and root, and passes their commands to the doors that `mount` hands in.
 
+use super::experiment::{AbAsked, AbDoor};
 use super::file_report::FileReport;
 use super::mountinfo::Device;
 use super::place::{PlaceError, Places, socket_name};
@@ -107,6 +108,8 @@ pub struct Doors {
     pub keep: KeepDoor,
     /// To `reload`.
     pub reload: ReloadDoor,
+    /// To `ab`.
+    pub ab: AbDoor,
     /// To `umount`.
     pub umount: UmountDoor,
 }
@@ -413,26 +416,12 @@ impl Client {
             Command::Unpin { paths } => keep(doors, Keeping::Unpin, paths, sender),
             Command::Evict { paths } => keep(doors, Keeping::Evict, paths, sender),
             Command::Verify { paths } => keep(doors, Keeping::Verify, paths, sender),
-            Command::Reload => {
-                // Begun is begun: it goes on where its client is gone.
-                let done = tokio::spawn((doors.reload)());
-                Box::pin(async {
-                    match done.await {
-                        Ok(done) => done.map(Answer::Reloaded),
-                        Err(error) => Err(Refusal::new(RefusalKind::Failed, error.to_string())),
-                    }
-                })
+            Command::Reload => begun((doors.reload)(), Answer::Reloaded),
+            Command::Ab { start, stop } => {
+                let report = (doors.ab)(AbAsked { start, stop });
+                begun(report, |report| Answer::Ab(Box::new(report)))
             }
-            Command::Umount { lazy } => {
-                // Begun is begun: it goes on where its client is gone.
-                let done = tokio::spawn((doors.umount)(lazy));
-                Box::pin(async {
-                    match done.await {
-                        Ok(done) => done.map(|()| Answer::Unmounted(std::process::id())),
-                        Err(error) => Err(Refusal::new(RefusalKind::Failed, format!("unmounting failed: {error}"))),
-                    }
-                })
-            }
+            Command::Umount { lazy } => begun((doors.umount)(lazy), |()| Answer::Unmounted(std::process::id())),
         };
         self.follow(work, replies, stop).await
     }
@@ -476,6 +465,20 @@ impl Client {
             _ => Err(()),
         }
     }
+}
+
+/// Begun is begun: it goes on where its client is gone.
+fn begun<T: Send + 'static>(
+    work: BoxFuture<'static, Result<T, Refusal>>,
+    answer: impl FnOnce(T) -> Answer + Send + 'static,
+) -> BoxFuture<'static, Result<Answer, Refusal>> {
+    let done = tokio::spawn(work);
+    Box::pin(async {
+        match done.await {
+            Ok(done) => done.map(answer),
+            Err(error) => Err(Refusal::new(RefusalKind::Failed, format!("the daemon failed at it: {error}"))),
+        }
+    })
 }
 
 fn keep(

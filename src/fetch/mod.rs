@@ -15,6 +15,7 @@ pub mod asking;
 pub mod changing;
 pub mod engine;
 pub mod error;
+pub mod experiment;
 pub mod handle;
 pub mod handoff;
 pub mod held;

@@ -1,12 +1,14 @@
 //! What the control command may do.
 
 use crate::config::plan::MountPlan;
+use crate::control::experiment::{AbDoor, AbReport};
 use crate::control::protocol::{Refusal, RefusalKind};
 use crate::control::report::MirrorsReport;
 use crate::control::server::{Doors, ExplainRequest, Explained, MirrorsDoor, StatusDoor, UmountDoor};
 use crate::control::unmount;
 use crate::fetch::asking::{NotExplained, WhyAsked};
 use crate::fetch::{Engine, Trouble};
+use crate::mount::experiment::Experiments;
 use crate::mount::jobs::Jobs;
 use crate::mount::reload::Configuration;
 use crate::mount::supervision::{AsksKernel, without_beats};
@@ -31,10 +33,16 @@ pub fn doors(
     let cancel_jobs = jobs.clone();
     let [reading_engine, file_engine, explain_engine, prefetch_engine, record_engine, check_engine, keep_engine] =
         std::array::from_fn(|_| engine.clone());
+    let experiments = Arc::new(Experiments::new(engine));
     let reload_configuration = configuration.clone();
     let [explain_mountpoint, check_mountpoint, keep_mountpoint] = std::array::from_fn(|_| mountpoint.to_owned());
     Doors {
-        status: status_door(engine.clone(), jobs.clone(), plan, mountpoint, configuration.clone()),
+        status: status_door(
+            (engine.clone(), jobs.clone(), experiments.clone()),
+            plan,
+            mountpoint,
+            configuration.clone(),
+        ),
         reading: Arc::new(move || reading_engine.reading().into_iter().map(reports::reading).collect()),
         file: Arc::new(move |path| {
             let engine = file_engine.clone();
@@ -62,13 +70,13 @@ pub fn doors(
             let configuration = reload_configuration.clone();
             Box::pin(async move { configuration.reload("asked to").await })
         }),
+        ab: ab_door(experiments, plan, mountpoint),
         umount: umount_door(plan, mountpoint, stop, asks_kernel),
     }
 }
 
 fn status_door(
-    engine: Arc<Engine>,
-    jobs: Arc<Jobs>,
+    (engine, jobs, experiments): (Arc<Engine>, Arc<Jobs>, Arc<Experiments>),
     plan: &MountPlan,
     mountpoint: &Path,
     configuration: Arc<Configuration>,
@@ -82,6 +90,7 @@ fn status_door(
         status.name = name.clone();
         status.cache_dir = cache_dir.clone();
         status.jobs = jobs.reports();
+        status.experiment = experiments.status();
         status.configuration = configuration.report(config_file.as_deref());
         status
     })
@@ -105,6 +114,14 @@ fn mirrors_door(
             let taken_out = configuration.taken_out();
             Ok(MirrorsReport { mountpoint, name, taken_out, ..report })
         })
+    })
+}
+
+fn ab_door(experiments: Arc<Experiments>, plan: &MountPlan, mountpoint: &Path) -> AbDoor {
+    let (name, place) = (plan.name.clone(), mountpoint.display().to_string());
+    Arc::new(move |asked| {
+        let (experiments, mountpoint, name) = (experiments.clone(), place.clone(), name.clone());
+        Box::pin(async move { Ok(AbReport { mountpoint, name, ..experiments.ab(asked).await? }) })
     })
 }
 

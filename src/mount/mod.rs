@@ -6,6 +6,7 @@
 mod background;
 mod config_watch;
 mod doors;
+mod experiment;
 mod handed_in;
 mod jobs;
 mod keeping;

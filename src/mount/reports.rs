@@ -306,7 +306,7 @@ fn unit(strategy: Strategy) -> Unit {
     match strategy {
         Strategy::RoundRobin => Unit { name: "places", factor: 1.0 },
         Strategy::WeightedRandom => Unit { name: "lots", factor: 1.0 },
-        Strategy::ResponseTimeFirst | Strategy::Adaptive => Unit { name: "ms", factor: 1e3 },
+        Strategy::ResponseTimeFirst | Strategy::Adaptive | Strategy::Predicted => Unit { name: "ms", factor: 1e3 },
     }
 }
 

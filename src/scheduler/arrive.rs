@@ -7,7 +7,7 @@ use super::plan::Decision;
 use super::sampling::Progress;
 use super::table::State;
 use super::{Action, Failure, Scheduler, TICK};
-use crate::chunk::{Class, FetchId, MirrorId, Pages};
+use crate::chunk::{Class, FetchId, MirrorId, PAGE_BYTES, Pages};
 use crate::clock::Time;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ impl Scheduler {
         let progress = Progress::new(mirror.fetch_rate(now) / (mirror.fetches + 1) as f64);
         let queued_bytes = mirror.remaining_bytes;
         let queued = queued_bytes > 0;
+        let asked = mirror.asked(now, length_bytes, class == Class::Demand);
         let extra = class != Class::Demand && mirror.would_try(now, &self.settings);
         mirror.fetches += 1;
         mirror.freed_at = None;
@@ -35,6 +36,9 @@ impl Scheduler {
             self.next_tick = now + TICK;
         }
         self.fetches.live += 1;
+        if let Some(experiment) = &mut self.experiment {
+            experiment.began(now, self.fetches.live);
+        }
         self.probing.requested();
         let fetch = Fetch {
             mirror: id,
@@ -53,6 +57,7 @@ impl Scheduler {
             waited,
             queued,
             queued_bytes,
+            asked,
             extra,
             hedged: false,
             is_hedge: false,
@@ -130,6 +135,7 @@ impl Scheduler {
         let Some(mirror) = self.mirror_mut(id) else { return };
         mirror.latency = Latency::default();
         mirror.latency.add(now, first_byte, false);
+        mirror.predictor.forget();
         mirror.first_bytes.clear();
         mirror.first_bytes.add(now, first_byte.as_secs_f64());
         mirror.trouble.forget();
@@ -184,8 +190,10 @@ impl Scheduler {
             return;
         }
         fetch.phase = Phase::Ended;
+        let (asked, seconds) = (fetch.asked, now.seconds_since(fetch.started_at));
         let mirror = usize::from(fetch.mirror.0);
         let mirror = &mut self.mirrors[mirror];
+        mirror.predictor.learn(&asked, seconds);
         mirror.bodies -= 1;
         if mirror.bodies == 0 {
             mirror.meter.stop(now);
@@ -207,10 +215,22 @@ impl Scheduler {
         let recheck = known.agreement.came(bytes);
         let arrived_bytes = fetch.arrived_bytes;
         let others = known.table.count(pages, State::InFlight) > own;
+        if let Some(experiment) = &mut self.experiment {
+            let held = known.table.count(pages, State::Held);
+            experiment.came(now, (pages.count() - held) * PAGE_BYTES, self.fetches.live);
+        }
         known.table.turn_all(pages, State::Held);
         known.forget_failures(pages);
         let (tail, objective_seconds) = (&mut self.tail, known.rule.objective_seconds());
-        self.wants.arrived(now, file, pages, &known.table, |waited| tail.add(now, waited, objective_seconds));
+        let experiment = &mut self.experiment;
+        self.wants.arrived(now, file, pages, &known.table, |waited, in_order| {
+            if let Some(experiment) = experiment {
+                experiment.waited(now, waited);
+            }
+            if !in_order {
+                tail.add(now, waited, objective_seconds);
+            }
+        });
         self.on_progress(now, id, arrived_bytes);
         let idle = if others { self.disown_others(id, pages) } else { Vec::new() };
         // A hedge that won says something of the mirror that lost, so that is settled before it is told to end.
@@ -279,6 +299,9 @@ impl Scheduler {
         let Some(fetch) = self.fetches.all.get_mut(&id).filter(|fetch| !fetch.cancelled) else { return Runs::new() };
         fetch.cancelled = true;
         self.fetches.live -= 1;
+        if let Some(experiment) = &mut self.experiment {
+            experiment.ended(now, fetch.started_at, self.fetches.live);
+        }
         self.dirty = true;
         let owned = std::mem::take(&mut fetch.owned);
         if let Some(known) = self.files.get_mut(&fetch.file) {

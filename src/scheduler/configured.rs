@@ -73,6 +73,9 @@ impl Scheduler {
             self.mirrors.push(Mirror::new(now));
         }
         self.comparing.grow(self.mirrors.len());
+        let weights =
+            |scheduler: &Scheduler| -> Vec<f64> { scheduler.mirrors.iter().map(|mirror| mirror.base_weight).collect() };
+        let before = weights(self);
         for (at, configured) in given.iter().enumerate() {
             let id = MirrorId(at as u16);
             self.set_in_use(now, id, configured.in_use);
@@ -81,6 +84,9 @@ impl Scheduler {
             self.set_rate_limit(now, id, configured.rate_limit.map(|limit| limit as f64));
         }
         self.base_weight_max = self.largest_weight();
+        if weights(self) != before {
+            self.renew_live_arm(now);
+        }
         self.dirty = true;
         self.check_offline(now);
     }
@@ -103,9 +109,11 @@ impl Scheduler {
     pub(super) fn on_settings(&mut self, now: Time, settings: Settings) {
         self.bucket.set(now, settings.rate_limit.map(|limit| limit as f64));
         self.tail.set(settings.tail);
-        self.settings = settings;
-        self.mirrors.mark_all();
-        self.dirty = true;
+        if self.given != settings {
+            self.given = settings;
+            self.renew_live_arm(now);
+        }
+        self.take_up();
     }
 }
 

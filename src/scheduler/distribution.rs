@@ -74,12 +74,16 @@ impl Distribution {
     /// who looks now and then.
     pub(super) fn quantiles(&self) -> Option<(f64, f64)> {
         if self.quantiles.get().is_none() && !self.samples.is_empty() {
-            let values = self.samples.iter().map(|&(_, seconds)| f64::from(seconds)).collect();
-            let digest = TDigest::new_with_size(CENTROIDS).merge_unsorted(values);
-            self.quantiles.set(digest.estimate_quantile(0.5).zip(digest.estimate_quantile(0.99)));
+            self.quantiles.set(quantiles(self.samples.iter().map(|&(_, seconds)| f64::from(seconds)).collect()));
         }
         self.quantiles.get()
     }
+}
+
+/// Median and P99; nothing of nothing.
+pub(super) fn quantiles(values: Vec<f64>) -> Option<(f64, f64)> {
+    let digest = TDigest::new_with_size(CENTROIDS).merge_unsorted(values);
+    digest.estimate_quantile(0.5).zip(digest.estimate_quantile(0.99))
 }
 
 #[cfg(test)]

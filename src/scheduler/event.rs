@@ -2,6 +2,7 @@
 
 use super::action::ComparisonId;
 use super::configured::Configured;
+use super::experiment::Plan;
 use super::rule::FileRule;
 use super::settings::Settings;
 use crate::chunk::{Class, FetchId, Inode, MirrorId, MirrorSet, Pages, ReaderId};
@@ -169,6 +170,13 @@ pub enum Event {
         /// What it says of each.
         mirrors: Vec<Configured>,
     },
+    /// Slices of time are shared out to arms from here on. One that runs ends.
+    ExperimentStarted {
+        /// How.
+        plan: Plan,
+    },
+    /// What is configured is in force from here on, all the time.
+    ExperimentStopped,
     /// The time that `poll_timeout` named has come.
     Tick,
 }

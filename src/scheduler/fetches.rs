@@ -1,5 +1,6 @@
 //! The record of one fetch: which pages it owns, what came, and when it last gave a sign of life.
 
+use super::predictor::Asked;
 use super::sampling::Progress;
 use crate::chunk::{Class, FetchId, Inode, MirrorId, Pages};
 use crate::clock::Time;
@@ -47,6 +48,8 @@ pub(super) struct Fetch {
     pub(super) queued: bool,
     /// What was on its mirror's link before it, in bytes.
     pub(super) queued_bytes: u64,
+    /// What was foretold of it.
+    pub(super) asked: Asked,
     /// It only tries whether one more connection is of use.
     pub(super) extra: bool,
     /// It was late and was hedged, or could not be.
@@ -213,6 +216,7 @@ mod tests {
             waited: false,
             queued: false,
             queued_bytes: 0,
+            asked: Asked::default(),
             extra: false,
             hedged: false,
             is_hedge: false,

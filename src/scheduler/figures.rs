@@ -22,6 +22,7 @@ pub(super) struct Figures {
     pub(super) weight: [f32; BESIDE],
     weight_excess: [f32; BESIDE],
     pub(super) weight_before: [f32; BESIDE],
+    learned: [[f32; BESIDE]; 4],
 }
 
 impl Figures {
@@ -42,6 +43,7 @@ impl Figures {
             weight: self.weight[at],
             weight_excess: self.weight_excess[at],
             weight_before: self.weight_before[at],
+            learned: std::array::from_fn(|of| self.learned[of][at]),
         }
     }
 
@@ -58,5 +60,6 @@ impl Figures {
         self.trouble_seconds[at] = stats.trouble_seconds;
         self.weight[at] = stats.weight;
         self.weight_excess[at] = stats.weight_excess;
+        (0..4).for_each(|of| self.learned[of][at] = stats.learned[of]);
     }
 }

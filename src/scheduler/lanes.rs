@@ -433,12 +433,14 @@ impl Scheduler {
             weight: weight as f32,
             weight_excess: (1.0 / weight - 1.0) as f32,
             weight_before: 0.0,
+            learned: mirror.predictor.correction(),
         }
     }
 
     /// Its weight among all mirrors, after decay under load.
     pub(super) fn live_weight(&self, mirror: &Mirror, rate: f64) -> f64 {
-        mirror.weight.live(mirror.base_weight / self.base_weight_max, mirror.load(rate, &self.settings))
+        let base = if self.even_weights { 1.0 } else { mirror.base_weight / self.base_weight_max };
+        mirror.weight.live(base, mirror.load(rate, &self.settings))
     }
 
     /// The mirrors whose breaker waits for a time, and some others.

@@ -7,6 +7,7 @@ use super::drift::Drift;
 use super::event::Failure;
 use super::history::Before;
 use super::meter::{Latency, Meter};
+use super::predictor::Predictor;
 use super::rate_cap::Bucket;
 use super::settings::Settings;
 use super::stability::Stability;
@@ -95,6 +96,8 @@ pub(super) struct Mirror {
     pub(super) trouble: Trouble,
     pub(super) stability: Stability,
     pub(super) drift: Drift,
+    /// By what its completions were off.
+    pub(super) predictor: Predictor,
     /// What configuration gives it, and how it decays under load.
     pub(super) base_weight: f64,
     pub(super) weight: Weight,
@@ -146,6 +149,7 @@ impl Mirror {
             trouble: Trouble::default(),
             stability: Stability::default(),
             drift: Drift::default(),
+            predictor: Predictor::default(),
             base_weight: 1.0,
             weight: Weight::new(),
             tier: 0,

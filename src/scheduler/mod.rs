@@ -8,13 +8,15 @@
 //! |---|---|
 //! | `event` `action` | the seam |
 //! | `table` `files` `opening` `blamed` | each page's state; what is known of a file, from when until when, and after that |
-//! | `wants` `streak` `readahead` | who wants what, who reads in order, and what readers will want soon |
+//! | `wants` `queueing` `streak` `readahead` | who wants what, and what of it is queued; who reads in order, and what readers will want soon |
 //! | `sampling` `window` `average` `meter` | how often progress is sampled, what came of late, and the rate that comes of it |
 //! | `probing` | a byte from those who have nothing to do |
 //! | `mirror` `breaker` `connections` | what is known of a mirror, whether it is asked, and how many fetches at a time |
 //! | `configured` `history` | what is given of it, and what an earlier mount measured |
 //! | `mirrors` `marks` `lanes` `figures` | which mirrors changed; sets of them; what a choice and what a strategy sees of each |
 //! | `strategy` `pick` `plan` | the strategies; who gets a range; what to start now |
+//! | `predictor` | by what completions have shown the adaptive prediction to be off |
+//! | `experiment` `slicing` | slices of time for arms, and what each brought; whose settings are in force |
 //! | `weight` `trouble` `stability` `drift` | how load and failures count against a mirror; is it still what it was |
 //! | `class_weight` `rule` | what a class counts on a mirror; what a path rule says of a file |
 //! | `tier` `rate_cap` | who is asked last; how much is asked for in a second |
@@ -43,6 +45,7 @@ mod dispute;
 mod distribution;
 mod drift;
 pub mod event;
+pub mod experiment;
 pub mod explain;
 mod failing;
 mod fetches;
@@ -61,12 +64,15 @@ mod opening;
 pub mod origins;
 mod pick;
 mod plan;
+mod predictor;
 mod probing;
+mod queueing;
 pub mod rate_cap;
 mod readahead;
 mod rule;
 mod sampling;
 mod settings;
+mod slicing;
 mod snapshot;
 mod stability;
 mod stall;
@@ -95,12 +101,13 @@ pub use tail::TailSettings;
 pub use tier::TIER_MAX;
 pub use weight::Decay;
 
-use crate::chunk::{Class, FetchId, Inode, MIRRORS_MAX, MirrorId, Pages, ReaderId};
+use crate::chunk::{FetchId, Inode, MIRRORS_MAX, MirrorId, Pages, ReaderId};
 use crate::clock::Time;
 use blamed::Blamed;
 use comparing::Comparing;
+use experiment::Experiment;
 use explain::{Decided, Ring};
-use fetches::{Fetches, Runs};
+use fetches::Fetches;
 use files::File;
 use headroom::Headroom;
 use hedge::Hedges;
@@ -114,12 +121,11 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rate_cap::Bucket;
 use readahead::Stream;
-use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use table::State;
 use tail::Tail;
-use wants::{Want, Wants};
+use wants::Wants;
 
 /// How often running fetches are looked at for silence and lateness: a tenth of the least stall.
 const TICK: Duration = Duration::from_millis(25);
@@ -135,7 +141,12 @@ const INTEREST: Duration = Duration::from_secs(60);
 /// The state machine that decides everything.
 #[derive(Debug)]
 pub struct Scheduler {
+    /// What it goes by: the same as what was given, but while an experiment runs.
     settings: Settings,
+    given: Settings,
+    experiment: Option<Box<Experiment>>,
+    /// What configuration gives the mirrors for weights does not count just now.
+    even_weights: bool,
     rng: StdRng,
     mirrors: Mirrors,
     lanes: Lanes,
@@ -210,7 +221,10 @@ impl Scheduler {
         Scheduler {
             budget_bytes: settings.pool_bytes / 2,
             tail: Tail::new(settings.tail),
+            given: settings.clone(),
             settings,
+            experiment: None,
+            even_weights: false,
             rng,
             mirrors: Mirrors::new(mirrors),
             lanes: Lanes::default(),
@@ -255,6 +269,7 @@ impl Scheduler {
     /// Take note of something that happened. Events about unknown files, fetches and mirrors are ignored:
     /// they were on their way when what they speak of ended.
     pub fn handle(&mut self, now: Time, event: Event) {
+        self.turn_slice(now);
         match event {
             Event::Opened { file, size_bytes, mirrors, held, rule } => {
                 self.on_opened(file, size_bytes, mirrors, &held, rule);
@@ -287,6 +302,8 @@ impl Scheduler {
             }
             Event::SettingsChanged { settings } => self.on_settings(now, *settings),
             Event::MirrorsChanged { mirrors } => self.on_mirrors(now, &mirrors),
+            Event::ExperimentStarted { plan } => self.on_experiment_started(now, plan),
+            Event::ExperimentStopped => self.on_experiment_stopped(now),
             Event::Tick => {}
         }
     }
@@ -331,9 +348,10 @@ impl Scheduler {
         (due < Time::NEVER).then_some(due)
     }
 
-    /// What it goes by.
+    /// What was given to go by; while an experiment runs, that is one arm's.
+    #[expect(clippy::misnamed_getters, reason = "who asks changes what was given, not what an arm makes of it")]
     pub fn settings(&self) -> &Settings {
-        &self.settings
+        &self.given
     }
 
     /// The last decisions, oldest first.
@@ -386,120 +404,6 @@ impl Scheduler {
     /// Somebody wants something, or did a minute ago, or is told that we are offline: breakers are probed.
     fn interested(&self) -> bool {
         self.offline_since.is_some() || !self.wants.is_empty() || self.fetches.live > 0 || self.wanted_at.is_some()
-    }
-
-    fn on_wanted(&mut self, now: Time, file: Inode, pages: Pages, class: Class, reader: ReaderId, deadline: Time) {
-        let Some(known) = self.files.get_mut(&file) else { return };
-        let pages = pages.intersect(known.table.pages());
-        if pages.is_empty() || deadline <= now {
-            return;
-        }
-        self.wanted_at = Some(now);
-        if self.offline_since.is_some() {
-            let states = [State::Absent, State::Queued, State::InFlight].into_iter();
-            let missing = states.flat_map(|state| known.table.runs(pages, state));
-            let why = Hopeless::Offline;
-            self.out.extend(missing.map(|pages| Action::Fail { file, pages, why }));
-            self.hurried = true;
-            self.hurry(now);
-            return;
-        }
-        let held = known.table.first_missing(pages).is_none();
-        known.table.turn(pages, State::Absent, State::Queued);
-        let expires = if held { deadline.min(now + SETTLING) } else { deadline };
-        let mut want = Want::new(now, file, pages, class, reader, deadline);
-        // A reader of a file that is ruled so is served after true demand.
-        want.class = class.max(known.rule.class);
-        let ruled = want.class;
-        want.in_order = self.streams.contains_key(&reader);
-        if class == Class::Demand && !want.in_order {
-            self.headroom.asked(now);
-        }
-        self.wants.add(want, expires);
-        self.dirty |= !held;
-        if !known.agreement.confirmed && self.settings.verify == Verify::Quorum {
-            // It may be held and not be given to anybody yet.
-            known.agreement.settled = false;
-            self.comparing.unsettled.insert(file);
-            self.dirty = true;
-        }
-        if class == Class::Demand {
-            self.moved(now, reader, file, pages.start);
-        }
-        if ruled == Class::Demand {
-            self.promote(file, pages);
-        }
-    }
-
-    /// A reader waits for these pages: the fetches that bring them must not be late.
-    fn promote(&mut self, file: Inode, pages: Pages) {
-        let in_flight = self.files.get(&file).is_some_and(|known| known.table.count(pages, State::InFlight) > 0);
-        if in_flight {
-            let mut promoted = SmallVec::<[FetchId; 8]>::new();
-            self.fetches.all.each_of_file(file, |id, fetch| {
-                if !fetch.cancelled && !fetch.waited && fetch.owns_any(pages) {
-                    fetch.waited = true;
-                    promoted.push(id);
-                }
-            });
-            promoted.into_iter().for_each(|id| self.note_hedge_due(id));
-        }
-    }
-
-    /// Its reads are answered still: the kernel waits for each. What was fetched ahead for it is not.
-    fn on_closed(&mut self, now: Time, reader: ReaderId) {
-        for want in self.wants.take(|want| want.reader == reader && !want.is_read) {
-            self.unwant(want.file, want.pages);
-        }
-        self.close_stream(now, reader);
-    }
-
-    fn on_dropped(&mut self, now: Time, file: Inode, pages: Pages) {
-        let Some(known) = self.files.get_mut(&file) else { return };
-        let dropped: Runs = known.table.runs(pages, State::Held).collect();
-        known.table.turn(pages, State::Held, State::Absent);
-        // Readahead that was let go unread is left to demand, or it would be fetched for ever.
-        for run in dropped {
-            self.dirty |= self.requeue(file, run, false);
-            self.wants.live_longer(now, file, run);
-        }
-    }
-
-    /// Is any of `pages` wanted by anybody?
-    fn wanted(&self, file: Inode, pages: Pages) -> bool {
-        let ahead = |stream: &Stream| stream.file == file && !stream.window().intersect(pages).is_empty();
-        self.wants.touching(file, pages).next().is_some() || self.streams.values().any(ahead)
-    }
-
-    /// One who wanted `pages` does not any more: what nobody else wants leaves the queue.
-    fn unwant(&mut self, file: Inode, pages: Pages) {
-        let Some(known) = self.files.get_mut(&file) else { return };
-        let queued: Runs = known.table.runs(pages, State::Queued).collect();
-        known.table.turn(pages, State::Queued, State::Absent);
-        for run in queued {
-            self.requeue(file, run, true);
-        }
-    }
-
-    /// `pages` are absent: queue those that somebody wants. Returns whether any were.
-    fn requeue(&mut self, file: Inode, pages: Pages, ahead: bool) -> bool {
-        let Some(known) = self.files.get_mut(&file) else { return false };
-        let mut any = false;
-        let touching: Vec<_> = self.wants.touching(file, pages).map(|(key, want)| (key, want.pages)).collect();
-        for (key, wanted) in touching {
-            known.table.turn(pages.intersect(wanted), State::Absent, State::Queued);
-            self.wants.reopen(key, pages);
-            any = true;
-        }
-        for stream in self.streams.values_mut().filter(|stream| ahead && stream.file == file) {
-            let common = stream.window().intersect(pages);
-            if !common.is_empty() {
-                known.table.turn(common, State::Absent, State::Queued);
-                stream.from = stream.from.min(common.start);
-                any = true;
-            }
-        }
-        any
     }
 
     fn alert(&mut self, mirror: Option<MirrorId>, file: Option<Inode>, what: String) {

@@ -80,9 +80,9 @@ impl Lanes {
         if eligible.meets(&self.background) {
             let all = eligible;
             eligible.keep(&self.background);
-            // Adaptive may mean a range for a mirror that is full and leave it queued; the others only see who has
+            // Who foretells completion may mean a range for a mirror that is full and leave it queued; the others only see who has
             // room.
-            if self.strategy != Strategy::Adaptive {
+            if !self.strategy.foretells_completion() {
                 eligible.keep(&self.room);
             }
             if let Some(kept) = self.not_for_prefetch.filter(|_| class == Class::Prefetch) {
@@ -234,6 +234,9 @@ impl Lanes {
             }
             Strategy::Adaptive => {
                 self.total_each(|stats| strategy::score(Strategy::Adaptive, stats, ask, draw).total());
+            }
+            Strategy::Predicted => {
+                self.total_each(|stats| strategy::score(Strategy::Predicted, stats, ask, draw).total());
             }
         }
     }

@@ -121,7 +121,7 @@ impl Scheduler {
                 let bytes = run.len_bytes(known.size_bytes);
                 let by = self.wants.get(&key).map_or(now, |want| want.expires());
                 // By any other measure than who completes it first, who was late with it may well be chosen again.
-                let late = late.filter(|_| self.lanes.strategy != Strategy::Adaptive);
+                let late = late.filter(|_| !self.lanes.strategy.foretells_completion());
                 let elsewhere = late.and_then(|late| self.lanes.rank_but(now, known, bytes, late));
                 let ranking = elsewhere.unwrap_or_else(|| self.lanes.rank_demand(now, known, bytes, by));
                 let Some(at) = ranking.winner() else {

@@ -210,7 +210,7 @@ impl Scheduler {
             budget_bytes: self.budget_bytes,
             offline_since: self.offline_since,
             alerts: self.alerts,
-            strategy: self.settings.strategy,
+            strategy: self.given.strategy,
             decisions: self.ring.made,
             requests: self.fetches.made(),
             light_probes: self.probing.light,

@@ -243,14 +243,14 @@ impl Wants {
     }
 
     /// `pages` are held now: those who waited for them live longer, or are served and go. `served` is told how
-    /// long each reader waited that does not go in order.
+    /// long each reader waited, and whether it goes in order.
     pub(super) fn arrived(
         &mut self,
         now: Time,
         file: Inode,
         pages: Pages,
         table: &Table,
-        mut served: impl FnMut(Duration),
+        mut served: impl FnMut(Duration, bool),
     ) {
         let Some(of_file) = self.by_file.get_mut(&file) else { return };
         let (slots, free, pending) = (&mut self.slots, &mut self.free, &mut self.pending);
@@ -264,8 +264,8 @@ impl Wants {
                 want.done = page;
                 return false;
             }
-            if want.class == Class::Demand && !want.in_order {
-                served(now.since(want.since));
+            if want.class == Class::Demand {
+                served(now.since(want.since), want.in_order);
             }
             unpend(pending, key);
             slots[place.slot] = None;
@@ -365,12 +365,12 @@ mod tests {
             |now, deadline| Want::new(Time(now), FILE, Pages::new(0, 4), Class::Demand, ReaderId(1), Time(deadline));
         wants.add(want(0, 30), Time(30));
         table.turn_all(Pages::new(0, 2), State::Held);
-        wants.arrived(Time(20), FILE, Pages::new(0, 2), &table, |_| ());
+        wants.arrived(Time(20), FILE, Pages::new(0, 2), &table, |_, _| ());
         assert!(wants.expire(Time(40)).is_empty());
         assert_eq!(wants.expire(Time(50)).len(), 1);
         wants.add(want(50, 80), Time(80));
         table.turn_all(Pages::new(2, 4), State::Held);
-        wants.arrived(Time(60), FILE, Pages::new(2, 4), &table, |_| ());
+        wants.arrived(Time(60), FILE, Pages::new(2, 4), &table, |_, _| ());
         assert!(wants.is_empty() && wants.next_pending(Class::Demand, None).is_none());
     }
 

@@ -93,7 +93,7 @@ fn strategies_and_numbers_that_are_none() {
     let (place, mirror) = (Place::new(), mirror());
     let mount = place.mount(&[mirror.url()], &[]);
     let mountpoint = place.mountpoint().to_str().unwrap().to_owned();
-    let names = "give round-robin, weighted-random, response-time-first or adaptive";
+    let names = "give round-robin, weighted-random, response-time-first, adaptive or predicted";
     refused(&place, &["mirrors", &mountpoint, "--strategy", "fastest"], 2, &["fastest", "--strategy", names]);
     refused(&place, &["mirrors", &mountpoint, "--strategy", "Adaptive"], 2, &["\"Adaptive\"", names]);
     for (last, wanted) in [("0", "0 is not in 1..=4096"), ("4097", "4097 is not in 1..=4096"), ("all", "'all'")] {
@@ -132,5 +132,37 @@ fn without_a_cache_folder_nothing_can_be_pinned_or_verified() {
     }
     let output = place.braidfs(["evict", &file]);
     assert!(output.status.success(), "memory is evicted all the same: {}", String::from_utf8_lossy(&output.stderr));
+    mount.umount();
+}
+
+#[test]
+fn experiments_that_are_none() {
+    let (place, mirror) = (Place::new(), mirror());
+    let mount = place.mount(&[mirror.url()], &[]);
+    let mountpoint = place.mountpoint().to_str().unwrap().to_owned();
+    let start = |words: &[&'static str], wanted: &[&str]| {
+        let all: Vec<&str> = ["ab", mountpoint.as_str(), "--start"].into_iter().chain(words.iter().copied()).collect();
+        refused(&place, &all, 2, wanted);
+    };
+    start(&["--arms", "control=50,live=40"], &["--arms", "the shares sum to 90", "they must sum to 100"]);
+    start(&["--arms", "control=50,canary=50"], &["\"canary\" is no arm", "control, live and predictor"]);
+    start(&["--arms", "live=100"], &["control has no share", "give it 5 or more"]);
+    start(&["--arms", "half"], &["\"half\" is no share", "ARM=PERCENT"]);
+    start(&["--slice", "200ms"], &["--slice", "a slice of 200ms is over before", "give 1s or more"]);
+    start(&["--slice", "1h"], &["give 10min or less"]);
+    start(&["--slice", "10"], &["\"10\" is not a duration"]);
+    start(&["--stop"], &["cannot be used with"]);
+    refused(&place, &["ab", &mountpoint, "--slice", "10s"], 2, &["--start"]);
+    let none = ["no experiment runs on this mount", "`braidfs ab PATH --start` starts one"];
+    refused(&place, &["ab", &mountpoint], 1, &none);
+    refused(&place, &["ab", &mountpoint, "--stop"], 1, &none);
+    let begun = place.braidfs(["ab", &mountpoint, "--start", "--arms", "control=50,predictor=50"]);
+    let said = String::from_utf8_lossy(&begun.stdout);
+    assert!(begun.status.success() && said.starts_with("an experiment has begun, in slices of 10.0 s"), "{begun:?}");
+    let runs = ["an experiment runs on this mount already", "--stop ends it"];
+    refused(&place, &["ab", &mountpoint, "--start"], 1, &runs);
+    let shown = place.braidfs(["ab", &mountpoint]);
+    let said = String::from_utf8_lossy(&shown.stdout);
+    assert!(shown.status.success() && said.contains("nothing to be said of predictor yet"), "{shown:?}");
     mount.umount();
 }

@@ -116,7 +116,7 @@ impl Run<'_> {
     /// Start the daemon, with options that chance has chosen.
     pub fn mount(&mut self, random: &mut StdRng) {
         let urls: Vec<String> = self.remote.mirrors.iter().map(|mirror| mirror.url()).collect();
-        let strategies = ["adaptive", "adaptive", "round-robin", "weighted-random", "response-time-first"];
+        let strategies = ["adaptive", "predicted", "round-robin", "weighted-random", "response-time-first"];
         let mut options = vec!["--entry-lifetime", "500ms", "--read-timeout", "2500ms", "--read-deadline", "3s"];
         options.extend(["--memory", "16MiB"]);
         options.extend(["--strategy", strategies[random.random_range(0..strategies.len())]]);

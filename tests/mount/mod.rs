@@ -7,6 +7,7 @@ mod concurrency;
 mod disk_trouble;
 mod errors;
 mod examples;
+mod experiment;
 mod explain;
 mod hashes;
 mod history;

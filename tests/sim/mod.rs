@@ -9,6 +9,7 @@
 mod caps;
 mod crowded;
 mod desk;
+mod experiment;
 mod hedging;
 mod history;
 mod measuring;

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done; 1 refused, failed, or the input was wrong; 2 the daemon did not answer or went away.
 
+mod ab;
 mod check;
 mod explain;
 mod jobs;
@@ -20,6 +21,7 @@ mod top;
 mod umount;
 mod why;
 
+pub use ab::ab;
 pub use explain::explain;
 pub use jobs::{cancel, jobs};
 pub use keeping::keep;

@@ -75,6 +75,10 @@ fn mount_text(report: &StatusReport) -> String {
     if let Some(damaged) = report.counters.get("disk_damaged_pages").filter(|damaged| **damaged > 0) {
         lines.push(format!("damaged  {damaged} cached pages did not match their checksums, and were dropped"));
     }
+    if let Some(experiment) = &report.experiment {
+        let (arms, so_far) = (plain(&experiment.arms), length((experiment.elapsed_s * 1e3) as u64));
+        lines.push(format!("experiment  {arms}, for {so_far} so far: `braidfs ab` shows it"));
+    }
     if let Some(oldest_ms) = report.oldest_operation_ms {
         lines.push(format!("waiting  the oldest read or lookup since {}", length(oldest_ms)));
     }
@@ -123,6 +127,7 @@ fn mirrors_text(mirrors: &[MirrorReport]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::experiment::ExperimentStatus;
     use crate::control::report::{HandoffReport, PinnedPath};
 
     #[test]
@@ -146,6 +151,7 @@ mod tests {
             counters: [("disk_damaged_pages".to_owned(), 2)].into(),
             handoff: Some(HandoffReport { count: 7, median_us: 11.6, p99_us: 96.0, longest_us: 97.0 }),
             oldest_operation_ms: Some(1500),
+            experiment: Some(ExperimentStatus { elapsed_s: 20.0, slice_s: 10.0, arms: "control=50,live=50".into() }),
             mirrors: vec![MirrorReport {
                 url: "https://a/".into(),
                 state: "open".into(),
@@ -165,6 +171,7 @@ mod tests {
             "pinned   3.00 MiB in 1 paths\n",
             "damaged  2 cached pages did not match their checksums, and were dropped\n",
             "handoff  12 µs at the median, 96 µs at P99, from the last page to the answer of 7 reads\n",
+            "experiment  control=50,live=50, for 20.0 s so far: `braidfs ab` shows it\n",
             "waiting  the oldest read or lookup since 1.5 s\n",
             "MIRROR      STATE   RATE  FIRST BYTE  IN FLIGHT  FETCHED  FAILURES\n",
             "https://a/  open   0 B/s           -        0 B      0 B         0\n",

@@ -59,6 +59,10 @@ pub(super) fn doors(seen: Arc<Seen>, mountinfo: PathBuf) -> Doors {
             let why = "d.toml:3:1: unknown key \"hedgin\", did you mean \"hedging\"?";
             Box::pin(std::future::ready(Err(Refusal::new(RefusalKind::Failed, why))))
         }),
+        ab: Arc::new(|_| {
+            let why = "no experiment runs on this mount";
+            Box::pin(std::future::ready(Err(Refusal::new(RefusalKind::Missing, why))))
+        }),
         umount: Arc::new(move |lazy| {
             unmounting.unmounted.lock().unwrap().push(lazy);
             let mountinfo = mountinfo.clone();

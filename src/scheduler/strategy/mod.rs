@@ -4,6 +4,7 @@
 //! wins. So a decision is a value: what decided it is the terms in which winner and loser differ.
 
 mod adaptive;
+mod predicted;
 mod response_time_first;
 mod round_robin;
 mod weighted_random;
@@ -23,12 +24,19 @@ pub enum Strategy {
     /// The one on which this range is complete soonest.
     #[default]
     Adaptive,
+    /// The same, corrected by how long its fetches took.
+    Predicted,
 }
 
 impl Strategy {
     /// All of them.
-    pub const ALL: [Strategy; 4] =
-        [Strategy::RoundRobin, Strategy::WeightedRandom, Strategy::ResponseTimeFirst, Strategy::Adaptive];
+    pub const ALL: [Strategy; 5] = [
+        Strategy::RoundRobin,
+        Strategy::WeightedRandom,
+        Strategy::ResponseTimeFirst,
+        Strategy::Adaptive,
+        Strategy::Predicted,
+    ];
 
     /// Its name in options, files and `--json`.
     pub fn name(self) -> &'static str {
@@ -37,7 +45,14 @@ impl Strategy {
             Strategy::WeightedRandom => "weighted-random",
             Strategy::ResponseTimeFirst => "response-time-first",
             Strategy::Adaptive => "adaptive",
+            Strategy::Predicted => "predicted",
         }
+    }
+
+    /// It goes by when a range would be complete. A range may then be meant for a mirror that is full, and one that was late
+    /// is known to it.
+    pub(super) fn foretells_completion(self) -> bool {
+        matches!(self, Strategy::Adaptive | Strategy::Predicted)
     }
 }
 
@@ -49,7 +64,7 @@ impl std::fmt::Display for Strategy {
 
 /// Not the name of a strategy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is not a strategy: give round-robin, weighted-random, response-time-first or adaptive")]
+#[error("\"{0}\" is not a strategy: give round-robin, weighted-random, response-time-first, adaptive or predicted")]
 pub struct UnknownStrategy(String);
 
 impl FromStr for Strategy {
@@ -93,6 +108,9 @@ pub struct MirrorStats {
     pub weight_excess: f32,
     /// The weights of those before it that may be asked, where lots are drawn.
     pub weight_before: f32,
+    /// What completions have shown is to be added to the time in which a range should be complete, in seconds: a constant,
+    /// and for each second of transfer, second of queue and fetch in flight.
+    pub learned: [f32; 4],
 }
 
 /// What is to be fetched.
@@ -129,10 +147,12 @@ pub enum Term {
     Turn,
     /// Its tier is higher than that of one who may be asked.
     Tier,
+    /// By what its completions were off of late.
+    Learned,
 }
 
 /// How many terms there are.
-pub const TERMS: usize = 9;
+pub const TERMS: usize = 10;
 
 impl Term {
     /// All, in the order of [`Score::terms`].
@@ -146,6 +166,7 @@ impl Term {
         Term::Weight,
         Term::Turn,
         Term::Tier,
+        Term::Learned,
     ];
 
     /// Its name in tables and in `--json`.
@@ -160,6 +181,7 @@ impl Term {
             Term::Weight => "weight",
             Term::Turn => "turn",
             Term::Tier => "tier",
+            Term::Learned => "learned",
         }
     }
 }
@@ -216,6 +238,7 @@ pub(super) fn score(strategy: Strategy, mirror: &MirrorStats, ask: &Ask, draw: &
         Strategy::WeightedRandom => weighted_random::score(mirror, draw),
         Strategy::ResponseTimeFirst => response_time_first::score(mirror),
         Strategy::Adaptive => adaptive::score(mirror, ask),
+        Strategy::Predicted => predicted::score(mirror, ask),
     }
 }
 
@@ -236,6 +259,7 @@ pub(super) fn plain(id: u16, rate: f32, latency_seconds: f32, load_bytes: f32) -
         weight: 1.0,
         weight_excess: 0.0,
         weight_before: 0.0,
+        learned: [0.0; 4],
     }
 }
 
