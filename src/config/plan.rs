@@ -61,6 +61,8 @@ pub struct MountPlan {
     pub rate_limit: Option<u64>,
     /// Where metrics are served.
     pub metrics: Option<SocketAddr>,
+    /// Where the page is served.
+    pub web: Option<SocketAddr>,
     /// Parts of the tree with a class, an objective or hours of their own.
     pub rules: Rules,
     /// Go to the background once the mount can be used.
@@ -372,6 +374,7 @@ fn lay_out(
         verify: verify(given.verify, mirrors.len())?,
         hedging: given.hedging.unwrap_or(true),
         metrics: given.metrics.map(|address| address.0),
+        web: given.web.map(|address| address.0),
         passthrough: given.passthrough.unwrap_or(true),
         rate_limit: given.rate_limit.map(|rate| rate.of_a_limit("rate-limit")).transpose().map_err(PlanError::Value)?,
         rules: Rules::default(),

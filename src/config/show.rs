@@ -128,6 +128,7 @@ pub(super) fn values(plan: &MountPlan) -> Vec<(&'static str, Option<String>)> {
         ("passthrough", Some(plan.passthrough.to_string())),
         ("rate-limit", rate(plan.rate_limit)),
         ("metrics", plan.metrics.and_then(|address| text(&address.to_string()))),
+        ("web", plan.web.and_then(|address| text(&address.to_string()))),
         ("allow-other", Some(plan.allow_other.to_string())),
         ("uid", Some(plan.uid.to_string())),
         ("gid", Some(plan.gid.to_string())),

@@ -103,6 +103,11 @@ fn sizes_and_durations_that_do_not_parse() {
         ("--strategy", "fastest"),
         ("--hedging", "perhaps"),
         ("--metrics", "9190"),
+        ("--web", "9191"),
+        ("--web", "localhost:9191"),
+        ("--web", "0.0.0.0:9191"),
+        ("--web", "[::]:9191"),
+        ("--web", "192.168.7.7:9191"),
         ("--verify", "most"),
     ] {
         refused(&place, &[&mirror.url(), &format!("{option}={value}")], &[value, option]);

@@ -18,6 +18,7 @@ mod stat;
 mod status;
 mod top;
 mod umount;
+mod web;
 mod why;
 
 pub use explain::explain;
@@ -33,6 +34,7 @@ pub use stat::stat;
 pub use status::status;
 pub use top::top;
 pub use umount::umount;
+pub use web::web;
 
 use super::client::ClientError;
 use super::file_report::FileReport;
