@@ -21,7 +21,8 @@ use tokio::time::timeout;
 const CONNECTIONS_MAX: usize = 16;
 /// A client sends its request at once; one that does not is stuck.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
-/// The head of a request at most; browsers' have some 1 KiB, cookies of other pages of the same host among it.
+/// The head of a request may have so much, or what comes at once, twice that at most; browsers' have some 1 KiB, and
+/// cookies of other pages of the same host.
 const HEAD_BYTES_MAX: usize = 32 << 10;
 /// A connection at most, answer and all: who does not take the answer gives its place to others.
 const CONNECTION_WITHIN: Duration = Duration::from_secs(120);

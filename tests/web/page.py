@@ -88,7 +88,7 @@ def shares(tab, mirrors):
         return told, before, after, all(b - s <= t <= a for b, t, a, s in zip(before, told, after, slack))
     told, before, after, good = close_enough()
     assert good, f"told {told}, sent {before} to {after}"
-    parts = tab.js("Array.from(document.querySelectorAll('#legend li'), (one) => parseFloat(one.innerText.split(' ').at(-2)))")
+    parts = tab.js("Array.from(document.querySelectorAll('#legend li'), (one) => parseFloat(/([0-9.]+)\\s%$/.exec(one.innerText)[1]))")
     assert len(parts) == len(mirrors) and abs(sum(parts) - 100) < 0.2 and min(parts) > 1, parts
     print(f"told {told}, sent {before}; shares {parts} %")
 

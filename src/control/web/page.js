@@ -44,6 +44,7 @@ async function command(name, args) {
 
 // --- words ---
 
+// A number and its unit stay on one line.
 function bytesText(bytes) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
   let at = 0;
@@ -51,11 +52,11 @@ function bytesText(bytes) {
     bytes /= 1024;
     at += 1;
   }
-  return `${at && bytes < 100 ? bytes.toFixed(1) : Math.round(bytes)} ${units[at]}`;
+  return `${at && bytes < 100 ? bytes.toFixed(1) : Math.round(bytes)}\u00a0${units[at]}`;
 }
 const rateText = (rate) => `${bytesText(rate)}/s`;
-const partText = (part) => (part === null || part === undefined ? "–" : `${(part * 100).toFixed(1)} %`);
-const millisText = (ms) => (ms === null || ms === undefined ? "–" : `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`);
+const partText = (part) => (part === null || part === undefined ? "–" : `${(part * 100).toFixed(1)}\u00a0%`);
+const millisText = (ms) => (ms === null || ms === undefined ? "–" : `${ms < 10 ? ms.toFixed(1) : Math.round(ms)}\u00a0ms`);
 function lengthText(seconds) {
   const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, Math.floor(seconds) % 60];
   if (h) return `${h} h ${m} min`;
@@ -272,7 +273,7 @@ function showHeat() {
   const sum = total.reduce((one, other) => one + other, 0);
   const most = total.indexOf(Math.max(...total));
   const range = most === 0 ? "below 1 ms" : `${2 ** (most - 1)} ms to ${2 ** most} ms`;
-  setText(find("heat-text"), sum ? `${sum} answers in the last five minutes, most of them after ${range}. Darker is more.` : "No answer in the last five minutes.");
+  setText(find("heat-text"), sum ? `${sum} answers in the last five minutes, most of them after ${range}. The stronger the colour, the more.` : "No answer in the last five minutes.");
 }
 
 function showMirrors(mirrors) {
@@ -360,7 +361,7 @@ function decision(one) {
     const sum = terms.map(([name, value]) => `${name} ${value.toFixed(2)}`).join(" + ") || "0";
     details.append(make("p", `${place + 1}. ${mirror.url}: ${mirror.score.toFixed(2)} ${one.unit} = ${sum}; ${rateText(mirror.throughput_bytes_per_second)}, ${mirror.in_flight_fetches} in flight`));
   });
-  details.append(make("p", `decision ${one.number}, ${new Date(one.at_unix_ms).toLocaleTimeString()}, ${one.strategy}, of ${one.considered} mirrors that could be asked`));
+  details.append(make("p", `decision ${one.number}, ${new Date(one.at_unix_ms).toLocaleTimeString()}, ${one.strategy}, mirrors that could be asked: ${one.considered}`));
   return details;
 }
 

@@ -64,7 +64,8 @@ impl Token {
 /// enter. Removed with us unless another daemon has put its own there.
 pub(super) struct AddressFile {
     path: PathBuf,
-    number: u64,
+    /// Open, so that no other file gets its number.
+    file: File,
 }
 
 impl AddressFile {
@@ -79,10 +80,10 @@ impl AddressFile {
             }
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
             writeln!(file, "{address}")?;
-            Ok(file.metadata()?.ino())
+            Ok(file)
         };
         match write() {
-            Ok(number) => Ok(AddressFile { path, number }),
+            Ok(file) => Ok(AddressFile { path, file }),
             Err(error) => Err(TokenError::Write { path, error }),
         }
     }
@@ -90,7 +91,9 @@ impl AddressFile {
 
 impl Drop for AddressFile {
     fn drop(&mut self) {
-        if std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.number) {
+        let number = |about: std::fs::Metadata| (about.dev(), about.ino());
+        let (found, ours) = (std::fs::symlink_metadata(&self.path).map(number), self.file.metadata().map(number));
+        if found.ok().zip(ours.ok()).is_some_and(|(found, ours)| found == ours) {
             let _ = std::fs::remove_file(&self.path);
         }
     }
