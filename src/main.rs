@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         Command::Top(asked) => {
             return ExitCode::from(commands::top(&desk, asked.path.as_deref(), asked.once, seconds, screen));
         }
+        Command::Web(asked) => return ExitCode::from(commands::web(&desk, asked.path.as_deref(), screen)),
         Command::Explain(asked) => {
             return ExitCode::from(commands::explain(&desk, asked.path.as_deref(), asked.last, screen));
         }
@@ -93,6 +94,7 @@ fn is_json(command: &Command) -> bool {
         Command::Status(asked) => asked.json,
         Command::Stat(asked) => asked.json,
         Command::Mirrors(asked) => asked.json,
+        Command::Web(asked) => asked.json,
         Command::Explain(asked) => asked.json,
         Command::List(asked) => asked.json,
         Command::Prefetch(asked) => asked.json,

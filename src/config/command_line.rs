@@ -46,6 +46,8 @@ pub enum Command {
     Mirrors(MirrorsCommand),
     /// Watch what a mount does, full screen
     Top(TopCommand),
+    /// Print the address of the page of a mount that was made with --web, with the token that opens it
+    Web(WebCommand),
     /// Show why mirrors were chosen, for a mount, a file, or a page of it
     Explain(ExplainCommand),
     /// Fetch files and folders into the cache ahead of their use
@@ -180,6 +182,21 @@ pub struct TopCommand {
     /// Print one screen as text
     #[arg(long)]
     pub once: bool,
+}
+
+/// `braidfs web`.
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Whoever has the token may command the mount: it is another one each time, and only its user and \
+                        root can read it.\nExit codes: 0 printed, 1 no such mount, or it serves no page, 2 the daemon \
+                        does not answer."
+)]
+pub struct WebCommand {
+    /// A path in a mount [default: the mount of the working folder, else the only one]
+    pub path: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `braidfs mirrors`.

@@ -34,3 +34,4 @@ pub mod size;
 pub mod source;
 pub mod supervisor;
 pub mod unplaced;
+pub mod web_address;

@@ -8,6 +8,7 @@ use super::otlp::OtlpGiven;
 use super::rate::{BadRate, Rate};
 use super::rule::RuleTable;
 use super::size::Size;
+use super::web_address::WebAddress;
 use crate::scheduler::{Strategy, Verify};
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
@@ -83,6 +84,10 @@ pub struct Given {
     #[arg(long, value_name = "DURATION")]
     #[schemars(with = "Option<String>")]
     pub otlp_slow: Option<Length>,
+    /// Serve a page at http://ADDRESS/, such as 127.0.0.1:9191, that shows what the mount does and gives it commands; port 0 picks one, `braidfs web` prints where it is [default: nowhere]
+    #[arg(long, value_name = "ADDRESS")]
+    #[schemars(with = "Option<String>")]
+    pub web: Option<WebAddress>,
     /// Let other users read the mount (needs user_allow_other in /etc/fuse.conf unless root)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     pub allow_other: Option<bool>,
@@ -153,7 +158,7 @@ macro_rules! options {
 
 options! {
     name cache_dir cache_size scrub_rate memory read_timeout read_deadline entry_lifetime strategy verify hedging passthrough
-    rate_limit metrics otlp otlp_slow allow_other uid gid umask fsname noexec background log_file log log_level fuse_fd mountpoint
+    rate_limit metrics otlp otlp_slow web allow_other uid gid umask fsname noexec background log_file log log_level fuse_fd mountpoint
 }
 
 /// What stands after `--metrics`: an IP address and a port.

@@ -64,6 +64,8 @@ pub struct MountPlan {
     pub metrics: Option<SocketAddr>,
     /// Where spans of slow reads go.
     pub otlp: Option<OtlpPlan>,
+    /// Where the page is served.
+    pub web: Option<SocketAddr>,
     /// Parts of the tree with a class, an objective or hours of their own.
     pub rules: Rules,
     /// Go to the background once the mount can be used.
@@ -376,6 +378,7 @@ fn lay_out(
         hedging: given.hedging.unwrap_or(true),
         metrics: given.metrics.map(|address| address.0),
         otlp: otlp(given.otlp, given.otlp_slow.map(|length| length.0), &around.otel).map_err(PlanError::Value)?,
+        web: given.web.map(|address| address.0),
         passthrough: given.passthrough.unwrap_or(true),
         rate_limit: given.rate_limit.map(|rate| rate.of_a_limit("rate-limit")).transpose().map_err(PlanError::Value)?,
         rules: Rules::default(),

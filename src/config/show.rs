@@ -130,6 +130,7 @@ pub(super) fn values(plan: &MountPlan) -> Vec<(&'static str, Option<String>)> {
         ("metrics", plan.metrics.and_then(|address| text(&address.to_string()))),
         ("otlp", plan.otlp.as_ref().and_then(|otlp| text(&otlp.shown()))),
         ("otlp-slow", plan.otlp.as_ref().and_then(|otlp| text(&Length(otlp.slow).to_string()))),
+        ("web", plan.web.and_then(|address| text(&address.to_string()))),
         ("allow-other", Some(plan.allow_other.to_string())),
         ("uid", Some(plan.uid.to_string())),
         ("gid", Some(plan.gid.to_string())),

@@ -101,6 +101,12 @@ pub enum ClientError {
         /// What is wrong with it.
         error: String,
     },
+    /// It has none.
+    #[error("the mount at {} serves no page: mount it with --web 127.0.0.1:0", mountpoint.display())]
+    NoPage {
+        /// Which mount.
+        mountpoint: PathBuf,
+    },
     /// It refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -114,6 +120,7 @@ impl ClientError {
             | ClientError::NoPath(_)
             | ClientError::Input { .. }
             | ClientError::TwoMounts(..)
+            | ClientError::NoPage { .. }
             | ClientError::Refused(_) => 1,
             ClientError::Listed { error, .. } => error.exit_code(),
             _ => 2,
@@ -203,14 +210,7 @@ impl Desk {
     /// It is gone, or its socket cannot be used.
     pub fn connect(&self, mount: &Mount) -> Result<Connection, ClientError> {
         let mountpoint = mount.mountpoint.clone();
-        let owner_uid = mount.owner_uid.unwrap_or(0);
-        let socket_of = |uid| match &self.folder {
-            Some(folder) => Places::in_folders(vec![folder.clone()], uid).find_socket(mount.device),
-            None => Places::of_user(uid, self.xdg_runtime_dir.as_deref()).find_socket(mount.device),
-        };
-        // One of us may serve what another user has mounted.
-        let socket = socket_of(owner_uid).or_else(|| socket_of(rustix::process::geteuid().as_raw()));
-        let Some(socket) = socket else { return Err(self.not_found(mount, owner_uid)) };
+        let socket = self.socket(mount)?;
         let unreachable = |error| ClientError::Unreachable { mountpoint: mountpoint.clone(), error };
         let stream = match UnixStream::connect(&socket) {
             Ok(stream) => stream,
@@ -222,6 +222,21 @@ impl Desk {
         stream.set_read_timeout(Some(SILENCE_MAX)).map_err(unreachable)?;
         stream.set_write_timeout(Some(SILENCE_MAX)).map_err(unreachable)?;
         Ok(Connection { stream: BufReader::new(stream), mountpoint })
+    }
+
+    /// Where the daemon of `mount` listens.
+    ///
+    /// # Errors
+    /// It is gone, or another user's.
+    pub fn socket(&self, mount: &Mount) -> Result<PathBuf, ClientError> {
+        let owner_uid = mount.owner_uid.unwrap_or(0);
+        let socket_of = |uid| match &self.folder {
+            Some(folder) => Places::in_folders(vec![folder.clone()], uid).find_socket(mount.device),
+            None => Places::of_user(uid, self.xdg_runtime_dir.as_deref()).find_socket(mount.device),
+        };
+        // One of us may serve what another user has mounted.
+        let socket = socket_of(owner_uid).or_else(|| socket_of(rustix::process::geteuid().as_raw()));
+        socket.ok_or_else(|| self.not_found(mount, owner_uid))
     }
 
     /// A folder that one may not look into hides a socket as well as there being none.

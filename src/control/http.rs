@@ -1,16 +1,15 @@
-//! What is served over HTTP to who asks for it: metrics, to be read only.
+//! A port that answers HTTP, each connection one request: bounded in number, in length and in time.
 
-use super::exposition::{CONTENT_TYPE, exposition};
-use super::server::{STATUS_WITHIN, StatusDoor};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,59 +21,77 @@ use tokio::time::timeout;
 const CONNECTIONS_MAX: usize = 16;
 /// A client sends its request at once; one that does not is stuck.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// The head of a request may have so much, or what comes at once, twice that at most; browsers' have some 1 KiB, and
+/// cookies of other pages of the same host.
+const HEAD_BYTES_MAX: usize = 32 << 10;
+/// A connection at most, answer and all: who does not take the answer gives its place to others.
+const CONNECTION_WITHIN: Duration = Duration::from_secs(120);
 /// After the system refused a connection.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// An answer, all of it.
+pub type Answered = Response<Full<Bytes>>;
 
 /// A port that listens.
 pub struct HttpDoor {
     listener: std::net::TcpListener,
+    address: SocketAddr,
 }
 
 /// Why there is none.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {error}; give another with --metrics")]
+#[error("cannot listen on {address}: {error}; give another with {option}")]
 pub struct CannotListen {
     address: SocketAddr,
+    option: &'static str,
     error: std::io::Error,
 }
 
 impl HttpDoor {
-    /// Listen, before there is anything to tell: a port that is taken is known before the mount.
+    /// Listen, before there is anything to tell: a port that is taken is known before the mount. `option`: by what
+    /// the address was given.
     ///
     /// # Errors
     /// What the system says.
-    pub fn bind(address: SocketAddr) -> Result<HttpDoor, CannotListen> {
+    pub fn bind(address: SocketAddr, option: &'static str) -> Result<HttpDoor, CannotListen> {
         let listen = || {
             let listener = std::net::TcpListener::bind(address)?;
             listener.set_nonblocking(true)?;
-            Ok(HttpDoor { listener })
+            let address = listener.local_addr()?;
+            Ok(HttpDoor { listener, address })
         };
-        listen().map_err(|error| CannotListen { address, error })
+        listen().map_err(|error| CannotListen { address, option, error })
     }
 
-    /// Serve for ever. Call it inside a runtime.
-    pub async fn run(self, status: StatusDoor) {
+    /// Where, with the port that was picked.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serve `what` for ever. Call it inside a runtime.
+    pub async fn serve<A, F>(self, what: &'static str, answer: A)
+    where
+        A: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Answered> + Send + 'static,
+    {
         let listener = match TcpListener::from_std(self.listener) {
             Ok(listener) => listener,
-            Err(error) => return tracing::error!(%error, "metrics are not served"),
+            Err(error) => return tracing::error!(%error, "not served: {what}"),
         };
-        if let Ok(address) = listener.local_addr() {
-            tracing::info!("metrics at http://{address}/metrics");
-        }
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             // Never closed. Who comes when all are taken waits in the kernel's queue.
             let Ok(slot) = slots.clone().acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let status = status.clone();
+                    let answer = answer.clone();
                     tokio::spawn(async move {
-                        serve(stream, status).await;
+                        serve(stream, what, answer).await;
                         drop(slot);
                     });
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a scraper could not connect");
+                    tracing::warn!(%error, "a client of {what} could not connect");
                     #[allow(
                         clippy::disallowed_methods,
                         reason = "out of descriptors: there is no use in trying at once"
@@ -86,39 +103,34 @@ impl HttpDoor {
     }
 }
 
-async fn serve(stream: TcpStream, status: StatusDoor) {
-    let service = service_fn(|request| answer(request, status.clone()));
+async fn serve<A, F>(stream: TcpStream, what: &'static str, answer: A)
+where
+    A: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Answered>,
+{
+    let service = service_fn(|request| {
+        let answer = answer(request);
+        async { Ok::<_, Infallible>(answer.await) }
+    });
     let mut connection = http1::Builder::new();
     connection.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN);
-    if let Err(error) = connection.serve_connection(TokioIo::new(stream), service).await {
-        tracing::debug!(%error, "a scraper's connection broke");
+    // One that stays open without a request would keep others out.
+    connection.keep_alive(false).max_buf_size(HEAD_BYTES_MAX);
+    match timeout(CONNECTION_WITHIN, connection.serve_connection(TokioIo::new(stream), service)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection of {what} broke"),
+        Err(_) => tracing::debug!("a connection of {what} took too long"),
     }
 }
 
-async fn answer(request: Request<Incoming>, status: StatusDoor) -> Result<Response<Full<Bytes>>, Infallible> {
-    Ok(match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/metrics") => {
-            // On a thread of its own: should it ever wait for a lock, nothing else does.
-            let page = tokio::task::spawn_blocking(move || exposition(status()));
-            match timeout(STATUS_WITHIN, page).await {
-                Ok(Ok(page)) => text(StatusCode::OK, CONTENT_TYPE, page),
-                Ok(Err(error)) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("the metrics failed: {error}\n")),
-                Err(_) => {
-                    plain(StatusCode::SERVICE_UNAVAILABLE, "the daemon did not say in time; see its log\n".into())
-                }
-            }
-        }
-        (_, "/metrics") => plain(StatusCode::METHOD_NOT_ALLOWED, "GET only\n".into()),
-        _ => plain(StatusCode::NOT_FOUND, "there is /metrics, and nothing else\n".into()),
-    })
-}
-
-fn plain(code: StatusCode, body: String) -> Response<Full<Bytes>> {
+/// An answer in plain text.
+pub fn plain(code: StatusCode, body: impl Into<Bytes>) -> Answered {
     text(code, "text/plain; charset=utf-8", body)
 }
 
-fn text(code: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+/// An answer of a kind.
+pub fn text(code: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answered {
+    let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = code;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
     response

@@ -191,6 +191,8 @@ pub struct MirrorDetail {
     pub time_to_first_byte_p50_ms: Option<f64>,
     /// Their P99.
     pub time_to_first_byte_p99_ms: Option<f64>,
+    /// How many took less than 1 ms, less than 2, less than 4 and so on up to 16384, and how many longer, since the mount.
+    pub time_to_first_byte_counts: Vec<u64>,
     /// Round-trip jitter as in RFC 3550, in milliseconds; none before the second answer.
     pub jitter_ms: Option<f64>,
     /// Jitter is so high that the rate is a moving average.

@@ -1,7 +1,8 @@
 //! The daemon's side: a unix socket, mode 0600 in a folder of mode 0700, that lets in the daemon's own
 //! user and root, and passes their commands to the doors that `mount` hands in.
 
-use super::experiment::{AbAsked, AbDoor};
+use super::answering::begin;
+use super::experiment::AbDoor;
 use super::file_report::FileReport;
 use super::mountinfo::Device;
 use super::place::{PlaceError, Places, socket_name};
@@ -33,16 +34,12 @@ const REQUEST_BYTES_EACH: u64 = 1 << 20;
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 /// A client that takes no line for so long is stopped or stuck; its command is dropped.
 const REPLY_WITHIN: Duration = Duration::from_secs(60);
-/// A status is put together from memory. What takes longer is a fault worth seeing as one.
-pub(super) const STATUS_WITHIN: Duration = Duration::from_secs(5);
-/// The state of a file may need a listing, which has its own deadline below this.
-const FILE_WITHIN: Duration = Duration::from_secs(60);
 /// A line goes out at least so often, so that a client can tell work from silence.
 const ALIVE_EVERY: Duration = Duration::from_secs(2);
 /// After the system refused a connection; a command that waits so long is not noticed.
 const ACCEPT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// Replies that wait for a slow client. Progress beyond that is left out, failures wait.
-const REPLIES_QUEUED_MAX: usize = 64;
+pub(super) const REPLIES_QUEUED_MAX: usize = 64;
 /// For clients that still read their last line when the daemon ends.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -378,51 +375,7 @@ impl Client {
     /// What to say last; nothing where nobody listens any more.
     async fn answer(&mut self, command: Command, doors: &Doors) -> Option<Result<Answer, Refusal>> {
         let (sender, replies) = mpsc::channel(REPLIES_QUEUED_MAX);
-        let mut stop = None;
-        let work: BoxFuture<'static, Result<Answer, Refusal>> = match command {
-            Command::Ping => Box::pin(async { Ok(Answer::Pong(std::process::id())) }),
-            Command::Status { path: None } => Box::pin(status(doors.status.clone(), doors.reading.clone())),
-            Command::Status { path: Some(path) } => {
-                let report = (doors.file)(path.0);
-                Box::pin(async { within(FILE_WITHIN, report).await?.map(|report| Answer::File(Box::new(report))) })
-            }
-            Command::Mirrors { strategy, change } => {
-                let report = (doors.mirrors)(strategy, change);
-                Box::pin(async { within(FILE_WITHIN, report).await?.map(|report| Answer::Mirrors(Box::new(report))) })
-            }
-            Command::Explain { target, last } => {
-                let target = target.map(|target| target.0).unwrap_or_default();
-                Box::pin(explain((doors.explain)(ExplainRequest { target, last }), sender))
-            }
-            Command::Prefetch { paths, wait, ranges, rate } => {
-                let paths = paths.into_iter().map(|path| path.0).collect();
-                let outcome =
-                    (doors.prefetch)(PrefetchRequest { paths, wait, ranges, rate }, ProgressSender::new(sender));
-                Box::pin(async { outcome.await.map(Answer::Prefetch) })
-            }
-            Command::Record { path } => {
-                let (stops, stopped) = oneshot::channel();
-                stop = Some(stops);
-                let report = (doors.record)(path.0, stopped, ProgressSender::new(sender));
-                Box::pin(async { report.await.map(Answer::Recorded) })
-            }
-            Command::Check { paths } => {
-                let paths = paths.into_iter().map(|path| path.0).collect();
-                let report = (doors.check)(paths, ProgressSender::new(sender));
-                Box::pin(async { report.await.map(Answer::Checked) })
-            }
-            Command::Cancel { job } => Box::pin(std::future::ready((doors.cancel)(job).map(Answer::Cancelled))),
-            Command::Pin { paths } => keep(doors, Keeping::Pin, paths, sender),
-            Command::Unpin { paths } => keep(doors, Keeping::Unpin, paths, sender),
-            Command::Evict { paths } => keep(doors, Keeping::Evict, paths, sender),
-            Command::Verify { paths } => keep(doors, Keeping::Verify, paths, sender),
-            Command::Reload => begun((doors.reload)(), Answer::Reloaded),
-            Command::Ab { start, stop } => {
-                let report = (doors.ab)(AbAsked { start, stop });
-                begun(report, |report| Answer::Ab(Box::new(report)))
-            }
-            Command::Umount { lazy } => begun((doors.umount)(lazy), |()| Answer::Unmounted(std::process::id())),
-        };
+        let (work, stop) = begin(command, doors, sender);
         self.follow(work, replies, stop).await
     }
 
@@ -465,61 +418,6 @@ impl Client {
             _ => Err(()),
         }
     }
-}
-
-/// Begun is begun: it goes on where its client is gone.
-fn begun<T: Send + 'static>(
-    work: BoxFuture<'static, Result<T, Refusal>>,
-    answer: impl FnOnce(T) -> Answer + Send + 'static,
-) -> BoxFuture<'static, Result<Answer, Refusal>> {
-    let done = tokio::spawn(work);
-    Box::pin(async {
-        match done.await {
-            Ok(done) => done.map(answer),
-            Err(error) => Err(Refusal::new(RefusalKind::Failed, format!("the daemon failed at it: {error}"))),
-        }
-    })
-}
-
-fn keep(
-    doors: &Doors,
-    what: Keeping,
-    paths: Vec<PathText>,
-    sender: mpsc::Sender<Reply>,
-) -> BoxFuture<'static, Result<Answer, Refusal>> {
-    let paths = paths.into_iter().map(|path| path.0).collect();
-    (doors.keep)(KeepRequest { what, paths }, ProgressSender::new(sender))
-}
-
-async fn status(door: StatusDoor, reading: ReadingDoor) -> Result<Answer, Refusal> {
-    // On a thread of its own: should it ever wait for a lock, the other commands do not.
-    match within(STATUS_WITHIN, tokio::task::spawn_blocking(move || StatusReport { files: reading(), ..door() }))
-        .await?
-    {
-        Ok(report) => Ok(Answer::Status(Box::new(report))),
-        Err(error) => Err(Refusal::new(RefusalKind::Failed, format!("the status could not be put together: {error}"))),
-    }
-}
-
-async fn explain(
-    work: BoxFuture<'static, Result<Explained, Refusal>>,
-    replies: mpsc::Sender<Reply>,
-) -> Result<Answer, Refusal> {
-    let Explained { decisions, report } = within(FILE_WITHIN, work).await??;
-    for decision in decisions {
-        // Waits for a slow client. One that is gone ends this from outside.
-        let _ = replies.send(Reply::Decision(Box::new(decision))).await;
-    }
-    Ok(Answer::Explain(Box::new(report)))
-}
-
-async fn within<T>(length: Duration, work: impl Future<Output = T>) -> Result<T, Refusal> {
-    timeout(length, work).await.map_err(|_| {
-        Refusal::new(
-            RefusalKind::Timeout,
-            format!("the daemon did not find the answer within {} s; see its log", length.as_secs()),
-        )
-    })
 }
 
 #[allow(clippy::disallowed_methods, reason = "a line at regular times tells the client that work goes on")]

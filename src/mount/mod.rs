@@ -34,8 +34,10 @@ use crate::control::busy;
 use crate::control::http::HttpDoor;
 use crate::control::mountinfo::{self, Device};
 use crate::control::place::Places;
+use crate::control::scrape::serve_metrics;
 use crate::control::server::Server;
 use crate::control::unmount::unmount;
+use crate::control::web::WebDoor;
 use crate::fetch::{self, Engine, FirstLook, Parts};
 use crate::metrics::Metrics;
 use crate::mount::handed_in::HandedIn;
@@ -86,6 +88,12 @@ pub struct Mount {
     asks_kernel: AsksKernel,
 }
 
+/// What listens before there is a mount to tell of.
+struct Ports {
+    metrics: Option<HttpDoor>,
+    web: Option<HttpDoor>,
+}
+
 /// What the mount was told about its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
@@ -105,7 +113,10 @@ impl Mount {
             Some(handed_in) => handed_in.mountpoint.clone(),
             None => mountpoint::prepare(&plan.mountpoint)?,
         };
-        let metrics_door = plan.metrics.map(HttpDoor::bind).transpose()?;
+        let ports = Ports {
+            metrics: plan.metrics.map(|address| HttpDoor::bind(address, "--metrics")).transpose()?,
+            web: plan.web.map(|address| HttpDoor::bind(address, "--web")).transpose()?,
+        };
         let exporter = Exporter::of(plan, &mountpoint)?;
         let metrics = Arc::new(Metrics::default());
         let disk = open_disk(plan, &mountpoint, &metrics)?;
@@ -139,17 +150,17 @@ impl Mount {
             exporting,
             asks_kernel,
         };
-        mount.control = mount.open_doors(plan, around, stopped, metrics_door)?;
+        mount.control = mount.open_doors(plan, around, stopped, ports)?;
         Ok(mount)
     }
 
-    /// The control socket, and the port for metrics where one is asked for.
+    /// The control socket, and the ports that are asked for.
     fn open_doors(
         &self,
         plan: &MountPlan,
         around: &Surroundings,
-        mut stopped: watch::Receiver<Stop>,
-        metrics_door: Option<HttpDoor>,
+        stopped: watch::Receiver<Stop>,
+        ports: Ports,
     ) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
         let places = Places::of_user(around.uid, around.xdg_runtime_dir.as_deref());
         let doors = doors::doors(
@@ -160,19 +171,33 @@ impl Mount {
             &self.configuration,
             self.asks_kernel.clone(),
         );
-        if let Some(door) = metrics_door {
-            self.engine.runtime().spawn(door.run(doors.status.clone()));
+        if let Some(door) = ports.metrics {
+            self.engine.runtime().spawn(serve_metrics(door, doors.status.clone()));
         }
         let Some(device) = self.device else {
             tracing::warn!("the mount cannot be seen from here: `braidfs status` and its like do not find it");
             return Ok(None);
         };
         let _inside = self.engine.runtime().enter();
-        let server = Server::bind(&places, device, doors)?;
-        Ok(Some(self.engine.runtime().spawn(server.run(async move {
+        let server = Server::bind(&places, device, doors.clone())?;
+        let page = ports.web.map(|port| WebDoor::open(port, server.path())).transpose()?;
+        let at_the_end = |mut stopped: watch::Receiver<Stop>| async move {
             // An error is the end of the sender, which is the end of the mount too.
             let _ = stopped.wait_for(|stop| *stop == Stop::Ended).await;
-        }))))
+        };
+        let (commands, end) = (server.run(at_the_end(stopped.clone())), at_the_end(stopped));
+        let mountpoint = self.mounted.mountpoint().display();
+        if let Some(page) = &page {
+            tracing::info!("page at http://{}/; `braidfs web {mountpoint}` prints its token too", page.address());
+        }
+        let page = async move {
+            if let Some(page) = page {
+                page.run(doors, end).await;
+            }
+        };
+        Ok(Some(self.engine.runtime().spawn(async {
+            tokio::join!(commands, page);
+        })))
     }
 
     /// Its engine, for who shows what it does.

@@ -170,6 +170,7 @@ fn detail(report: report::MirrorReport, seen: &MirrorSnapshot, sum_bytes: u64, a
         trouble: seen.trouble,
         time_to_first_byte_p50_ms: seen.first_byte_quantiles.map(|(p50, _)| millis(p50)),
         time_to_first_byte_p99_ms: seen.first_byte_quantiles.map(|(_, p99)| millis(p99)),
+        time_to_first_byte_counts: seen.first_byte_counts.to_vec(),
         jitter_ms: seen.jitter.map(millis),
         throughput_averaged: seen.rate_is_filtered,
         throughput_decay: seen.throughput_decay,

@@ -10,6 +10,9 @@ use tdigest::TDigest;
 /// Centroids of a digest: with a hundred a P99 of a thousand samples is as good as exact.
 const CENTROIDS: usize = 100;
 
+/// How many samples took less than 1 ms, less than 2, less than 4 and so on; the last counts all longer ones too.
+pub(super) const BUCKETS: usize = 16;
+
 /// Which samples are kept.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
@@ -30,12 +33,14 @@ pub(super) struct Distribution {
     samples: VecDeque<(Time, f32)>,
     /// Its median and P99, once somebody asked and until another sample comes.
     quantiles: Cell<Option<(f64, f64)>>,
+    /// Of all that ever came, so that who looks every second sees what came between.
+    counts: [u64; BUCKETS],
 }
 
 impl Distribution {
     /// Without samples. Memory grows with the first ones, up to the bound, and not after that.
     pub(super) fn new(bounds: Bounds) -> Distribution {
-        Distribution { bounds, samples: VecDeque::new(), quantiles: Cell::new(None) }
+        Distribution { bounds, samples: VecDeque::new(), quantiles: Cell::new(None), counts: [0; BUCKETS] }
     }
 
     pub(super) fn add(&mut self, now: Time, seconds: f64) {
@@ -44,6 +49,7 @@ impl Distribution {
             self.samples.pop_front();
         }
         self.samples.push_back((now, seconds as f32));
+        self.counts[bucket(seconds)] += 1;
         self.quantiles.set(None);
     }
 
@@ -66,6 +72,11 @@ impl Distribution {
         self.quantiles.set(None);
     }
 
+    /// Of all samples since it was made, by [how long they took](BUCKETS).
+    pub(super) fn counts(&self) -> [u64; BUCKETS] {
+        self.counts
+    }
+
     pub(super) fn len(&self) -> usize {
         self.samples.len()
     }
@@ -86,9 +97,26 @@ pub(super) fn quantiles(values: Vec<f64>) -> Option<(f64, f64)> {
     digest.estimate_quantile(0.5).zip(digest.estimate_quantile(0.99))
 }
 
+fn bucket(seconds: f64) -> usize {
+    let whole_ms = (seconds * 1e3) as u64;
+    ((u64::BITS - whole_ms.leading_zeros()) as usize).min(BUCKETS - 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_sample_is_counted_once_and_for_ever() {
+        for (ms, wanted) in [(0.0, 0), (0.9, 0), (1.0, 1), (1.9, 1), (2.0, 2), (3.9, 2), (1024.0, 11), (1e9, 15)] {
+            assert_eq!(bucket(ms / 1e3), wanted, "{ms} ms");
+        }
+        let mut all = Distribution::new(BOUNDS);
+        (0..500).for_each(|at| all.add(Time(at * 1000 * MS), 0.005));
+        all.clear();
+        assert_eq!(all.counts()[3], 500);
+        assert_eq!(all.counts().iter().sum::<u64>(), 500);
+    }
 
     const MS: u64 = 1_000_000;
     const BOUNDS: Bounds =

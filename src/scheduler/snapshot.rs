@@ -2,6 +2,7 @@
 
 use super::Scheduler;
 use super::breaker::{BreakerState, Reason};
+use super::distribution::BUCKETS;
 use super::event::Failure;
 use super::history::Supposition;
 use super::mirror::Failures;
@@ -29,6 +30,8 @@ pub struct MirrorSnapshot {
     pub supposed: Option<Supposition>,
     /// The median and the P99 of its times to first byte of late, those behind our own bytes too.
     pub first_byte_quantiles: Option<(Duration, Duration)>,
+    /// How many took less than 1 ms, less than 2, less than 4 and so on, since the mount; the last counts all longer ones too.
+    pub first_byte_counts: [u64; BUCKETS],
     /// By how much two answers in a row differ, as RFC 3550 reckons it.
     pub jitter: Option<Duration>,
     /// That is so much that the rate is a moving average, and not what was measured in the window.
@@ -254,6 +257,7 @@ impl Scheduler {
             time_to_first_byte: mirror.latency.seconds().map(duration),
             supposed: mirror.supposition(now),
             first_byte_quantiles: mirror.first_bytes.quantiles().map(|(p50, p99)| (duration(p50), duration(p99))),
+            first_byte_counts: mirror.first_bytes.counts(),
             jitter: mirror.latency.jitter_seconds().map(duration),
             rate_is_filtered: mirror.meter.filtered,
             throughput_decay: mirror.meter.decay,

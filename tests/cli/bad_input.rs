@@ -106,6 +106,11 @@ fn sizes_and_durations_that_do_not_parse() {
         ("--otlp", "collector:4318"),
         ("--otlp", "grpc://127.0.0.1:4317"),
         ("--otlp-slow", "200"),
+        ("--web", "9191"),
+        ("--web", "localhost:9191"),
+        ("--web", "0.0.0.0:9191"),
+        ("--web", "[::]:9191"),
+        ("--web", "192.168.7.7:9191"),
         ("--verify", "most"),
     ] {
         refused(&place, &[&mirror.url(), &format!("{option}={value}")], &[value, option]);

@@ -38,6 +38,7 @@ mod sameness;
 mod stat;
 mod status;
 mod tools;
+mod web;
 mod whole_tree;
 mod without_ranges;
 mod xattr;

@@ -348,6 +348,7 @@ mod tests {
             "trouble",
             "time_to_first_byte_p50_ms",
             "time_to_first_byte_p99_ms",
+            "time_to_first_byte_counts",
             "jitter_ms",
             "throughput_averaged",
             "throughput_decay",

@@ -19,6 +19,7 @@ mod stat;
 mod status;
 mod top;
 mod umount;
+mod web;
 mod why;
 
 pub use ab::ab;
@@ -35,6 +36,7 @@ pub use stat::stat;
 pub use status::status;
 pub use top::top;
 pub use umount::umount;
+pub use web::web;
 
 use super::client::ClientError;
 use super::file_report::FileReport;
