@@ -4,6 +4,7 @@
 //! reverse: no new reads (unmount), no new bytes (engine), everything durable (disk), no lock.
 
 mod background;
+mod cache_folder;
 mod config_watch;
 mod doors;
 mod experiment;
@@ -22,6 +23,7 @@ mod signals;
 mod supervision;
 
 pub use background::{Readiness, go_to_background};
+pub use cache_folder::{DISK_BYTES_MIN, FREE_FLOOR_BYTES};
 pub use log::{log_failure, log_to_stderr, start_log};
 
 use crate::cache::disk::{self, Disk};
@@ -60,14 +62,6 @@ use tokio::sync::watch;
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// How often the end of the kernel's side is looked for then.
 const DRAIN_PERIOD: Duration = Duration::from_millis(50);
-
-/// Free space that is left to others on the cache's disk: enough for logs and package managers to go on.
-pub const FREE_FLOOR_BYTES: u64 = 256 << 20;
-/// A cache below this would be all bookkeeping (the least that --cache-size takes, too).
-pub const DISK_BYTES_MIN: u64 = 16 << 20;
-/// Of the memory, what may wait to be written: what waits is pinned, and readers come first. Half of the
-/// usual --memory is a tenth of a second of a fast link, in which most disks are back from a flush.
-const DISK_QUEUE_SHARE: u64 = 2;
 
 /// A mount that is being served.
 pub struct Mount {
@@ -119,7 +113,7 @@ impl Mount {
         };
         let exporter = Exporter::of(plan, &mountpoint)?;
         let metrics = Arc::new(Metrics::default());
-        let disk = open_disk(plan, &mountpoint, &metrics)?;
+        let disk = cache_folder::open(plan, &mountpoint, &metrics)?;
         let engine = start_engine(plan, disk, metrics)?;
         look_first(&engine)?;
         let signals = Signals::take(engine.runtime()).context("cannot listen to signals")?;
@@ -365,31 +359,6 @@ fn serve(
     let mounted =
         mounted.context("the descriptor of /dev/fuse cannot be served: is it mounted, and served by nobody else?")?;
     Ok((mounted, device))
-}
-
-fn open_disk(plan: &MountPlan, mountpoint: &Path, metrics: &Arc<Metrics>) -> anyhow::Result<Option<Disk>> {
-    let Some(dir) = plan.cache.path() else { return Ok(None) };
-    std::fs::create_dir_all(dir).with_context(|| {
-        format!("the cache folder {} cannot be made: give another with --cache-dir, or none", dir.display())
-    })?;
-    let size_limit_bytes = match plan.cache_size {
-        Some(bytes) => bytes,
-        None => disk::default_size_limit(dir).with_context(|| format!("cannot look at {}", dir.display()))?,
-    };
-    if size_limit_bytes < DISK_BYTES_MIN {
-        let free = size_limit_bytes >> 10;
-        tracing::warn!("nothing is kept on disk: a tenth of what is free in {} is {free} KiB", dir.display());
-        return Ok(None);
-    }
-    let settings = disk::Settings {
-        dir: dir.to_owned(),
-        size_limit_bytes,
-        free_floor_bytes: FREE_FLOOR_BYTES,
-        scrub_bytes_per_second: plan.scrub_rate,
-        owner: mountpoint.display().to_string(),
-        queue_bytes_max: plan.memory / DISK_QUEUE_SHARE,
-    };
-    Ok(Some(Disk::open(settings, metrics.clone())?))
 }
 
 fn start_engine(plan: &MountPlan, disk: Option<Disk>, metrics: Arc<Metrics>) -> anyhow::Result<Arc<Engine>> {
