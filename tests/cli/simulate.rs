@@ -1,6 +1,8 @@
 //! `braidfs simulate`: what a person sees, and what bad input is told.
 
 use crate::support::mounted::Place;
+use braidfs::scheduler::Strategy;
+use braidfs::simulate::outcome::Outcome;
 use std::process::Output;
 
 const SMALL: &str = "[[mirror]]\ncount = 2\nbandwidth = \"20MB/s\"\nlatency = \"5ms\"\n\
@@ -74,4 +76,14 @@ fn bad_input_is_named_with_the_way_out() {
     refused(&place, &[&word, "--strategy", "best"], &["best", "adaptive"]);
     refused(&place, &[&word, "--random", "3"], &["--random"]);
     refused(&place, &["--random", "many"], &["many"]);
+}
+
+#[test]
+fn small_files_are_not_begun_again_and_again_at_a_mirror_that_is_gone() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/scenarios/one-stalls-for-ever.small-files.toml");
+    let scenario = braidfs::config::scenario::read(path.as_ref()).unwrap();
+    let outcome = Outcome::of(&scenario, Strategy::Adaptive, 1);
+    // One file finds it out, by its hedge. It was asked first for each of the next fifty.
+    assert!(outcome.longest_wait_ms < 60.0, "{}", outcome.longest_wait_ms);
+    assert!(outcome.requests <= 2005, "{} for 2,000 files", outcome.requests);
 }

@@ -1,6 +1,5 @@
 //! A fetch that a reader waits for, and connections beside it that take the link for themselves.
 
-use super::seeds;
 use braidfs::chunk::{Class, FetchId, Inode, MirrorSet, PAGE_BYTES, Pages, ReaderId};
 use braidfs::clock::Time;
 use braidfs::scheduler::{Action, Event, Failure, FileRule, Scheduler, Settings};
@@ -139,7 +138,7 @@ fn connections_that_starve_where_they_join_hold_no_reader_up() {
         (mirror.joining, mirror.jitter) = (0.07, Duration::from_millis(6));
         mirror
     };
-    for seed in seeds(24) {
+    for seed in 1..=24 {
         let silent = starving().at(2000, Change::Health(Health::BlackHole));
         let mut world = World::new(vec![starving(), starving(), starving(), silent], seed);
         world.listed();

@@ -2,9 +2,8 @@
 
 use super::desk::Desk;
 use braidfs::chunk::{Class, Pages};
-use braidfs::scheduler::{Event, Settings, Strategy};
+use braidfs::scheduler::{Event, Settings};
 use braidfs::simulate::mirror::{Change, Health, SimMirror};
-use braidfs::simulate::outcome::Outcome;
 use braidfs::simulate::reader::SimReader;
 use braidfs::simulate::world::World;
 use std::time::Duration;
@@ -94,14 +93,4 @@ fn a_small_body_is_late_after_60_ms_of_silence() {
         let ms = desk.hedged_after_ms();
         assert!((late_ms..=late_ms + 2).contains(&ms), "{pages} pages: hedged after {ms}");
     }
-}
-
-#[test]
-fn small_files_are_not_begun_again_and_again_at_a_mirror_that_is_gone() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sim/scenarios/one-stalls-for-ever.small-files.toml");
-    let scenario = braidfs::config::scenario::read(path.as_ref()).unwrap();
-    let outcome = Outcome::of(&scenario, Strategy::Adaptive, 1);
-    // One file finds it out, by its hedge. It was asked first for each of the next fifty.
-    assert!(outcome.longest_wait_ms < 60.0, "{}", outcome.longest_wait_ms);
-    assert!(outcome.requests <= 2005, "{} for 2,000 files", outcome.requests);
 }

@@ -1,6 +1,5 @@
 //! Mirrors that serve other bytes under the same name, size and date: what they cost, and that nothing is mixed.
 
-use super::seeds;
 use braidfs::chunk::{Inode, MirrorId, MirrorSet, PAGE_BYTES};
 use braidfs::scheduler::{Event, Settings, Standing, Strategy, Verify};
 use braidfs::simulate::mirror::{Change, Health, SimMirror};
@@ -77,7 +76,7 @@ fn honest_mirrors_are_all_used_and_comparing_costs_less_than_a_hundredth() {
 fn the_odd_one_of_three_is_left_out_wherever_it_stands() {
     for odd in 0..3 {
         for verify in [Verify::First, Verify::Quorum] {
-            for seed in seeds(8) {
+            for seed in 0..8 {
                 let mut contents = [0, 0, 0];
                 contents[odd] = 1;
                 let world = read(&contents, verify, 64 * MIB, seed);
@@ -97,7 +96,7 @@ fn the_odd_one_of_three_is_left_out_wherever_it_stands() {
 
 #[test]
 fn two_that_differ_are_never_mixed() {
-    for seed in seeds(16) {
+    for seed in 0..16 {
         let world = read(&[0, 1], Verify::First, 64 * MIB, seed);
         assert!(world.readers[0].done_at.is_some() && world.readers[0].errors.is_empty(), "{seed}");
         assert_eq!(given(&world).len(), 1, "{seed}: {:?}", given(&world));
@@ -114,7 +113,7 @@ fn two_that_differ_are_no_quorum() {
 
 #[test]
 fn when_the_first_of_two_that_differ_is_gone_the_other_does_not_take_over() {
-    for seed in seeds(8) {
+    for seed in 0..8 {
         let mut two = mirrors(&[0, 1]);
         for mirror in &mut two {
             // Whichever is the first.
