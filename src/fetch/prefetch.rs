@@ -1,6 +1,7 @@
 //! Prefetch jobs: what paths name, brought to disk, done only when durable.
 
 mod ranges;
+mod settling;
 
 pub use ranges::FileRange;
 
@@ -19,7 +20,7 @@ use crate::fetch::opened::OpenFile;
 use crate::fetch::pace::Pace;
 use crate::fetch::plane::Plane;
 use crate::fetch::tree::Tree;
-use parking_lot::Mutex;
+use settling::Settling;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -92,9 +93,6 @@ type Ended = (Result<(), Trouble>, Vec<u8>);
 
 /// Of one among [`FILES_AT_ONCE`].
 type Turn = OwnedSemaphorePermit;
-
-/// Stretches of a file whose bytes count as done as they become durable. Dropped where the file fails.
-type Settling = Mutex<JoinSet<()>>;
 
 struct Job {
     plane: Arc<Plane>,
@@ -270,7 +268,7 @@ impl Job {
     async fn bring(self: &Arc<Self>, file: &Arc<OpenFile>, turn: Turn) -> Result<(), Trouble> {
         self.not_condemned(file).await?;
         let mut left: Vec<Pages> = file.pages().split(self.pace.piece_pages()).collect();
-        let settling = Settling::default();
+        let settling = Settling::new(&self.progress);
         for pass in 1..=PASSES_MAX {
             left = self.pass(file, left, pass, &settling).await?;
             if left.is_empty() {
@@ -280,28 +278,8 @@ impl Job {
         drop(turn);
         let all = file.pages();
         self.until(file, all, |disk| disk.durable(all)).await?;
-        // Whoever is told that a file is done has been told of all its bytes.
-        let settled = std::mem::take(&mut *settling.lock());
-        settled.join_all().await;
+        settling.end(file.size_bytes).await;
         self.checked(file).await
-    }
-
-    /// Count the bytes of `pages` as done as they become durable, until all are. What is only written would be lost with the daemon.
-    async fn settle(self: Arc<Self>, file: Arc<OpenFile>, pages: Pages) {
-        let Some(disk) = &file.disk else { return };
-        let (all, mut counted) = (pages.len_bytes(file.size_bytes), 0);
-        while counted < all {
-            let changed = file.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            let durable = disk.durable_bytes_in(pages);
-            if durable > counted {
-                self.progress.bytes_done.fetch_add(durable - counted, Ordering::Relaxed);
-                counted = durable;
-                continue;
-            }
-            changed.await;
-        }
     }
 
     /// Nobody's bytes match its hash? Then it is not fetched again, unless the hash is another one by now.
@@ -351,7 +329,7 @@ impl Job {
         for pages in left {
             let permit = self.permit(file, pages).await?;
             if number == 1 {
-                settling.lock().spawn(self.clone().settle(file.clone(), pages));
+                settling.begin(file, pages);
             }
             let (job, file) = (self.clone(), file.clone());
             stretches.spawn(async move {

@@ -1,5 +1,6 @@
 //! Jobs that bring ranges of files, in the order in which they are given: what a profile recorded, or a part of one file.
 
+use super::settling::Settling;
 use super::{FILES_OPEN_MAX, Job, Outcome, PASSES_MAX, Wanted, ask};
 use crate::chunk::{CHUNK_PAGES, Pages};
 use crate::fetch::engine::walk;
@@ -162,25 +163,19 @@ impl Job {
         pages: Pages,
         permit: OwnedSemaphorePermit,
     ) -> Result<(), Trouble> {
-        let bring = async {
-            let mut passes = 1;
-            loop {
-                match self.until(&file, pages, |disk| disk.held(pages)).await {
-                    Ok(()) => break,
-                    Err(Trouble::Offline) if passes < PASSES_MAX && !self.plane.is_offline() => passes += 1,
-                    Err(trouble) => return Err(trouble),
-                }
+        let settling = Settling::new(&self.progress);
+        settling.begin(&file, pages);
+        let mut passes = 1;
+        loop {
+            match self.until(&file, pages, |disk| disk.held(pages)).await {
+                Ok(()) => break,
+                Err(Trouble::Offline) if passes < PASSES_MAX && !self.plane.is_offline() => passes += 1,
+                Err(trouble) => return Err(trouble),
             }
-            drop(permit);
-            self.until(&file, pages, |disk| disk.durable(pages)).await
-        };
-        let (settle, bring) = (self.clone().settle(file.clone(), pages), bring);
-        tokio::pin!(bring, settle);
-        tokio::select! {
-            result = &mut bring => result?,
-            () = &mut settle => return bring.await,
         }
-        settle.await;
+        drop(permit);
+        self.until(&file, pages, |disk| disk.durable(pages)).await?;
+        settling.end(pages.len_bytes(file.size_bytes)).await;
         Ok(())
     }
 }
