@@ -186,8 +186,8 @@ fn handoff_rows() {
             sleeper.unpark();
         };
         let place = Place { reader: ReaderId(0), in_order: false };
-        let waiter = Waiter::new(file.clone(), pages, pages.bytes(POOL_BYTES), place, Box::new(answer));
-        waiting.add(Arc::new(waiter), &metrics);
+        let waiter = Waiter::new(file.clone(), pages, pages.bytes(POOL_BYTES), place, None, Box::new(answer));
+        waiting.add(waiter, &metrics);
         // Long enough for the reader to be asleep.
         let asleep = now() + Duration::from_micros(300);
         while now() < asleep {

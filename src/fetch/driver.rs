@@ -300,7 +300,7 @@ impl Driver {
         tracing::trace!(?action, "decided");
         match action {
             Action::Start { fetch, mirror, file, pages, class, whole } => {
-                let is_hedge = self.scheduler.is_hedge(fetch);
+                let is_hedge = self.plane.slow_reads.get().is_some() && self.scheduler.is_hedge(fetch);
                 let transfer = self.plane.opened.get(file).map(|file| {
                     let (admitted, wait) = Default::default();
                     Transfer { fetch, mirror, file, pages, class, whole, is_hedge, admitted, wait }

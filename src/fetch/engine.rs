@@ -265,8 +265,8 @@ impl Engine {
             return self.consumed(file, pages, place.in_order);
         }
         let pages = widened(file, pages);
-        let waiter = Waiter::new(file.clone(), pages, bytes, place, Box::new(answer));
-        let waiter = Arc::new(waiter.watched_by(plane.slow_reads.get()));
+        let slow_reads = plane.slow_reads.get().cloned();
+        let waiter = Waiter::new(file.clone(), pages, bytes, place, slow_reads, Box::new(answer));
         if file.on_disk(pages) && from_disk::now(plane, file, pages) && waiter.try_answer(&plane.pool, &plane.metrics) {
             plane.metrics.read_disk_hits.add(1);
             return;

@@ -35,7 +35,7 @@ pub struct Transfer {
     pub whole: bool,
     /// Whether its bytes may be used: not known before the first page, and then for good.
     pub admitted: Cell<Option<bool>>,
-    /// Another fetch for the same was late.
+    /// Another fetch for the same was late. Looked up only where somebody wants to know of slow reads.
     pub is_hedge: bool,
     /// What is noted of it for slow reads, once it runs.
     pub wait: Option<Arc<Wait>>,

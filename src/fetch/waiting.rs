@@ -55,12 +55,19 @@ struct State {
 }
 
 impl Waiter {
-    /// A read of `bytes` of `file`.
-    pub fn new(file: Arc<OpenFile>, pages: Pages, bytes: Range<u64>, place: Place, answer: Answer) -> Waiter {
+    /// A read of `bytes` of `file`. `slow_reads` hears of it where it takes long.
+    pub fn new(
+        file: Arc<OpenFile>,
+        pages: Pages,
+        bytes: Range<u64>,
+        place: Place,
+        slow_reads: Option<Arc<SlowReads>>,
+        answer: Answer,
+    ) -> Arc<Waiter> {
         let Place { reader, in_order } = place;
         let since = now();
         let (missed_bytes, equipped) = Default::default();
-        Waiter {
+        Arc::new(Waiter {
             file,
             pages,
             reader,
@@ -70,14 +77,9 @@ impl Waiter {
             last_byte: AtomicU64::new(since.0),
             missed_bytes,
             equipped,
-            slow_reads: None,
+            slow_reads,
             state: Mutex::new(State { answer: Some(answer), reservation: None }),
-        }
-    }
-
-    /// The same, of which `slow_reads` hears where it takes long.
-    pub fn watched_by(self, slow_reads: Option<&Arc<SlowReads>>) -> Waiter {
-        Waiter { slow_reads: slow_reads.cloned(), ..self }
+        })
     }
 
     /// Give it the memory for all its pages; false where there is none now.
@@ -104,8 +106,11 @@ impl Waiter {
         Some(self.equipped.load(Ordering::Relaxed)).filter(|&at| at > 0).map(Time)
     }
 
-    /// `pages` are not in memory, and mirrors are asked for `remote`.
+    /// `pages` are not in memory, and mirrors are asked for `remote`. Counted where somebody wants to know.
     pub fn misses(&self, pages: Option<Pages>, remote: &[Pages]) {
+        if self.slow_reads.is_none() {
+            return;
+        }
         let of_it = |pages: &Pages| {
             let pages = pages.bytes(self.file.size_bytes);
             pages.end.min(self.bytes.end).saturating_sub(pages.start.max(self.bytes.start))
@@ -328,7 +333,7 @@ mod tests {
         let file = Opened::default().open(opening(), |_| {});
         for pages in Pages::of_file(LIMIT_BYTES).split(256) {
             let place = Place { reader: ReaderId(1), in_order };
-            let waiter = Waiter::new(file.clone(), pages, pages.bytes(LIMIT_BYTES), place, Box::new(|_| {}));
+            let waiter = Waiter::new(file.clone(), pages, pages.bytes(LIMIT_BYTES), place, None, Box::new(|_| {}));
             let memory = pool.reserve(Inode(7), pages, Class::Demand, true).unwrap();
             memory.filler(pages, LIMIT_BYTES).fill(&[1; 1 << 20], |_| {});
             waiter.equip(memory);
@@ -345,7 +350,7 @@ mod tests {
             Pages::of_file(LIMIT_BYTES).split(256).map(|all| Pages::new(all.start, all.start + 64)).collect();
         let place = |at: usize| Place { reader: ReaderId(at as u64), in_order };
         let read = |(at, &pages): (usize, &Pages)| {
-            Waiter::new(file.clone(), pages, pages.bytes(LIMIT_BYTES), place(at), Box::new(|_| {}))
+            Waiter::new(file.clone(), pages, pages.bytes(LIMIT_BYTES), place(at), None, Box::new(|_| {}))
         };
         let waiters: Vec<_> = reads.iter().enumerate().map(read).collect();
         assert!(waiters.iter().all(|waiter| waiter.reserve(&pool)));
