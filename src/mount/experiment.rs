@@ -8,26 +8,25 @@ use crate::control::protocol::{Refusal, RefusalKind};
 use crate::fetch::experiment::Seen;
 use crate::fetch::{Engine, Trouble};
 use crate::scheduler::Strategy;
-use crate::scheduler::experiment::{self, Arm, Comparison, Estimate, Plan, Shares};
+use crate::scheduler::experiment::{self, Comparison, Estimate, Plan, Shares};
 use parking_lot::Mutex;
 use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How sure is what is said.
-const CONFIDENCE: f64 = 0.99;
 
 /// See the module.
 pub struct Experiments {
     engine: Arc<Engine>,
     /// The one that runs: since when, and how. For `status`, which waits for nobody.
     running: Mutex<Option<(Time, Plan)>>,
+    /// Who starts and who ends one come one after the other, or `running` would be what the slower one says.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl Experiments {
     /// None runs yet.
     pub fn new(engine: &Arc<Engine>) -> Experiments {
-        Experiments { engine: engine.clone(), running: Mutex::new(None) }
+        Experiments { engine: engine.clone(), running: Mutex::new(None), turn: tokio::sync::Mutex::new(()) }
     }
 
     /// For `status`.
@@ -45,6 +44,7 @@ impl Experiments {
     /// # Errors
     /// What is asked for is no experiment, one runs already, or none does.
     pub async fn ab(&self, asked: AbAsked) -> Result<AbReport, Refusal> {
+        let _turn = self.turn.lock().await;
         if let Some(asked) = asked.start {
             return self.start(&asked).await;
         }
@@ -93,7 +93,7 @@ fn report(seen: &Seen, running: bool) -> AbReport {
         reconfigured: shown.renewals,
         reconfigured_ago_s: shown.renewed.map(|at| seen.at.seconds_since(at)),
         live_is_control: seen.live_is_control,
-        confidence: CONFIDENCE,
+        confidence: 1.0 - experiment::ALPHA,
         arms: shown.arms.iter().map(|one| arm(one, seen.strategy)).collect(),
         comparisons: shown.comparisons.iter().map(comparison).collect(),
         ..AbReport::default()
@@ -101,16 +101,11 @@ fn report(seen: &Seen, running: bool) -> AbReport {
 }
 
 fn arm(seen: &experiment::ArmReport, live: Strategy) -> ArmReport {
-    let strategy = match seen.arm {
-        Arm::Control => Strategy::default(),
-        Arm::Live => live,
-        Arm::Predictor => Strategy::Predicted,
-    };
     let millis = |estimate: Option<Estimate>| estimate.map(|one| scaled(one, 1e3));
     ArmReport {
         arm: seen.arm.name().into(),
         share: u64::from(seen.share),
-        strategy: strategy.name().into(),
+        strategy: seen.arm.strategy(live).name().into(),
         slices: seen.slices,
         fetches: seen.fetches,
         reads: seen.reads,

@@ -3,7 +3,6 @@
 use super::Scheduler;
 use super::experiment::{Arm, Experiment, Plan, Report};
 use super::settings::Settings;
-use super::strategy::Strategy;
 use crate::clock::Time;
 use rand::RngExt;
 
@@ -67,18 +66,15 @@ impl Scheduler {
 /// Control and predictor have what is built in where a configuration has a choice of how to fetch. What a mount has
 /// promised is the same for all: how bytes are believed, rate caps, memory.
 fn of_arm(given: &Settings, arm: Arm) -> Settings {
-    let strategy = match arm {
-        Arm::Live => return given.clone(),
-        Arm::Control => Strategy::default(),
-        Arm::Predictor => Strategy::Predicted,
-    };
-    Settings { strategy, hedging: Settings::default().hedging, ..given.clone() }
+    let hedging = if arm == Arm::Live { given.hedging } else { Settings::default().hedging };
+    Settings { strategy: arm.strategy(given.strategy), hedging, ..given.clone() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::{Configured, Event};
     use super::*;
+    use crate::scheduler::Strategy;
     use crate::scheduler::experiment::Shares;
     use std::collections::BTreeSet;
     use std::time::Duration;

@@ -26,8 +26,8 @@ use slice::{Figures, Slice};
 use std::time::Duration;
 use tally::Tally;
 
-/// How sure all comparisons of an experiment are together.
-const ALPHA: f64 = 0.01;
+/// How seldom any comparison of an experiment is wrong.
+pub const ALPHA: f64 = 0.01;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

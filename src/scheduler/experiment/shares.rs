@@ -1,5 +1,6 @@
 //! Which arms an experiment has, and how many of each hundred slices each gets.
 
+use crate::scheduler::Strategy;
 use std::fmt;
 use std::str::FromStr;
 
@@ -22,6 +23,15 @@ impl Arm {
     pub const ALL: [Arm; ARMS] = [Arm::Control, Arm::Live, Arm::Predictor];
     /// Those that are compared with control.
     pub const COMPARED: [Arm; 2] = [Arm::Live, Arm::Predictor];
+
+    /// How mirrors are chosen in its slices, where `configured` is what is configured.
+    pub fn strategy(self, configured: Strategy) -> Strategy {
+        match self {
+            Arm::Control => Strategy::default(),
+            Arm::Live => configured,
+            Arm::Predictor => Strategy::Predicted,
+        }
+    }
 
     /// Its name in options and in `--json`.
     pub fn name(self) -> &'static str {
