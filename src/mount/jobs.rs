@@ -10,6 +10,7 @@ use crate::fetch::rules::minute_text;
 use crate::mount::Stop;
 use crate::mount::kept_jobs::KeptJob;
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -183,15 +184,16 @@ impl Jobs {
 /// What mirrors bring while a job runs.
 struct Brought {
     engine: Arc<Engine>,
-    before: Vec<(String, u64)>,
+    before: HashMap<String, u64>,
 }
 
 impl Brought {
     /// The most first. One that came meanwhile had brought nothing.
     fn shares(&self) -> Vec<MirrorShare> {
-        let before = |url: &str| self.before.iter().find(|(known, _)| known == url).map_or(0, |(_, bytes)| *bytes);
-        let share =
-            |(url, bytes): (String, u64)| MirrorShare { bytes_fetched: bytes.saturating_sub(before(&url)), url };
+        let share = |(url, bytes): (String, u64)| {
+            let before = self.before.get(&url).copied().unwrap_or(0);
+            MirrorShare { url, bytes_fetched: bytes.saturating_sub(before) }
+        };
         let mut shares: Vec<MirrorShare> = self.engine.fetched_by_mirror().into_iter().map(share).collect();
         shares.retain(|share| share.bytes_fetched > 0);
         shares.sort_by_key(|share| std::cmp::Reverse(share.bytes_fetched));
@@ -242,7 +244,7 @@ impl Job {
             rate: work.rate,
             since: now(),
             progress: Arc::default(),
-            brought: Brought { before: engine.fetched_by_mirror(), engine },
+            brought: Brought { before: engine.fetched_by_mirror().into_iter().collect(), engine },
             ended: Mutex::new(None),
             cancelled: Notify::new(),
             stop,

@@ -5,6 +5,7 @@
 
 use crate::chunk::{PAGE_BYTES, Pages};
 use crate::clock::{self, Time};
+use crate::control::protocol::PathText;
 use crate::fetch::slow::{Bringer, Outcome, SlowRead, Wait};
 use crate::fs::errno;
 use serde_json::{Value, json};
@@ -99,7 +100,7 @@ fn of_read(read: &SlowRead, wall: Wall, ids: &mut Ids) -> Vec<Value> {
         "startTimeUnixNano": wall.at(read.began),
         "endTimeUnixNano": wall.at(read.ended),
         "attributes": [
-            text("file.path", &String::from_utf8_lossy(&read.path)),
+            text("file.path", &PathText(read.path.clone()).encode()),
             // All 64 bits of it are in use, and integers have a sign.
             text("braidfs.inode", &read.inode.0.to_string()),
             number("braidfs.offset", read.bytes.start),
