@@ -14,7 +14,7 @@
 //! | [`cache`] | keep bytes: pool, then disk; never lie about what is held | chunk clock metrics |
 //! | [`fetch`] | run the scheduler's actions; wake the readers. The only place with tasks and channels | all above |
 //! | [`fs`] | speak FUSE; choose errno (in one file) | chunk clock namespace fetch |
-//! | [`control`] | the operator's door: commands over a unix socket, metrics over HTTP | fetch namespace metrics |
+//! | [`control`] | the operator's door: commands over a unix socket, metrics and a page over HTTP | fetch namespace metrics |
 //! | [`config`] | command line and file into each module's own `Settings` | all Settings |
 //! | [`mount`] | compose, run, end in order | all |
 //! | [`doctor`] | look at what a mount would meet, or at a live one: findings, and figures | all but demo |

@@ -6,7 +6,7 @@
 //! [`transfer`] one fetch · `probe` a byte, `compare` one comparison, `sameness` what comes of them · [`keeper`] pool to disk · [`from_disk`] disk to pool · [`tree`] what exists · [`listing`] asking the mirrors for it ·
 //! `hashes` what a file must hash to · `sums` SHA256SUMS and its kin · `checking` `repair` whether it does, and who sent what does not ·
 //! [`prefetch`] jobs · `named` `pattern` what paths name · `pace` how fast a job may ask · `ahead` the next names of who goes through a folder · [`survey`] what of it is there · [`recorder`] what is read, for a later job · [`keeping`] pins, eviction and verification by hand · [`rules`] what parts of the tree are given · [`roster`] who the mirrors are · [`published`] what everybody may read, and
-//! `publisher` that writes it · [`handoff`] how long answers take · [`report`] what `status` shows, [`reading`] of the files that are read · [`stat`] what is known of a file, [`held`] and what is held of it · [`slow`] reads that took long and why · [`asking`] what
+//! `publisher` that writes it · [`handoff`] how long answers take · [`report`] what `status` shows, [`reading`] of the files that are read · [`stat`] what is known of a file, [`held`] and what is held of it · [`slow`] reads that took long and why · [`experiment`] slices of time for arms · [`asking`] what
 //! `mirrors` and `explain` ask the scheduler · [`history`] what the next mount is to know of the
 //! mirrors · [`changing`] other mirrors and settings while it runs.
 
