@@ -204,6 +204,11 @@ impl ConfigFile {
         }
     }
 
+    /// A hash of what was in it.
+    pub fn digest(&self) -> blake3::Hash {
+        blake3::hash(self.text.as_bytes())
+    }
+
     /// An error about the bytes `span` of it.
     pub fn wrong(&self, span: Range<usize>, message: String) -> FileError {
         FileError::Wrong(wrong_at(&self.path, &self.text, span, message))

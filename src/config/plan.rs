@@ -90,6 +90,8 @@ pub struct MountPlan {
     pub log_level: LogLevel,
     /// The file that part of this came from.
     pub config_file: Option<PathBuf>,
+    /// A hash of what was in that file: it may say something else by now.
+    pub config_digest: Option<blake3::Hash>,
     /// What is switched off to measure what it is worth.
     pub ideas: Ideas,
     /// What was typed: with it the plan can be made anew, from the file as it is then.
@@ -189,6 +191,7 @@ pub fn plan_mount(command: &MountCommand, around: &Surroundings) -> Result<Mount
         plan.rules = rule::rules(file)?;
     }
     plan.fuse_fd = fuse_fd;
+    plan.config_digest = file.as_ref().map(ConfigFile::digest);
     plan.config_file = file.map(|file| file.path);
     plan.warnings.extend(warnings);
     plan.origins = origins;
@@ -393,6 +396,7 @@ fn lay_out(
         log_level: given.log_level.unwrap_or_default(),
         log_file: given.log_file.map(|path| around.cwd.join(path)),
         config_file: None,
+        config_digest: None,
         fuse_fd: None,
         mirrors,
         mountpoint,

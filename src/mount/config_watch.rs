@@ -17,9 +17,9 @@ const QUIET: Duration = Duration::from_millis(100);
 /// A folder in which something happens all the time is looked at after so many pieces all the same.
 const PIECES_MAX: usize = 20;
 
-/// Reload whenever what is in `file` is not what it was. Ends with the runtime.
-pub async fn follow(configuration: Arc<Configuration>, file: PathBuf) {
-    let mut seen = contents(&file).await;
+/// Reload whenever what is in `file` is not what was `seen` of it last: first that is what the mount was made from,
+/// which may be some time ago. Ends with the runtime.
+pub async fn follow(configuration: Arc<Configuration>, file: PathBuf, mut seen: Option<blake3::Hash>) {
     loop {
         // Watched anew each time: a link may lead elsewhere by now.
         let something = Arc::new(Notify::new());

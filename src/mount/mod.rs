@@ -127,7 +127,7 @@ impl Mount {
         let (stop, stopped) = watch::channel(Stop::No);
         let configuration = Arc::new(Configuration::new(&engine, plan, around, mounted.mountpoint()));
         if let Some(file) = plan.config_file.clone() {
-            engine.runtime().spawn(config_watch::follow(configuration.clone(), file));
+            engine.runtime().spawn(config_watch::follow(configuration.clone(), file, plan.config_digest));
         }
         let exporting = exporter.and_then(|exporter| exporter.start(&engine));
         let (supervision, asks_kernel) = (None, Arc::new(parking_lot::Mutex::new(true)));

@@ -1,7 +1,7 @@
 //! The configuration file, read anew while readers read.
 
 use super::mirrors;
-use crate::support::faulty::{FaultyMirror, Tree};
+use crate::support::faulty::{Fault, FaultyMirror, Request, Rule, Tree};
 use crate::support::mounted::{Mount, Place, without_passthrough};
 use crate::support::{reading, wait};
 use rustix::process::Signal;
@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Once};
 
 const SIZE: u64 = 24 << 20;
 
@@ -125,17 +126,31 @@ fn the_change_of_the_file_is_noticed_and_so_is_sighup() {
     let (mirrors, configured) = (mirrors(2, &tree()), Configured::new());
     configured.write(&of(&[&mirrors[0]]));
     let mount = configured.mount();
-    // Somebody may look for changes before the watch has begun.
-    wait::until("the change to be noticed", || {
-        configured.write(&of(&[&mirrors[0], &mirrors[1]]));
-        wait::within(std::time::Duration::from_secs(1), || version(&mount) == 2)
-    });
+    configured.write(&of(&[&mirrors[0], &mirrors[1]]));
+    wait::until("the change to be noticed", || version(&mount) == 2);
     fs::write(&configured.file, format!("hedging = false\n{}", of(&[&mirrors[1]]))).unwrap();
     mount.signal(Signal::HUP);
     wait::until("the signal to be heard", || mount.log().contains("why=\"SIGHUP\"") && version(&mount) >= 3);
     let status = mount.status();
     assert_eq!(status["mirrors"].as_array().unwrap().len(), 1, "{status:#}");
     reading::generated(&mount.path("a.bin"), 1, SIZE);
+    mount.umount();
+}
+
+#[test]
+fn a_change_while_the_mount_is_being_made_is_noticed() {
+    let (mirrors, configured) = (mirrors(2, &tree()), Arc::new(Configured::new()));
+    configured.write(&of(&[&mirrors[0]]));
+    let (file, both, first) = (configured.clone(), of(&[&mirrors[0], &mirrors[1]]), Once::new());
+    // Who asks has read the file, and is mounted only after the answer.
+    let at_the_first_request = move |_: &Request| {
+        first.call_once(|| file.write(&both));
+        false
+    };
+    mirrors[0].add(Rule::everywhere(Fault::Hangup).when(at_the_first_request));
+    let mount = configured.mount();
+    wait::until("the change to be noticed", || version(&mount) == 2);
+    assert_eq!(mount.status()["mirrors"].as_array().unwrap().len(), 2);
     mount.umount();
 }
 
