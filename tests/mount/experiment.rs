@@ -86,6 +86,8 @@ fn every_arm_fetches_and_after_the_end_what_is_configured_is_in_force() {
         assert!(ended["arms"][0]["slices"].as_u64() >= control, "{ended:#}");
     });
     assert!(mount.status()["experiment"].is_null());
+    let output = place.braidfs(["ab", place.mountpoint().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "it goes on: {output:?}");
     assert_eq!(strategy(&place, &[]), "weighted-random");
     let log = mount.log();
     assert!(log.contains("an experiment was started") && log.contains("the experiment was ended"), "{log}");

@@ -129,6 +129,16 @@ fn a_slow_read_is_a_span_over_what_it_waited_for_and_the_last_are_sent_at_the_un
 }
 
 #[test]
+fn a_read_that_is_not_slow_is_told_to_nobody() {
+    let (mirrors, place, receiver) = (mirrors(1, &tree()), Place::new(), Receiver::start());
+    let mount = mounted(&place, &faulty_urls(&mirrors), &["--otlp", &receiver.url(), "--otlp-slow=10min"], &[]);
+    read(&mount, 1 << 20);
+    assert_eq!(counter(&mount, "slow_reads"), 0);
+    mount.umount();
+    assert_eq!(receiver.connections(), 0);
+}
+
+#[test]
 fn failed_and_late_attempts_are_seen() {
     // What fails at once is no slow read, but for who calls every read slow.
     for (fault, slow) in [(Fault::Hangup, "--otlp-slow=0s"), (Fault::Silent, SLOW)] {
