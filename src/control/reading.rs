@@ -15,10 +15,10 @@ pub struct ReadingReport {
     pub users: u64,
     /// Bytes that readers asked for since it was opened; what the kernel reads by itself is not counted.
     pub bytes_read: u64,
-    /// Bytes of it on disk.
+    /// Bytes of it that are durable on disk.
     pub on_disk_bytes: u64,
     /// Requests for it that are on their way.
     pub in_flight_fetches: u64,
-    /// The file in at most 64 letters: `#` on disk, `m` in memory, `:` in part, `>` on its way, `.` not here.
+    /// The file in 64 letters: `#` durable on disk, `m` here and some of it in memory only, `:` in part, `>` on its way, `.` not here.
     pub map: String,
 }

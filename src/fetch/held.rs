@@ -97,6 +97,11 @@ impl Held {
     /// The file in [`MAP_CELLS`] parts of equal size, a letter each: `#` all of it is durable on disk, `m` all of it is
     /// here, some in memory only, `:` some of it is here, `.` nothing. An empty file is all there.
     pub fn cells(&self) -> String {
+        self.cells_and_coming(&[])
+    }
+
+    /// The same, with `>` where some of it is on its way and not all of it is durable.
+    pub fn cells_and_coming(&self, coming: &[Pages]) -> String {
         let cells: Vec<Range<u64>> = (0..MAP_CELLS).map(|at| cell(at, self.size_bytes)).collect();
         let mut held = [(0, 0); MAP_CELLS as usize];
         for run in &self.runs {
@@ -107,8 +112,13 @@ impl Held {
                 held[at].1 += if run.disk { common } else { 0 };
             }
         }
+        let comes = |cell: &Range<u64>| {
+            let mut bytes = coming.iter().map(|pages| pages.bytes(self.size_bytes));
+            bytes.any(|bytes| bytes.start < cell.end && cell.start < bytes.end)
+        };
         let letters = cells.iter().zip(held).map(|(cell, (either, disk))| match cell.end - cell.start {
             all if disk == all => '#',
+            _ if comes(cell) => '>',
             all if either == all => 'm',
             _ if either > 0 => ':',
             _ => '.',
@@ -257,6 +267,9 @@ mod tests {
         for size_bytes in [1, 63, 64, 65, 4096, 5000] {
             assert_eq!(held(size_bytes, vec![run(0, 2, true, false)]).cells(), "m".repeat(64), "{size_bytes}");
         }
+        let coming = held(128 * PAGE_BYTES, vec![run(0, 2, false, true), run(2, 4, true, false)]);
+        let line = coming.cells_and_coming(&[Pages::new(0, 3), Pages::new(9, 10)]);
+        assert_eq!(line, format!("#>..>{}", ".".repeat(59)), "what is durable is not fetched to be held");
         assert_eq!(held(u64::MAX, vec![run(0, 1, false, true)]).cells(), format!(":{}", ".".repeat(63)));
     }
 
