@@ -457,6 +457,7 @@ impl DoctorCommand {
 
 /// `braidfs demo`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = "Exit codes: 0 shown, 1 a tool failed, or it could not be mounted, 2 wrong usage.")]
 pub struct DemoCommand {
     /// Where to make the demo's folders [default: a temporary folder]
     #[arg(long, value_name = "DIR")]

@@ -4,7 +4,7 @@ use super::keys::HELP;
 use super::model::{Model, Rates};
 use crate::control::human::{bytes, length, plain, rate};
 use crate::control::reading::ReadingReport;
-use crate::control::report::{JobReport, MirrorDetail, MirrorsReport, StatusReport};
+use crate::control::report::{JobReport, MirrorDetail, MirrorReport, MirrorsReport, StatusReport};
 use ratatui::Frame;
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -21,6 +21,10 @@ const CHARTS_HEIGHT: u16 = 6;
 const JOBS_MAX: usize = 3;
 /// Columns of a mirror's bar.
 const BAR_COLUMNS: usize = 12;
+/// Columns of a mirror's state at least: `half-open`.
+const STATE_COLUMNS: u16 = 9;
+/// Columns of a mirror's row beside its URL and its state, and those between columns.
+const OTHER_COLUMNS: u16 = 1 + BAR_COLUMNS as u16 + 12 + 10 + 6 + 6 + 6 + 8;
 
 /// Draw all of it.
 pub fn draw(frame: &mut Frame<'_>, model: &Model) {
@@ -53,7 +57,7 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model) {
     // Scrolled so that the selected one can be seen.
     let at = model.selected.as_ref().and_then(|url| model.urls().iter().position(|known| known == url));
     let mut state = TableState::default().with_selected(at);
-    frame.render_stateful_widget(mirrors_table(model, report), parts[3], &mut state);
+    frame.render_stateful_widget(mirrors_table(model, report, parts[3].width), parts[3], &mut state);
     frame.render_widget(files_table(model, &status.files), parts[4]);
     frame.render_widget(Paragraph::new(jobs.into_iter().map(job_line).collect::<Vec<_>>()), parts[5]);
     frame.render_widget(help(model), parts[6]);
@@ -136,7 +140,7 @@ fn wait_line<'a>(status: &StatusReport, report: &MirrorsReport) -> Line<'a> {
     Line::from(vec![Span::raw(format!("{oldest}{p99}")), Span::styled(errors, style)])
 }
 
-fn mirrors_table<'a>(model: &Model, report: &MirrorsReport) -> Table<'a> {
+fn mirrors_table<'a>(model: &Model, report: &MirrorsReport, columns: u16) -> Table<'a> {
     let most = model.mirror_rates.values().copied().fold(1.0, f64::max);
     let mut rows: Vec<Row<'a>> = model.mirrors().into_iter().map(|mirror| mirror_row(model, mirror, most)).collect();
     rows.extend(report.taken_out.iter().map(|url| {
@@ -144,7 +148,11 @@ fn mirrors_table<'a>(model: &Model, report: &MirrorsReport) -> Table<'a> {
         Row::new(cells).style(Style::new().add_modifier(Modifier::DIM))
     }));
     let head = ["", "MIRROR", "STATE", "", "RATE", "FIRST BYTE", "SHARE", "WEIGHT", "FAILED"];
-    let widths = [1, 0, 9, BAR_COLUMNS as u16, 12, 10, 6, 6, 6].map(|width| match width {
+    // What is left of URLs goes to why mirrors are left alone.
+    let longest_url = report.mirrors.iter().map(|mirror| mirror.status.url.len() as u16).max().unwrap_or(0);
+    let longest_state = report.mirrors.iter().map(|mirror| state_text(&mirror.status).len() as u16).max().unwrap_or(0);
+    let state_columns = longest_state.min(columns.saturating_sub(longest_url + OTHER_COLUMNS)).max(STATE_COLUMNS);
+    let widths = [1, 0, state_columns, BAR_COLUMNS as u16, 12, 10, 6, 6, 6].map(|width| match width {
         0 => Constraint::Min(12),
         width => Constraint::Length(width),
     });
@@ -155,17 +163,19 @@ fn mark(model: &Model, url: &str) -> String {
     if model.selected.as_deref() == Some(url) { ">" } else { "" }.to_owned()
 }
 
+fn state_text(status: &MirrorReport) -> String {
+    status.reason.as_ref().map_or_else(|| status.state.clone(), |reason| format!("{} {reason}", status.state))
+}
+
 fn mirror_row<'a>(model: &Model, mirror: &MirrorDetail, most: f64) -> Row<'a> {
     let status = &mirror.status;
     let now = model.mirror_rates.get(&status.url).copied().unwrap_or(0.0);
     let filled = ((now / most) * BAR_COLUMNS as f64).round() as usize;
     let colour = state_colour(&status.state);
-    let state =
-        status.reason.clone().map_or_else(|| status.state.clone(), |reason| format!("{} {reason}", status.state));
     Row::new([
         Span::raw(mark(model, &status.url)),
         Span::raw(plain(&status.url)),
-        Span::styled(plain(&state), Style::new().fg(colour)),
+        Span::styled(plain(&state_text(status)), Style::new().fg(colour)),
         Span::styled("█".repeat(filled.min(BAR_COLUMNS)), Style::new().fg(colour)),
         Span::raw(rate(now)),
         Span::raw(status.time_to_first_byte_ms.map_or("-".to_owned(), |ms| format!("{ms:.1} ms"))),
@@ -231,7 +241,7 @@ mod tests {
     use super::super::keys::press;
     use super::*;
     use crate::control::protocol::PathText;
-    use crate::control::report::{MirrorReport, Progress};
+    use crate::control::report::Progress;
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
     use ratatui::crossterm::event::{KeyCode, KeyEvent};
@@ -299,7 +309,7 @@ mod tests {
             "nothing waits",
             "http://fast/",
             "████████████",
-            "open unre",
+            "open unreachable  ",
             "big/a\u{fffd}.bin",
             "##>..",
             "job 7: 25 %, 30 B of 120 B",
