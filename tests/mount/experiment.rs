@@ -4,6 +4,7 @@
 use super::mirrors;
 use crate::support::faulty::Tree;
 use crate::support::mounted::{Mount, Place};
+use crate::support::over::SetAtEnd;
 use crate::support::{reading, wait};
 use serde_json::Value;
 use std::fs::File;
@@ -27,16 +28,9 @@ fn strategy(place: &Place, words: &[&str]) -> Value {
 
 /// Read all of it, then again from the mirrors, for as long as `while_this` takes.
 fn with_load<T>(mount: &Mount, while_this: impl FnOnce() -> T) -> T {
-    /// Whatever the test finds, the readers end.
-    struct End<'a>(&'a AtomicBool);
-    impl Drop for End<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
     let ended = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let _end = End(&ended);
+        let _end = SetAtEnd(&ended);
         for part in 0..2 {
             let (path, ended) = (mount.path("a.bin"), &ended);
             scope.spawn(move || {

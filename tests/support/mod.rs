@@ -5,6 +5,7 @@ pub mod faulty;
 pub mod mounted;
 pub mod netns;
 pub mod nginx;
+pub mod over;
 pub mod process;
 pub mod raw;
 pub mod reading;
