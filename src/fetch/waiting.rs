@@ -136,8 +136,8 @@ impl Waiter {
         let Some((answer, reservation)) = self.take() else { return false };
         drop(reservation);
         metrics.read_errors.add(1);
-        answer(Err(trouble));
         self.is_over(Some(trouble));
+        answer(Err(trouble));
         true
     }
 
@@ -176,12 +176,13 @@ impl Waiter {
     fn finish(&self, bytes: &[u8], metrics: &Metrics) {
         let Some((answer, reservation)) = self.take() else { return };
         metrics.read_bytes.add(bytes.len() as u64);
+        self.is_over(None);
         answer(Ok(bytes));
         // Only now may its pages be evicted.
         drop(reservation);
-        self.is_over(None);
     }
 
+    /// Before its reader knows: who has read may end the mount, and the read is to be among the last that are told.
     fn is_over(&self, trouble: Option<Trouble>) {
         if let Some(slow_reads) = &self.slow_reads {
             slow_reads.over(self, trouble);
