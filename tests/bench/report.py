@@ -90,14 +90,20 @@ def table(row, found):
     return "\n".join(lines) + "\n" + "".join(f"\n{line}\n" for line in verdicts(row, found) + errors)
 
 
-def tables(rows, results, about):
+def tables(rows, results, about, before=""):
+    """`before`: such a text of an earlier run, whose rows stay where they are not among the results."""
     took_part = {name for row in rows for name in results.get(row.name, {})}
-    versions = "\n".join(f"- {name}: {version}, `{about['commands'][name].replace('{program}', name.split(',')[0].split()[0])}`"
-                         for name, version in about["versions"].items() if name in took_part)
-    text = f"On {about['machine']}; {about['repeat']} runs of each in turn: **median** (least–most).\n\n{versions}\n"
+    lines = {name: f"- {name}: {version}, `{about['commands'][name].replace('{program}', name.split(',')[0].split()[0])}`"
+             for name, version in about["versions"].items() if name in took_part}
+    lines = {re.match("- (.+?): ", line)[1]: line for line in re.findall("^- .*", before, re.MULTILINE)} | lines
+    text = f"On {about['machine']}; {about['repeat']} runs of each in turn: **median** (least–most).\n\n"
+    text += "\n".join(lines.values()) + "\n"
+    stay = {section.partition("\n")[0]: section.strip() for section in before.split("\n### ")[1:]}
     for row in rows:
         if row.name in results:
             text += f"\n### {row.name}\n\n{row.about}.\n\n{table(row, results[row.name])}"
+        elif row.name in stay:
+            text += f"\n### {stay[row.name]}\n"
     return text
 
 
@@ -126,9 +132,9 @@ def chart(row, figure, found):
 
 
 def write(folder, rows, results, about):
-    """docs/comparison.md between its marks, and a chart of the first figure of each row."""
+    """docs/comparison.md between its marks, and a chart of the first figure of each row. Rows that were not run stay."""
     page = folder / "comparison.md"
-    text, found = re.subn(f"{HEAD}\n.*?{END}", lambda _: f"{HEAD}\n{tables(rows, results, about)}\n{END}",
+    text, found = re.subn(f"{HEAD}\n(.*?)\n{END}", lambda seen: f"{HEAD}\n{tables(rows, results, about, seen[1])}\n{END}",
                           page.read_text(), flags=re.DOTALL)
     if found != 1:
         raise SystemExit(f"{page} has no place for the figures: {HEAD} and {END}")
