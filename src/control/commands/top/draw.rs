@@ -149,14 +149,25 @@ fn mirrors_table<'a>(model: &Model, report: &MirrorsReport, columns: u16) -> Tab
     }));
     let head = ["", "MIRROR", "STATE", "", "RATE", "FIRST BYTE", "SHARE", "WEIGHT", "FAILED"];
     // What is left of URLs goes to why mirrors are left alone.
-    let longest_url = report.mirrors.iter().map(|mirror| mirror.status.url.len() as u16).max().unwrap_or(0);
-    let longest_state = report.mirrors.iter().map(|mirror| state_text(&mirror.status).len() as u16).max().unwrap_or(0);
-    let state_columns = longest_state.min(columns.saturating_sub(longest_url + OTHER_COLUMNS)).max(STATE_COLUMNS);
+    let urls = report
+        .mirrors
+        .iter()
+        .map(|mirror| mirror.status.url.as_str())
+        .chain(report.taken_out.iter().map(String::as_str));
+    let longest_url = longest(urls.map(str::len));
+    let longest_state = longest(report.mirrors.iter().map(|mirror| state_text(&mirror.status).len()));
+    let room = columns.saturating_sub(OTHER_COLUMNS).saturating_sub(longest_url);
+    let state_columns = longest_state.min(room).max(STATE_COLUMNS);
     let widths = [1, 0, state_columns, BAR_COLUMNS as u16, 12, 10, 6, 6, 6].map(|width| match width {
         0 => Constraint::Min(12),
         width => Constraint::Length(width),
     });
     Table::new(rows, widths).header(Row::new(head).style(Style::new().add_modifier(Modifier::BOLD)))
+}
+
+/// The columns of the longest of some texts: more than a terminal can have count as that.
+fn longest(lengths: impl Iterator<Item = usize>) -> u16 {
+    lengths.max().map_or(0, |length| u16::try_from(length).unwrap_or(u16::MAX))
 }
 
 fn mark(model: &Model, url: &str) -> String {
@@ -324,6 +335,16 @@ mod tests {
         let seen = frame(&model, 140, 30);
         assert!(before(&seen, "http://fast/", "http://slow/") && seen.contains("order: rate"), "{seen}");
         assert!(seen.contains(">http://fast/") || seen.contains("> http://fast/"), "{seen}");
+    }
+
+    #[test]
+    fn a_url_that_no_terminal_holds_leaves_the_state_what_it_had() {
+        let (status, mut report) = heard(1);
+        report.mirrors[0].status.url = format!("http://{}/", "a".repeat(65_480));
+        let mut model = Model::default();
+        model.hear(1.0, status, report);
+        let seen = frame(&model, 140, 30);
+        assert!(seen.contains("open unre") && !seen.contains("open unreach"), "{seen}");
     }
 
     #[test]
