@@ -119,6 +119,8 @@ impl Mount {
         let signals = Signals::take(engine.runtime()).context("cannot listen to signals")?;
         let fuse = fuse_settings(plan);
         fuse.validate().map_err(anyhow::Error::msg)?;
+        // Before there is anything to read: a read that has begun before is never told of.
+        let exporting = exporter.and_then(|exporter| exporter.start(&engine));
         let is_ours = handed_in.is_none();
         let (mounted, device) = match handed_in {
             Some(handed_in) => serve(&engine, &fuse, handed_in)?,
@@ -129,7 +131,6 @@ impl Mount {
         if let Some(file) = plan.config_file.clone() {
             engine.runtime().spawn(config_watch::follow(configuration.clone(), file, plan.config_digest));
         }
-        let exporting = exporter.and_then(|exporter| exporter.start(&engine));
         let (supervision, asks_kernel) = (None, Arc::new(parking_lot::Mutex::new(true)));
         let mut mount = Mount {
             engine,
