@@ -7,7 +7,6 @@ import re
 import subprocess
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 READ_BYTES = 1 << 20
@@ -226,16 +225,24 @@ def read_blocks(bench, path, name, threads, numbers, rate=0):
     return {"blocks/s": len(numbers) / seconds, "p50 ms": middle, "p99 ms": p99}
 
 
-def files_by_readers(root, mount, names, readers):
-    """Whole small files, by so many readers at a time. Seconds."""
-    began = time.perf_counter()
-    with ThreadPoolExecutor(readers) as pool:
-        bodies = list(pool.map(lambda name: (Path(mount) / name).read_bytes(), names))
-    seconds = time.perf_counter() - began
-    for name, body in zip(names, bodies):
-        if body != (Path(root) / name).read_bytes():
-            raise Wrong(f"{name}: the bytes that were read are not those of the mirrors")
-    return seconds
+def files_by_readers(bench, mount, names, readers):
+    """Whole files of at most 64 KiB, by so many readers at a time. Seconds."""
+    out, listed = Path("/dev/shm/braidfs-bench-read"), bench.scratch / "names"
+    listed.write_text("".join(f"{Path(mount) / name}\n" for name in names))
+    try:
+        done = subprocess.run([compiled(bench.scratch, "readers"), "files", listed, out, str(readers)],
+                              capture_output=True, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"{readers} readers: {done.stderr.strip()}")
+        with open(out, "rb") as got:
+            for at, name in enumerate(names):
+                body = (bench.root / name).read_bytes()
+                got.seek(at * BLOCK)
+                if got.read(BLOCK) != body.ljust(BLOCK, b"\0"):
+                    raise Wrong(f"{name}: the bytes that were read are not those of the mirrors")
+    finally:
+        out.unlink(missing_ok=True)
+    return float(done.stdout)
 
 
 def command(words, folder=None):

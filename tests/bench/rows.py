@@ -264,7 +264,7 @@ def tar(bench, mount, mirrors):
 def small_by_16(bench, mount, mirrors):
     names = small_names(1000)
     random.Random(bench.seed).shuffle(names)
-    return {"s": measure.files_by_readers(bench.root, mount.path, names, 16)}
+    return {"s": measure.files_by_readers(bench, mount.path, names, 16)}
 
 
 # --- latency
@@ -273,7 +273,7 @@ def first_byte(bench, mount, mirrors):
     """An open and a read of 4 KiB of files that nobody read before, on a connection that is warm."""
     names = [f"heads/h{at:03}.bin" for at in range(dataset.HEADS)]
     os.listdir(mount.path / "heads")
-    measure.files_by_readers(bench.root, mount.path, names[:1], 1)
+    (mount.path / names[0]).read_bytes()
     taken = []
     for name in names[1:41]:
         began = time.perf_counter()

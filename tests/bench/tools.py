@@ -62,7 +62,7 @@ class Mount:
         self.environment = {"SSL_CERT_FILE": str(certificate)} if certificate.exists() else {}
         self.counted = counted
         if counted:
-            self.count = scratch / "allocations"
+            self.count = scratch / "allocated"
             self.count.write_bytes(bytes(8))
             library = compiled(scratch, "allocations", "-shared", "-fPIC")
             self.environment |= {"LD_PRELOAD": str(library), "COUNT_FILE": str(self.count)}
@@ -99,6 +99,11 @@ class Mount:
         """Of ours: what is durable of a file."""
         words = [self.tool.program, "status", str(self.path / name), "--json"]
         return json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)["on_disk_bytes"]
+
+    def counter(self, name):
+        """Of ours: one of the daemon's counters."""
+        words = [self.tool.program, "status", str(self.path), "--json"]
+        return json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)["counters"][name]
 
     def stop(self):
         subprocess.run(["umount", self.path], capture_output=True)
