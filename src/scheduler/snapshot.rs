@@ -234,10 +234,26 @@ impl Scheduler {
         self.mirrors.get(usize::from(mirror.0)).map(|mirror| (mirror.remaining_bytes, mirror.fetches))
     }
 
-    /// What everybody may read of a mirror. Costs no walk.
+    /// What everybody may read of a mirror. Costs no walk, and none of the quantiles of a snapshot: it is asked for with
+    /// each fetch.
     pub fn live(&self, now: Time, mirror: MirrorId) -> Option<Live> {
-        let seen = self.mirrors.get(usize::from(mirror.0))?;
-        Some(self.mirror_snapshot(now, seen).live())
+        self.mirrors.get(usize::from(mirror.0)).map(|mirror| self.live_of(now, mirror))
+    }
+
+    fn live_of(&self, now: Time, mirror: &super::mirror::Mirror) -> Live {
+        let (closed, rate) = (mirror.breaker.state == BreakerState::Closed, mirror.rate(now));
+        Live {
+            state: mirror.breaker.state,
+            reason: (!closed).then_some(mirror.breaker.reason),
+            next_try: Some(mirror.breaker.next_try).filter(|&at| at > now),
+            in_flight_bytes: mirror.remaining_bytes,
+            in_flight_fetches: mirror.fetches,
+            load: mirror.load(rate, &self.settings),
+            weight: self.live_weight(mirror, rate),
+            bytes_per_second: mirror.meter.known().then_some(rate),
+            time_to_first_byte: mirror.latency.seconds().map(Duration::from_secs_f64),
+            stalled: mirror.failures.stalled,
+        }
     }
 
     /// Fetches so far. The next one has the id after it.
@@ -246,15 +262,15 @@ impl Scheduler {
     }
 
     fn mirror_snapshot(&self, now: Time, mirror: &super::mirror::Mirror) -> MirrorSnapshot {
-        let closed = mirror.breaker.state == BreakerState::Closed;
         let duration = Duration::from_secs_f64;
         let stability = &mirror.stability;
+        let live = self.live_of(now, mirror);
         MirrorSnapshot {
-            state: mirror.breaker.state,
-            reason: (!closed).then_some(mirror.breaker.reason),
-            next_try: Some(mirror.breaker.next_try).filter(|&at| at > now),
-            throughput_bytes_per_second: mirror.meter.known().then(|| mirror.rate(now)),
-            time_to_first_byte: mirror.latency.seconds().map(duration),
+            state: live.state,
+            reason: live.reason,
+            next_try: live.next_try,
+            throughput_bytes_per_second: live.bytes_per_second,
+            time_to_first_byte: live.time_to_first_byte,
             supposed: mirror.supposition(now),
             first_byte_quantiles: mirror.first_bytes.quantiles().map(|(p50, p99)| (duration(p50), duration(p99))),
             first_byte_counts: mirror.first_bytes.counts(),
@@ -266,8 +282,8 @@ impl Scheduler {
                 throughput: mirror.meter.learned_at(),
                 outcome: stability.at,
             },
-            in_flight_bytes: mirror.remaining_bytes,
-            in_flight_fetches: mirror.fetches,
+            in_flight_bytes: live.in_flight_bytes,
+            in_flight_fetches: live.in_flight_fetches,
             base_weight: mirror.base_weight,
             window_bytes: mirror.window_bytes(mirror.rate(now), &self.settings),
             arrived_bytes: mirror.arrived_bytes,
@@ -275,8 +291,8 @@ impl Scheduler {
             last_failure: mirror.last_failure,
             ranges: mirror.ranges,
             connections: mirror.connections.limit(self.settings.background_fetches_max),
-            load: mirror.load(mirror.rate(now), &self.settings),
-            weight: self.live_weight(mirror, mirror.rate(now)),
+            load: live.load,
+            weight: live.weight,
             decay: mirror.weight.decay,
             trouble: mirror.trouble.part(now),
             error_rate: stability.error_rate(),
