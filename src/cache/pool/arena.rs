@@ -212,8 +212,15 @@ impl Arena {
 
     /// The runs in an extent. Letting go of them may free them: not under a lock of the index.
     pub(super) fn residents(&self, extent: usize) -> Vec<Arc<Run>> {
+        let mut runs = Vec::new();
+        self.add_residents(extent, &mut runs);
+        runs
+    }
+
+    /// The same behind what is in `runs`: who walks over all extents needs no vector for each.
+    pub(super) fn add_residents(&self, extent: usize, runs: &mut Vec<Arc<Run>>) {
         let ledger = self.ledger();
-        ledger.extents[extent].residents.iter().filter_map(|(_, run)| run.upgrade()).collect()
+        runs.extend(ledger.extents[extent].residents.iter().filter_map(|(_, run)| run.upgrade()));
     }
 
     /// Owned, or kept resident for the next who asks.

@@ -95,9 +95,10 @@ impl Evictor<'_> {
             return;
         }
         let is_stale = |run: &Run| self.age_bytes(run) >= self.arena.limit_bytes() * UNREAD_TIMES;
+        let mut runs = Vec::new();
         for extent in 0..self.arena.extents() {
-            let runs = self.arena.residents(extent);
-            runs.iter().filter(|run| is_stale(run)).for_each(|run| run.clear_unread());
+            self.arena.add_residents(extent, &mut runs);
+            runs.drain(..).filter(|run| is_stale(run)).for_each(|run| run.clear_unread());
         }
     }
 
@@ -169,9 +170,9 @@ impl Evictor<'_> {
 
     /// All that may go, the first to go last.
     fn list(&self, want: Want, background: bool) -> Vec<Candidate> {
-        let mut list = Vec::new();
+        let (mut list, mut runs) = (Vec::new(), Vec::new());
         for extent in 0..self.arena.extents() {
-            let runs = self.arena.residents(extent);
+            self.arena.add_residents(extent, &mut runs);
             match want {
                 Want::Extent => {
                     list.extend(self.rank(&runs, background).map(|rank| Candidate { rank, runs: Runs::AllOf(extent) }));
@@ -181,7 +182,7 @@ impl Evictor<'_> {
                     Some(Candidate { rank, runs: Runs::One(Arc::downgrade(run)) })
                 })),
             }
-            runs.into_iter().for_each(|run| self.let_go(run));
+            runs.drain(..).for_each(|run| self.let_go(run));
         }
         // Stable and reversed: of equals the lower in memory goes first.
         list.sort_by_key(|candidate| candidate.rank);
