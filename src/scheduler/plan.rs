@@ -17,7 +17,7 @@ use super::pick::Ranking;
 use super::strategy::Strategy;
 use super::table::State;
 use super::wants::Key;
-use crate::chunk::{CHUNK_PAGES, Class, FetchId, Inode, MirrorId, PAGE_BYTES, Pages, ReaderId};
+use crate::chunk::{CHUNK_BYTES, CHUNK_PAGES, Class, FetchId, Inode, MirrorId, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::Time;
 use rand::RngExt;
 use smallvec::smallvec;
@@ -165,6 +165,11 @@ impl Scheduler {
         let kept = if prefetched { self.headroom(now) } else { None };
         let gap = kept.is_some_and(|kept| kept.pages.is_some());
         if paused || !(self.lanes.any_room() || gap) || self.offline_since.is_some() {
+            return;
+        }
+        // Without memory no readahead can start, and thousands of readers are a long walk.
+        let named = prefetched || self.wants.next_pending(Class::Readahead, None).is_some();
+        if self.budget_bytes < CHUNK_BYTES && !named {
             return;
         }
         for fetch in self.crowded_out.iter().filter_map(|id| self.fetches.all.get(id)) {
@@ -316,7 +321,7 @@ impl Scheduler {
         let most = lane.fetch_bytes.min(fair.max(unit_bytes)).min(lane.room_bytes.max(unit_bytes));
         // Who waits for it has memory for it already.
         let most = most.min(if is_read { u64::MAX } else { self.budget_bytes });
-        if most < bytes.min(crate::chunk::CHUNK_BYTES) {
+        if most < bytes.min(CHUNK_BYTES) {
             return Outcome::Broke;
         }
         let Some(run) = known.table.next_run(window, State::Queued, most.div_ceil(PAGE_BYTES).max(1)) else {
