@@ -102,6 +102,10 @@ class Mirror:
         counter = f"/sys/class/net/{self.device}/statistics/tx_bytes"
         return int(sh(f"ip netns exec {self.namespace} cat {counter}"))
 
+    def body_bytes(self):
+        """What it has sent of its files, without headers."""
+        return sum(int(line.split()[2]) for line in self.requests())
+
     def requests(self):
         """Lines of its log: method, status, body bytes, range, target, the connection's number, `r` where its TLS session was
         resumed."""
