@@ -103,7 +103,7 @@ class Mirror:
         return int(sh(f"ip netns exec {self.namespace} cat {counter}"))
 
     def body_bytes(self):
-        """What it has sent of its files, without headers."""
+        """What it has sent in bodies, those of listings too."""
         return sum(int(line.split()[2]) for line in self.requests())
 
     def requests(self):
