@@ -2,7 +2,8 @@
 //!
 //! `tar`, `grep -r` or `find` open one name after the other as the folder lists them, and pay a round trip for each, however
 //! many mirrors there are. Who has opened three neighbours in order gets the next ones brought before they are opened, more of
-//! them the longer it goes on; who opens here and there gets nothing.
+//! them the longer it goes on; who opens here and there gets nothing. Who came from the folder before, in the order of folders,
+//! gets the first files of the one after as well.
 
 use crate::chunk::{CHUNK_BYTES, Class, Inode, PAGE_BYTES, Pages, ReaderId};
 use crate::clock::{Time, now};
@@ -12,7 +13,7 @@ use crate::fetch::inbox::Command;
 use crate::fetch::opened::OpenFile;
 use crate::fetch::plane::Plane;
 use crate::fetch::tree::Tree;
-use crate::namespace::Kind;
+use crate::namespace::{Kind, Namespace};
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::Arc;
@@ -67,6 +68,15 @@ impl Walk {
         Walk { folder, kind, at, streak: 0, brought: at + 1, seen }
     }
 
+    /// One that comes from the folder before and has opened nothing here yet.
+    fn arriving(folder: Inode, streak: u32, seen: Time) -> Walk {
+        Walk { folder, kind: Kind::File, at: 0, streak, brought: 0, seen }
+    }
+
+    fn goes_on(&self, now: Time) -> bool {
+        self.streak >= STREAK_MIN && now.since(self.seen) <= RESTED
+    }
+
     /// The name at `at` is opened. The places whose turn it is.
     fn opens(&mut self, at: usize, seen: Time) -> Range<usize> {
         let rested = seen.since(self.seen) > RESTED;
@@ -85,9 +95,13 @@ impl Walk {
         if self.streak < STREAK_MIN {
             return 0..0;
         }
+        self.brought..self.brought.max(self.reach())
+    }
+
+    /// What is before this place is due: further ahead the longer it goes on.
+    fn reach(&self) -> usize {
         let most = if self.kind == Kind::Folder { FOLDERS_MAX } else { FILES_MAX };
-        let ahead = (1 << self.streak.min(16)).min(most);
-        self.brought..self.brought.max(at + 1 + ahead)
+        self.at + 1 + (1 << self.streak.min(16)).min(most)
     }
 }
 
@@ -100,7 +114,7 @@ impl Ahead {
     }
 
     /// Something in a folder is opened by a program. Brings what will probably be opened next, where there is any.
-    pub fn opened(&self, plane: &Arc<Plane>, tree: &Arc<Tree>, inode: Inode, kind: Kind) {
+    pub fn opened(self: &Arc<Self>, plane: &Arc<Plane>, tree: &Arc<Tree>, inode: Inode, kind: Kind) {
         let namespace = tree.namespace.read();
         let Some((folder, at)) = namespace.place(inode) else { return };
         if plane.is_offline() {
@@ -108,12 +122,58 @@ impl Ahead {
         }
         let (mut walks, seen) = (self.walks.lock(), now());
         let walk = walk_in(&mut walks, folder, kind, at, seen);
-        for at in walk.opens(at, seen) {
-            let Some((next, its_kind, size_bytes)) = namespace.at_place(folder, at) else { break };
+        let turn = walk.opens(at, seen);
+        if turn.is_empty() {
+            return;
+        }
+        self.bring(plane, tree, &namespace, walk, turn);
+        match folder_after(&namespace, &walks, folder, kind, seen) {
+            Some(next) if namespace.places(next) == 0 => self.list_and_go_on(plane, tree, folder, next),
+            Some(next) => self.go_on(plane, tree, &namespace, &mut walks, folder, next),
+            None => {}
+        }
+    }
+
+    /// The next folder is not listed yet: whoever walks through `folder` may be at its end by the time it is.
+    fn list_and_go_on(self: &Arc<Self>, plane: &Arc<Plane>, tree: &Arc<Tree>, folder: Inode, next: Inode) {
+        let (ahead, plane) = (self.clone(), plane.clone());
+        self.list(tree, next, move |tree| {
+            let namespace = tree.namespace.read();
+            ahead.go_on(&plane, tree, &namespace, &mut ahead.walks.lock(), folder, next);
+        });
+    }
+
+    /// Who walks through `folder` is so near its end that the first files of the next one are due.
+    fn go_on(
+        &self,
+        plane: &Arc<Plane>,
+        tree: &Arc<Tree>,
+        namespace: &Namespace,
+        walks: &mut Vec<Walk>,
+        folder: Inode,
+        next: Inode,
+    ) {
+        let Some(walk) = walks.iter().find(|walk| walk.folder == folder && walk.kind == Kind::File) else { return };
+        let (streak, seen) = (walk.streak, walk.seen);
+        let turn_end = walk.reach().saturating_sub(namespace.places(folder));
+        if turn_end > 0 {
+            let walk = walk_in(walks, next, Kind::File, 0, seen);
+            if !walk.goes_on(seen) {
+                *walk = Walk::arriving(next, streak, seen);
+            }
+            let turn = walk.brought..turn_end;
+            self.bring(plane, tree, namespace, walk, turn);
+        }
+    }
+
+    /// Bring what is at these places of a walk's folder, as far as there is room for it.
+    fn bring(&self, plane: &Arc<Plane>, tree: &Arc<Tree>, namespace: &Namespace, walk: &mut Walk, turn: Range<usize>) {
+        for at in turn {
+            let Some((next, its_kind, size_bytes)) = namespace.at_place(walk.folder, at) else { break };
             let is_brought = match (its_kind, size_bytes) {
-                (Kind::Folder, _) if kind == Kind::Folder => self.list(tree, next),
+                (Kind::Folder, _) if walk.kind == Kind::Folder => self.list(tree, next, |_| ()),
                 // Only a file of a known size has an inode to open.
-                (Kind::File, Some(bytes @ 1..=SMALL_BYTES)) if kind == Kind::File => {
+                (Kind::File, Some(bytes @ 1..=SMALL_BYTES)) if walk.kind == Kind::File => {
                     self.fetch(plane, tree, next, bytes)
                 }
                 _ => true,
@@ -125,7 +185,7 @@ impl Ahead {
         }
     }
 
-    fn list(&self, tree: &Arc<Tree>, folder: Inode) -> bool {
+    fn list(&self, tree: &Arc<Tree>, folder: Inode, then: impl FnOnce(&Arc<Tree>) + Send + 'static) -> bool {
         let Ok(turn) = self.at_once.clone().try_acquire_owned() else { return false };
         let tree = tree.clone();
         tree.runtime.clone().spawn(async move {
@@ -133,6 +193,7 @@ impl Ahead {
                 // Who opens it asks again, and hears of what is wrong.
                 let _ = tree.list(folder).await;
             }
+            then(&tree);
             drop(turn);
         });
         true
@@ -147,7 +208,7 @@ impl Ahead {
         let room = self.window.clone().try_acquire_many_owned(pages.count() as u32);
         let (Ok(room), Ok(turn)) = (room, self.at_once.clone().try_acquire_owned()) else { return false };
         let (plane, tree, reader) = (plane.clone(), tree.clone(), self.reader);
-        tree.runtime.clone().spawn(bring(plane, tree, file, pages, reader, [room, turn]));
+        tree.runtime.clone().spawn(fetched(plane, tree, file, pages, reader, [room, turn]));
         true
     }
 }
@@ -166,8 +227,17 @@ fn walk_in(walks: &mut Vec<Walk>, folder: Inode, kind: Kind, at: usize, seen: Ti
     &mut walks[place]
 }
 
+/// The folder after this one, for who walks through the files of one folder after the other: the one before was walked through too.
+fn folder_after(namespace: &Namespace, walks: &[Walk], folder: Inode, kind: Kind, now: Time) -> Option<Inode> {
+    let (parent, at) = namespace.place(folder)?;
+    let (before, _, _) = namespace.at_place(parent, at.checked_sub(1)?)?;
+    let came = |walk: &Walk| walk.folder == before && walk.kind == kind && walk.goes_on(now);
+    let next = namespace.at_place(parent, at + 1).filter(|(_, its_kind, _)| *its_kind == Kind::Folder);
+    next.filter(|_| kind == Kind::File && walks.iter().any(came)).map(|(next, _, _)| next)
+}
+
 /// One file's pages into memory, and to the disk where there is room: after all that readers wait for, and no promise.
-async fn bring(
+async fn fetched(
     plane: Arc<Plane>,
     tree: Arc<Tree>,
     inode: Inode,

@@ -51,7 +51,7 @@ pub struct Engine {
     pub(in crate::fetch) plane: Arc<Plane>,
     pub(in crate::fetch) tree: Arc<Tree>,
     pub(in crate::fetch) started: Time,
-    ahead: Ahead,
+    ahead: Arc<Ahead>,
     /// Reads of what is on disk take a buffer of their own.
     fresh_buffers: bool,
     runtime: tokio::runtime::Handle,
@@ -87,7 +87,7 @@ impl Engine {
         runtime.spawn(follow_doubts(tree.clone(), doubted));
         runtime.spawn(history::keep(Arc::downgrade(&plane)));
         let started = crate::clock::now();
-        let ahead = Ahead::new(plane.pool.limit_bytes(), plane.readers.new_id());
+        let ahead = Arc::new(Ahead::new(plane.pool.limit_bytes(), plane.readers.new_id()));
         let fresh_buffers = plane.settings().fresh_buffers;
         Ok(Arc::new(Engine { plane, tree, started, ahead, fresh_buffers, runtime, meta, data: Mutex::new(Some(data)) }))
     }

@@ -329,6 +329,11 @@ impl Folder {
         self.order.binary_search_by(|&slot| self.name(slot).cmp(name))
     }
 
+    /// How many names there are.
+    pub fn places(&self) -> usize {
+        self.order.len()
+    }
+
     /// What has the name at a place.
     pub fn at(&self, place: usize) -> Option<&Listed> {
         self.order.get(place).map(|&slot| self.entry(slot))

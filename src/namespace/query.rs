@@ -293,6 +293,11 @@ impl Namespace {
         Some((entry.inode, entry.leading.body.kind(), entry.leading.body.size_bytes()))
     }
 
+    /// How many names a folder has, as far as it is known.
+    pub fn places(&self, folder: Inode) -> usize {
+        self.folders.get(&folder).map_or(0, |folder| folder.places())
+    }
+
     /// Follows a path, relative to the mount, as far as is known. Empty names and `.` are passed over.
     pub fn resolve(&self, path: &[u8], now: Time) -> Resolved {
         let mut at = ROOT;

@@ -7,7 +7,7 @@ use super::plan::Decision;
 use super::sampling::Progress;
 use super::table::State;
 use super::{Action, Failure, Scheduler, TICK};
-use crate::chunk::{Class, FetchId, MirrorId, PAGE_BYTES, Pages};
+use crate::chunk::{CHUNK_BYTES, Class, FetchId, MirrorId, PAGE_BYTES, Pages};
 use crate::clock::Time;
 use std::time::Duration;
 
@@ -25,7 +25,9 @@ impl Scheduler {
         let queued = queued_bytes > 0;
         let asked = mirror.asked(now, length_bytes, class == Class::Demand);
         let extra = class != Class::Demand && mirror.would_try(now, &self.settings);
+        let small = class != Class::Demand && length_bytes <= CHUNK_BYTES;
         mirror.fetches += 1;
+        mirror.small_fetches += usize::from(small);
         mirror.freed_at = None;
         mirror.extra_fetches += usize::from(extra);
         mirror.demand_fetches += usize::from(class == Class::Demand);
@@ -59,6 +61,7 @@ impl Scheduler {
             queued_bytes,
             asked,
             extra,
+            small,
             hedged: false,
             is_hedge: false,
             twin: None,
@@ -316,6 +319,7 @@ impl Scheduler {
         mirror.fetches -= 1;
         mirror.demand_fetches -= usize::from(fetch.class == Class::Demand);
         mirror.extra_fetches -= usize::from(fetch.extra);
+        mirror.small_fetches -= usize::from(fetch.small);
         mirror.remaining_bytes -= fetch.remaining_bytes();
         if fetch.phase == Phase::Body {
             mirror.bodies -= 1;

@@ -52,6 +52,8 @@ pub(super) struct Fetch {
     pub(super) asked: Asked,
     /// It only tries whether one more connection is of use.
     pub(super) extra: bool,
+    /// For the background, and of a chunk or less.
+    pub(super) small: bool,
     /// It was late and was hedged, or could not be.
     pub(super) hedged: bool,
     /// It is the second one for its pages, and owns none of them.
@@ -218,6 +220,7 @@ mod tests {
             queued_bytes: 0,
             asked: Asked::default(),
             extra: false,
+            small: false,
             hedged: false,
             is_hedge: false,
             twin: None,

@@ -51,12 +51,13 @@ impl Scheduler {
         }
         self.mirrors.iter().enumerate().find_map(|(at, mirror)| {
             let of = || live().filter(|fetch| usize::from(fetch.mirror.0) == at);
-            let fetches = (mirror.fetches, mirror.demand_fetches, mirror.extra_fetches);
+            let fetches = (mirror.fetches, mirror.demand_fetches, mirror.extra_fetches, mirror.small_fetches);
             let counted = (fetches, mirror.bodies, mirror.remaining_bytes);
             let fetches = (
                 of().count(),
                 of().filter(|fetch| fetch.class == Class::Demand).count(),
                 of().filter(|fetch| fetch.extra && fetch.class != Class::Demand).count(),
+                of().filter(|fetch| fetch.small && fetch.class != Class::Demand).count(),
             );
             let true_ones = (
                 fetches,

@@ -9,31 +9,20 @@ use super::breaker::BreakerState;
 use super::class_weight::class_weight;
 use super::explain::RATED_KEPT;
 use super::figures::{BESIDE, Figures};
+use super::fresh::stale_at;
 use super::marks::Marks;
 use super::mirror::Mirror;
 use super::pick::Ranked;
 use super::rate_cap::Allowance;
 use super::strategy::{Draw, MirrorStats, Strategy};
-use crate::chunk::{Class, MirrorId, PAGE_BYTES};
+use crate::chunk::{CHUNK_BYTES, Class, MirrorId, PAGE_BYTES};
 use crate::clock::Time;
-use std::time::Duration;
 
 /// A mirror of which nothing is known gets its first background fetch this far, and two of its round trips,
 /// behind what the known ones would bring, so that no reader is there before it has shown what it is …
 const UNKNOWN_SECONDS: f64 = 0.05;
 /// … or this part of the longest window, where that is less: on fast links it would never get one.
 const UNKNOWN_OF_WINDOW: f64 = 0.5;
-
-/// The rate of a mirror that should be sending falls with each ms of silence: by a fifteenth in so long, and by less than a
-/// tenth where it was measured for 100 ms only.
-const FRESH_BUSY: Duration = Duration::from_millis(9);
-/// That of one of which little is known, with 20 ms of a supposition behind it, falls as much in this time.
-const FRESH_UNKNOWN: Duration = Duration::from_millis(2);
-/// Trouble is forgiven by half in 10 s: by a 150th in so long. A rate that is doubted rises by less than a fortieth,
-/// however slow it was.
-const FRESH_CHANGING: Duration = Duration::from_millis(100);
-/// A rate from an earlier mount is doubted within tens of seconds, and nothing else changes by itself.
-const FRESH_IDLE: Duration = Duration::from_secs(1);
 
 /// When more than so many change at once, as with each tick, what is summed over all is summed anew.
 const FEW: usize = 3;
@@ -57,6 +46,9 @@ pub(super) struct Lane {
     pub(super) load_bytes: f64,
     /// Those of its fetches that are of the background, and how many they may be while the link is full.
     pub(super) background_fetches: usize,
+    /// Those that are small, and how many of these may be beside the others.
+    small_fetches: usize,
+    small_max: usize,
     pub(super) connections: usize,
     /// So many of these are known to be of use, and so many run that only try whether one more is.
     proven: usize,
@@ -220,11 +212,12 @@ impl Lanes {
         self.figures[at / BESIDE].fetches[at % BESIDE] += 1.0;
         let lane = &mut self.all[at];
         lane.background_fetches += 1;
+        lane.small_fetches += usize::from(bytes <= CHUNK_BYTES);
         lane.extra_fetches += usize::from(extra);
         let left = lane.room_bytes.saturating_sub(bytes);
         // Those that are only tried take no other's place.
         let beside = if lane.extra_fetches > 0 { lane.proven + lane.extra_fetches } else { 0 };
-        let enough = lane.background_fetches >= fetches_max
+        let enough = lane.background_fetches >= fetches_max + lane.small_fetches.min(lane.small_max)
             || lane.background_fetches >= lane.connections.max(beside)
                 && (lane.load_bytes >= lane.filled_bytes || !lane.known);
         lane.room_bytes = if left < lane.fetch_bytes / 2 || enough { 0 } else { left };
@@ -401,7 +394,9 @@ impl Scheduler {
             known: mirror.meter.known(),
             load_bytes: mirror.remaining_bytes as f64,
             background_fetches: mirror.fetches - mirror.demand_fetches,
-            connections: mirror.background_max(rate, f64::INFINITY, settings),
+            small_fetches: mirror.small_fetches,
+            small_max: mirror.small_max(settings),
+            connections: mirror.background_when_full(settings),
             extra_fetches: mirror.extra_fetches,
             proven: mirror.connections.proven(settings.background_fetches_max),
             filled_bytes: mirror.filled_bytes(rate),
@@ -455,19 +450,6 @@ impl Scheduler {
     }
 }
 
-/// When a mirror to which nothing happens is to be looked at again.
-fn stale_at(now: Time, mirror: &Mirror) -> Time {
-    let changing = mirror.trouble.part(now) > 0.0 || mirror.meter.doubted_at() <= now;
-    let fresh = match (mirror.bodies > 0, changing) {
-        (true, _) if !mirror.meter.known() || mirror.meter.young() => FRESH_UNKNOWN,
-        (true, _) => FRESH_BUSY,
-        (false, true) => FRESH_CHANGING,
-        (false, false) => FRESH_IDLE,
-    };
-    let turns = [mirror.breaker.next_try, mirror.meter.doubted_at()];
-    turns.into_iter().filter(|&turn| turn > now).fold(now + fresh, Time::min)
-}
-
 #[cfg(test)]
 impl Lanes {
     /// All usable, each with room for one fetch of either kind.
@@ -490,6 +472,8 @@ impl Lanes {
                 known: true,
                 load_bytes: f64::from(stats.queued_seconds) * rate,
                 background_fetches: 0,
+                small_fetches: 0,
+                small_max: 0,
                 connections: 2,
                 proven: 2,
                 extra_fetches: 0,

@@ -112,6 +112,8 @@ pub(super) struct Mirror {
     pub(super) demand_fetches: usize,
     /// Those of the background that only try whether one more connection is of use.
     pub(super) extra_fetches: usize,
+    /// Of the background, of a chunk or less each.
+    pub(super) small_fetches: usize,
     /// When a fetch ended well, and no other has begun since: its connection is free.
     pub(super) freed_at: Option<Time>,
     /// Fetches that it brought whole since it last failed or was late: what there is to go by where its bodies come in one
@@ -158,6 +160,7 @@ impl Mirror {
             fetches: 0,
             demand_fetches: 0,
             extra_fetches: 0,
+            small_fetches: 0,
             freed_at: None,
             served: 0,
             bodies: 0,
@@ -211,15 +214,29 @@ impl Mirror {
         ((self.remaining_bytes as f64 - window) / window).clamp(0.0, 1.0)
     }
 
+    /// How many small fetches of the background it may have beside those that are counted.
+    pub(super) fn small_max(&self, settings: &Settings) -> usize {
+        settings.small_fetches_max.saturating_sub(settings.background_fetches_max + self.demand_fetches)
+    }
+
     /// How many background fetches it may have at a time with so much on its way.
     pub(super) fn background_max(&self, rate: f64, load_bytes: f64, settings: &Settings) -> usize {
+        let most = settings.background_fetches_max + self.small_fetches.min(self.small_max(settings));
         match self.meter.known() {
             true if load_bytes >= self.filled_bytes(rate) => self.connections.limit(settings.background_fetches_max),
             // What is left is here before the next answer could begin, however many fetches that is.
-            true => settings.background_fetches_max,
+            true => most,
             // A mirror on trial has one fetch to show what it is, and as many as it has brought: files so small that nothing
             // is measured would come one a round trip for ever.
-            false => self.served.clamp(1, settings.background_fetches_max),
+            false => self.served.clamp(1, most),
+        }
+    }
+
+    /// The same where its link is full, or where not enough is known of it to say so.
+    pub(super) fn background_when_full(&self, settings: &Settings) -> usize {
+        match self.meter.known() {
+            true => self.connections.limit(settings.background_fetches_max),
+            false => self.served.clamp(1, settings.background_fetches_max + self.small_max(settings)),
         }
     }
 

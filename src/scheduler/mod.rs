@@ -51,6 +51,7 @@ mod failing;
 mod fetches;
 mod figures;
 mod files;
+mod fresh;
 mod headroom;
 mod hedge;
 mod history;

@@ -29,6 +29,10 @@ pub struct Settings {
     /// Background fetches of one mirror at a time at most; how many it takes is found by trying. Browsers use 6
     /// connections to a host; 8 keep a long path full at the largest fetch.
     pub background_fetches_max: usize,
+    /// Fetches of one mirror at a time, of all kinds, up to which more of a chunk or less are begun for the background while
+    /// they do not fill its link. Small files over a long path cost a round trip each, however fast the link is: eight at a time
+    /// are slower than readers who ask for themselves. As `demand_fetches_max` twice, since both may meet.
+    pub small_fetches_max: usize,
     /// Demand fetches of one mirror at a time. Random readers need depth more than bytes; many public
     /// mirrors refuse more than some tens of connections from one address.
     pub demand_fetches_max: usize,
@@ -83,6 +87,7 @@ impl Default for Settings {
             fetch_bytes_max: 8 << 20,
             window_bytes_max: 32 << 20,
             background_fetches_max: 8,
+            small_fetches_max: 32,
             demand_fetches_max: 16,
             pool_bytes: 256 << 20,
             stall: Duration::from_millis(250),

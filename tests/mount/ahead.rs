@@ -94,3 +94,23 @@ fn of_large_files_nothing_is_brought() {
         assert!(!paths(mirror).contains("large/6"));
     });
 }
+
+/// Who goes from folder to folder finds the first files of the next one here; who stays in one is sent nothing of another.
+#[test]
+fn who_reads_folder_after_folder_gets_the_next_folder_before_it_is_opened() {
+    const EACH: u64 = 12;
+    let name = |folder: u64, at: u64| format!("walked/{folder}/{at:03}");
+    let places = (0..5).flat_map(|folder| (0..EACH).map(move |at| (folder, at)));
+    let tree = places.fold(Tree::new(), |tree, (folder, at)| tree.with_generated(name(folder, at), at, SIZE));
+    let (mirrors, place) = (mirrors(1, &tree), Place::new());
+    let (mirror, mount) = (&mirrors[0], place.mount(&faulty_urls(&mirrors), &[]));
+    let read = |folder: u64| (0..EACH).for_each(|at| reading::generated(&mount.path(name(folder, at)), at, SIZE));
+    read(1);
+    assert!(!paths(mirror).contains("walked/2/"), "one folder is no walk through folders");
+    read(2);
+    wait::until("files of the next one are asked for", || paths(mirror).contains(&name(3, 0)));
+    assert!(!paths(mirror).contains(&name(4, 0)));
+    (3..5).for_each(read);
+    assert_eq!(mirror.data_requests().len() as u64, 4 * EACH, "each once");
+    mount.umount();
+}
