@@ -47,11 +47,14 @@ class Mirror:
     """One nginx. `tls`: over TLS, with a certificate of our own. `http2`: it offers HTTP/2 there. `requests`: so many a connection. `rate_mb_s`: of its link, in MB/s, of which payload is 0.967 at most; None: as fast as the loopback.
     `round_trip_ms`: true latency, by a queue between two TUN devices (kernels without netem have no other)."""
 
-    def __init__(self, number, root, scratch, rate_mb_s=None, round_trip_ms=0, tls=None, http2=False, requests=100_000):
+    def __init__(self, number, root, scratch, rate_mb_s=None, round_trip_ms=0, tls=None, http2=False, requests=100_000,
+                 congestion=None):
         self.number, self.namespace = number, f"{PREFIX}{number}"
         self.folder = Path(scratch) / f"nginx{number}"
         self.line = None
         self._make_link(Path(scratch), round_trip_ms)
+        if congestion:
+            sh(f"ip netns exec {self.namespace} sysctl -qw net.ipv4.tcp_congestion_control={congestion}")
         self.rate_mb_s = None
         if rate_mb_s:
             self.shape(rate_mb_s)
