@@ -18,12 +18,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Streams of one handle that are told apart. Two threads that read one file through one handle, or a
 /// table of contents read between rows, are common; more than four are rarely in order at all.
 const STREAKS: usize = 4;
+/// Reads that no other followed, one after the other, from which on a reader is one that goes here and there.
+const LONE_MIN: u32 = 8;
 
 /// One `open` of a file.
 pub struct Handle {
     /// The version that it is pinned to.
     pub file: Arc<OpenFile>,
-    streaks: Mutex<[Followed; STREAKS]>,
+    streaks: Mutex<Streaks>,
+}
+
+#[derive(Default)]
+struct Streaks {
+    followed: [Followed; STREAKS],
+    /// Streaks that ended before they were in order, since the last one that was.
+    lone: u32,
 }
 
 /// A streak, and what the scheduler knows of it.
@@ -91,12 +100,17 @@ impl Handle {
     /// A read of `pages` comes through this handle.
     pub fn reads(&self, pages: Pages, readers: &Readers, inbox: &Inbox) -> Place {
         let mut streaks = self.streaks.lock();
-        let age = streaks.iter().map(|streak| streak.age).max().unwrap_or(0) + 1;
-        let known = streaks.iter().position(|it| it.reader.is_some() && it.streak.goes_on(pages));
-        let at = known.unwrap_or_else(|| oldest(&streaks[..]));
-        let followed = &mut streaks[at];
+        let Streaks { followed, lone } = &mut *streaks;
+        let age = followed.iter().map(|streak| streak.age).max().unwrap_or(0) + 1;
+        let known = followed.iter().position(|it| it.reader.is_some() && it.streak.goes_on(pages));
+        let at = known.unwrap_or_else(|| oldest(&followed[..]));
+        let followed = &mut followed[at];
         if known.is_none() {
+            *lone = lone.saturating_add(u32::from(followed.reader.is_some()));
             followed.begin(readers, inbox);
+            if *lone >= LONE_MIN {
+                followed.streak = Streak::doubted();
+            }
         }
         followed.age = age;
         followed.streak.read(pages);
@@ -106,13 +120,16 @@ impl Handle {
             followed.age = age;
             followed.streak.read(pages);
         }
+        if followed.streak.in_order() {
+            *lone = 0;
+        }
         followed.tell(self.file.inode, inbox);
         Place { reader: followed.reader.expect("set above or known"), in_order: followed.streak.in_order() }
     }
 
     /// The handle is closed: nothing is read ahead for it any more.
     pub fn close(&self, inbox: &Inbox) {
-        for followed in self.streaks.lock().iter_mut() {
+        for followed in self.streaks.lock().followed.iter_mut() {
             followed.end(inbox);
         }
     }
@@ -239,6 +256,21 @@ mod tests {
             assert!(!handle.reads(Pages::new(at, at + 1), &readers, &inbox).in_order);
         }
         assert!(told(&inbox).is_empty());
+    }
+
+    #[test]
+    fn who_goes_here_and_there_is_in_order_later_than_others_and_only_once_so_late() {
+        let (handle, readers, inbox) = handle();
+        let read = |start: u64| handle.reads(Pages::new(start, start + 64), &readers, &inbox).in_order;
+        let first_in_order = |from: u64| (0..).find(|at| read(from + at * 64)).unwrap();
+        assert_eq!(first_in_order(0), 1);
+        for at in 1..20 {
+            assert!(!read(at * 9_000));
+        }
+        // Two that are near each other, as happens.
+        assert!(!read(9_000 + 100) && !read(9_000 + 180));
+        assert_eq!(first_in_order(220_000), 8);
+        assert_eq!(first_in_order(240_000), 1);
     }
 
     #[test]

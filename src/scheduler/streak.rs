@@ -9,6 +9,9 @@ pub const SLACK_PAGES: u64 = 256;
 /// A run this long, in pages, is worth reading ahead of. One `read` of 256 KiB at a random place
 /// reaches us as two requests of 128 KiB, which look like a run and are none.
 const LENGTH_PAGES_MIN: u64 = 65;
+/// Two random reads near each other look like a run as well. Of 400 random reads of 256 KiB in 1 GiB some do, and each brings a
+/// window that nobody reads, 2 % of all bytes (measured): who went here and there up to now goes so far in order first.
+const LENGTH_PAGES_MIN_DOUBTED: u64 = 8 * LENGTH_PAGES_MIN;
 /// Who reads less than one page in so many that it passes reads here and there, or strides: what lies between
 /// would be fetched for nothing.
 const PASSED_PER_READ_MAX: u64 = 2;
@@ -25,9 +28,15 @@ pub struct Streak {
     /// Where what counts as recent begins, and the pages read since.
     begin: u64,
     recent_pages: u64,
+    doubted: bool,
 }
 
 impl Streak {
+    /// One of a reader that went here and there up to now.
+    pub fn doubted() -> Streak {
+        Streak { doubted: true, ..Streak::default() }
+    }
+
     /// Does a read of these pages go on with it? Every read does with one that nobody has read yet.
     pub fn goes_on(&self, pages: Pages) -> bool {
         self.reads == 0 || pages.start.abs_diff(self.next) <= SLACK_PAGES
@@ -62,9 +71,10 @@ impl Streak {
     /// The reader goes through the file in order.
     pub fn in_order(&self) -> bool {
         let passed = self.next - self.begin;
+        let least = if self.doubted { LENGTH_PAGES_MIN_DOUBTED } else { LENGTH_PAGES_MIN };
         self.reads >= 2
-            && self.total_pages >= LENGTH_PAGES_MIN
-            && passed >= LENGTH_PAGES_MIN.min(RECENT_PAGES / 2)
+            && self.total_pages >= least
+            && passed >= least.min(RECENT_PAGES / 2)
             && self.recent_pages * PASSED_PER_READ_MAX >= passed
     }
 }
