@@ -238,8 +238,8 @@ impl Disk {
     fn open_with(settings: Settings, metrics: Arc<Metrics>, tuning: Tuning) -> Result<Disk, OpenError> {
         let shared = recover::open(settings, metrics, tuning)?;
         let mut threads = vec![
-            spawn("disk-writer", &shared, |shared| behind_readers(shared, writer::run)),
-            spawn("disk-commit", &shared, |shared| behind_readers(shared, commit::run)),
+            spawn("disk-writer", &shared, writer::run),
+            spawn("disk-commit", &shared, commit::run),
             spawn("disk-watch", &shared, commit::watch),
         ];
         if shared.scrub.is_wanted() {
@@ -437,16 +437,6 @@ impl Drop for Handle {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-/// Nobody waits for what is written: on a busy machine the threads that answer reads get the processor first. A commit is some
-/// ms of work every 200 ms; at the same priority it made the P99 of reads twice as long (measured).
-fn behind_readers(shared: &Arc<Shared>, work: fn(&Arc<Shared>)) {
-    const NICER: i32 = 10;
-    if let Err(error) = rustix::process::nice(NICER) {
-        tracing::debug!(%error, "the threads that write the disk cache keep their priority");
-    }
-    work(shared);
 }
 
 fn spawn(name: &str, shared: &Arc<Shared>, work: fn(&Arc<Shared>)) -> JoinHandle<()> {
