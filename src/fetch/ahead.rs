@@ -127,7 +127,8 @@ impl Ahead {
             return;
         }
         self.bring(plane, tree, &namespace, walk, turn);
-        match folder_after(&namespace, &walks, folder, kind, seen) {
+        let next = if kind == Kind::File { folder_after(&namespace, &walks, folder, seen) } else { None };
+        match next {
             Some(next) if namespace.places(next) == 0 => self.list_and_go_on(plane, tree, folder, next),
             Some(next) => self.go_on(plane, tree, &namespace, &mut walks, folder, next),
             None => {}
@@ -228,12 +229,12 @@ fn walk_in(walks: &mut Vec<Walk>, folder: Inode, kind: Kind, at: usize, seen: Ti
 }
 
 /// The folder after this one, for who walks through the files of one folder after the other: the one before was walked through too.
-fn folder_after(namespace: &Namespace, walks: &[Walk], folder: Inode, kind: Kind, now: Time) -> Option<Inode> {
+fn folder_after(namespace: &Namespace, walks: &[Walk], folder: Inode, now: Time) -> Option<Inode> {
     let (parent, at) = namespace.place(folder)?;
     let (before, _, _) = namespace.at_place(parent, at.checked_sub(1)?)?;
-    let came = |walk: &Walk| walk.folder == before && walk.kind == kind && walk.goes_on(now);
+    let came = |walk: &Walk| walk.folder == before && walk.kind == Kind::File && walk.goes_on(now);
     let next = namespace.at_place(parent, at + 1).filter(|(_, its_kind, _)| *its_kind == Kind::Folder);
-    next.filter(|_| kind == Kind::File && walks.iter().any(came)).map(|(next, _, _)| next)
+    next.filter(|_| walks.iter().any(came)).map(|(next, _, _)| next)
 }
 
 /// One file's pages into memory, and to the disk where there is room: after all that readers wait for, and no promise.

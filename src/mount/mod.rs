@@ -406,6 +406,7 @@ fn decisions(pool_bytes: u64, plan: &MountPlan) -> scheduler::Settings {
         pool_bytes,
         demand_fetches_max: (mebibytes / 8).clamp(4, built_in.demand_fetches_max),
         background_fetches_max: (mebibytes / 16).clamp(2, built_in.background_fetches_max),
+        small_fetches_max: (mebibytes / 4).min(built_in.small_fetches_max),
         ..built_in
     }
 }

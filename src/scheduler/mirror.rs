@@ -222,13 +222,10 @@ impl Mirror {
     /// How many background fetches it may have at a time with so much on its way.
     pub(super) fn background_max(&self, rate: f64, load_bytes: f64, settings: &Settings) -> usize {
         let most = settings.background_fetches_max + self.small_fetches.min(self.small_max(settings));
-        match self.meter.known() {
-            true if load_bytes >= self.filled_bytes(rate) => self.connections.limit(settings.background_fetches_max),
+        match self.meter.known() && load_bytes < self.filled_bytes(rate) {
             // What is left is here before the next answer could begin, however many fetches that is.
             true => most,
-            // A mirror on trial has one fetch to show what it is, and as many as it has brought: files so small that nothing
-            // is measured would come one a round trip for ever.
-            false => self.served.clamp(1, most),
+            false => self.background_when_full(settings).min(most),
         }
     }
 
@@ -236,6 +233,8 @@ impl Mirror {
     pub(super) fn background_when_full(&self, settings: &Settings) -> usize {
         match self.meter.known() {
             true => self.connections.limit(settings.background_fetches_max),
+            // A mirror on trial has one fetch to show what it is, and as many as it has brought: files so small that nothing
+            // is measured would come one a round trip for ever.
             false => self.served.clamp(1, settings.background_fetches_max + self.small_max(settings)),
         }
     }
