@@ -106,7 +106,7 @@ impl Handle {
         let at = known.unwrap_or_else(|| oldest(&followed[..]));
         let followed = &mut followed[at];
         if known.is_none() {
-            *lone = lone.saturating_add(u32::from(followed.reader.is_some()));
+            *lone = lone.saturating_add(u32::from(followed.reader.is_some() && !followed.streak.in_order()));
             followed.begin(readers, inbox);
             if *lone >= LONE_MIN {
                 followed.streak = Streak::doubted();
@@ -271,6 +271,19 @@ mod tests {
         assert!(!read(9_000 + 100) && !read(9_000 + 180));
         assert_eq!(first_in_order(220_000), 8);
         assert_eq!(first_in_order(240_000), 1);
+    }
+
+    #[test]
+    fn streams_that_were_in_order_are_none_that_led_nowhere() {
+        let (handle, readers, inbox) = handle();
+        let read = |start: u64| handle.reads(Pages::new(start, start + 64), &readers, &inbox).in_order;
+        for base in 1..=STREAKS as u64 {
+            assert!(!read(base * 9_000) && read(base * 9_000 + 64));
+        }
+        for at in 10..10 + u64::from(LONE_MIN) {
+            assert!(!read(at * 9_000));
+        }
+        assert!(!read(220_000) && read(220_064), "they took the places of those in order first");
     }
 
     #[test]
