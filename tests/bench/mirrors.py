@@ -44,7 +44,7 @@ def make_certificate(scratch, address):
 
 
 class Mirror:
-    """One nginx. `tls`: over TLS, with a certificate of our own. `http2`: it offers HTTP/2 there. `requests`: so many a connection. `rate_mb_s`: of its link, in MB/s, of which payload is 0.967 at most; None: as fast as the loopback.
+    """One nginx. `tls`: over TLS, with a certificate of our own. `http2`: it offers HTTP/2 there. `requests`: so many a connection. `congestion`: by which of Linux's ways it sends; None: the machine's own. `rate_mb_s`: of its link, in MB/s, of which payload is 0.967 at most; None: as fast as the loopback.
     `round_trip_ms`: true latency, by a queue between two TUN devices (kernels without netem have no other)."""
 
     def __init__(self, number, root, scratch, rate_mb_s=None, round_trip_ms=0, tls=None, http2=False, requests=100_000,

@@ -108,6 +108,7 @@ def native_sequential(bench, mirrors):
 # The first read that is passed through drops what the kernel had of the mount, and its pages are warm only then.
 ONCE_MORE = 5
 
+
 def again(bench, mount, mirrors):
     """The whole file is in the cache: read again by the same mount and by new ones, with what the cache holds in the page cache of
     the kernel or not, for the native file too."""
