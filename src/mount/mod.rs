@@ -377,6 +377,7 @@ fn start_engine(plan: &MountPlan, disk: Option<Disk>, metrics: Arc<Metrics>) -> 
     let sources = plan.mirrors.iter().map(client).collect::<Result<Vec<_>, _>>()?;
     let index_sources = plan.mirrors.iter().map(client).collect::<Result<Vec<_>, _>>()?;
     let pool = Pool::new(plan.memory, metrics.clone()).context("the memory of --memory cannot be had")?;
+    pool.touch_ahead().context("cannot start the thread that touches memory")?;
     let tree = namespace::Settings {
         entry_lifetime: plan.entry_lifetime,
         negative_lifetime: plan.entry_lifetime,

@@ -9,6 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -18,6 +19,8 @@ const UNIT_EXTENTS: usize = 2;
 /// A unit that nobody used for so long is given back. Longer than the pause between two files of
 /// one job, or each would fault its memory in again (a tenth of the speed of a cold read).
 const IDLE: Duration = Duration::from_secs(5);
+/// So many units that nobody has are touched ahead of who will need them.
+const AHEAD_UNITS: usize = 1;
 /// A second counts for the age of a run like so much of the pool handed out: without new memory
 /// being asked for, what nobody looks at must still grow old.
 const AGE_PARTS_PER_SECOND: u64 = 16;
@@ -61,11 +64,15 @@ struct Ledger {
     allowed: usize,
     next_id: u64,
     looked: Option<Time>,
+    /// To who touches memory ahead ([`super::ahead`]): some of it is in use now.
+    toucher: Option<SyncSender<()>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Use {
     Free,
+    /// The kernel is just putting memory behind it.
+    Touching,
     Whole,
     Slots,
 }
@@ -77,11 +84,14 @@ struct Extent {
     residents: Vec<(u64, Weak<Run>)>,
     /// The machine's memory may be behind it.
     resident: bool,
+    /// That was put there ahead, and nobody had it yet.
+    ahead: bool,
 }
 
 impl Arena {
     pub(super) fn new(extents: usize) -> io::Result<Arena> {
-        let extent = || Extent { usage: Use::Free, free_slots: 0, residents: Vec::new(), resident: false };
+        let extent =
+            || Extent { usage: Use::Free, free_slots: 0, residents: Vec::new(), resident: false, ahead: false };
         let (released, receiver) = mpsc::unbounded_channel();
         let ledger = Ledger {
             released: receiver,
@@ -91,6 +101,7 @@ impl Arena {
             allowed: extents,
             next_id: 0,
             looked: None,
+            toucher: None,
         };
         Ok(Arena {
             memory: Memory::map(extents)?,
@@ -228,11 +239,30 @@ impl Arena {
         self.ledger().resident() as u64 * EXTENT_BYTES
     }
 
-    /// Would the next extent be one that was not touched yet, with this part of all in use?
+    /// Would the next extent be one that nobody had yet, with this part of all in use?
     pub(super) fn would_grow(&self, parts: usize) -> bool {
         let ledger = self.ledger();
-        let free = ledger.extents.iter().any(|extent| extent.resident && extent.usage == Use::Free);
-        !free && ledger.resident() >= ledger.extents.len() / parts
+        let had = ledger.extents.iter().filter(|extent| extent.resident && !extent.ahead);
+        let free = had.clone().any(|extent| extent.usage == Use::Free);
+        !free && had.count() >= ledger.extents.len() / parts
+    }
+
+    /// From now on `toucher` is told when memory that was touched ahead is in use, or when there was none.
+    pub(super) fn set_toucher(&self, toucher: SyncSender<()>) {
+        self.ledger().toucher = Some(toucher);
+    }
+
+    /// Touches what is to be touched ahead, outside of the ledger's lock.
+    pub(super) fn touch_ahead(&self) {
+        loop {
+            let Some(extents) = self.ledger().begin_touching() else { return };
+            self.memory.touch(extents.start, extents.len());
+            let mut ledger = self.ledger();
+            ledger.extents[extents].iter_mut().for_each(|extent| extent.usage = Use::Free);
+            drop(ledger);
+            // Whoever found none free while these were kept from him.
+            self.ring();
+        }
     }
 
     /// At most so many extents may be in use from now on; true where that is so already.
@@ -282,7 +312,7 @@ impl Arena {
 
     fn discard(&self, ledger: &mut Ledger, extents: Range<usize>) {
         if self.memory.discard(extents.start, extents.len()) {
-            ledger.extents[extents].iter_mut().for_each(|extent| extent.resident = false);
+            ledger.extents[extents].iter_mut().for_each(|extent| (extent.resident, extent.ahead) = (false, false));
         }
     }
 
@@ -319,16 +349,23 @@ impl Arena {
     }
 
     #[cfg(test)]
+    pub(super) fn is_touching(&self) -> bool {
+        let told = |extent: &Extent| extent.usage == Use::Touching;
+        self.ledger().extents.iter().any(told)
+    }
+
+    #[cfg(test)]
     pub(super) fn check(&self) {
         let ledger = self.ledger();
-        let used = ledger.extents.iter().filter(|extent| extent.usage != Use::Free).count();
+        let is_free = |extent: &Extent| matches!(extent.usage, Use::Free | Use::Touching);
+        let used = ledger.extents.iter().filter(|extent| !is_free(extent)).count();
         assert_eq!(used, ledger.used);
         assert!(self.owned_bytes() <= used as u64 * EXTENT_BYTES && used <= ledger.extents.len());
         for (at, extent) in ledger.extents.iter().enumerate() {
             let taken = self.memory.taken(at).count();
             let free = if extent.usage == Use::Slots { MASK_PAGES - taken } else { 0 };
             assert_eq!(extent.free_slots, free);
-            assert_eq!(extent.usage == Use::Free, taken == 0);
+            assert_eq!(is_free(extent), taken == 0);
         }
     }
 }
@@ -359,8 +396,8 @@ impl Ledger {
         self.extents[self.of_unit(unit)].iter().all(|extent| extent.usage == Use::Free)
     }
 
-    /// Counts a free extent as used: one that is resident, beside one in use, and low, in this
-    /// order, so that whole units stay free for giving back.
+    /// Counts a free extent as used: one that is resident, was in use before, beside one in use, and low, in
+    /// this order, so that whole units stay free for giving back.
     fn free_extent(&mut self) -> Option<usize> {
         if self.used >= self.allowed {
             return None;
@@ -368,7 +405,7 @@ impl Ledger {
         let free = (0..self.extents.len()).filter(|&at| self.extents[at].usage == Use::Free);
         let cost = |&at: &usize| {
             let unit = at / UNIT_EXTENTS;
-            (!self.extents[at].resident, self.is_free(unit), at)
+            (!self.extents[at].resident, self.extents[at].ahead, self.is_free(unit), at)
         };
         let extent = free.min_by_key(cost)?;
         let unit = extent / UNIT_EXTENTS;
@@ -376,7 +413,30 @@ impl Ledger {
         // The first touch of one may bring a huge page, which is behind both.
         let extents = self.of_unit(unit);
         self.extents[extents].iter_mut().for_each(|extent| extent.resident = true);
+        self.extents[extent].ahead = false;
         self.used += 1;
+        if let Some(toucher) = &self.toucher {
+            // Full: it was told already.
+            let _ = toucher.try_send(());
+        }
         Some(extent)
+    }
+
+    /// A unit to be touched ahead, kept from everybody until it is; None where enough is, or where there is no room for more.
+    fn begin_touching(&mut self) -> Option<Range<usize>> {
+        let free = |extent: &&Extent| extent.resident && extent.usage == Use::Free;
+        let room = self.allowed.saturating_sub(self.resident());
+        if self.extents.iter().filter(free).count() >= AHEAD_UNITS * UNIT_EXTENTS || room < UNIT_EXTENTS {
+            return None;
+        }
+        let untouched = |extents: &Range<usize>| {
+            extents.len() == UNIT_EXTENTS
+                && self.extents[extents.clone()].iter().all(|extent| extent.usage == Use::Free && !extent.resident)
+        };
+        let extents = (0..self.idle_since.len()).map(|unit| self.of_unit(unit)).find(untouched)?;
+        for extent in &mut self.extents[extents.clone()] {
+            (extent.usage, extent.resident, extent.ahead) = (Use::Touching, true, true);
+        }
+        Some(extents)
     }
 }

@@ -115,6 +115,14 @@ impl Memory {
         Some(Stretch { memory: self.clone(), extent, first, count, held, claimed, owner })
     }
 
+    /// Lets the kernel put memory behind `count` extents now, rather than when they are first written to. No byte changes.
+    pub(super) fn touch(&self, first: usize, count: usize) {
+        assert!(first + count <= self.taken.len(), "{first} + {count} extents do not lie in the mapping");
+        let extent_bytes = EXTENT_BYTES as usize;
+        // SAFETY: the range lies in the mapping, as was just checked.
+        unsafe { mapping::touch(self.base.add(first * extent_bytes), count * extent_bytes) };
+    }
+
     /// Gives the memory of `count` extents back to the machine; false where some of it is taken.
     pub(super) fn discard(&self, first: usize, count: usize) -> bool {
         let all = &self.taken[first..first + count];
@@ -270,6 +278,13 @@ mod mapping {
         Ok(NonNull::new(base).expect("the kernel maps nothing at address 0 unasked"))
     }
 
+    /// SAFETY: `base..base + length` lies in a mapping of ours.
+    pub(super) unsafe fn touch(base: NonNull<u8>, length: usize) {
+        // Kernels before 5.14 refuse: then it is touched by whoever writes there first.
+        // SAFETY: the caller's promise; the bytes stay what they are, so references into it do not mind.
+        let _ = unsafe { madvise(base.as_ptr().cast(), length, Advice::LinuxPopulateWrite) };
+    }
+
     /// SAFETY: `base..base + length` lies in a mapping of ours and nobody has a reference into it.
     pub(super) unsafe fn discard(base: NonNull<u8>, length: usize) {
         // A refusal leaves the memory resident, which costs nothing but that.
@@ -298,6 +313,8 @@ mod mapping {
         // SAFETY: the length is not zero.
         NonNull::new(unsafe { std::alloc::alloc_zeroed(layout(length)) }).ok_or(io::ErrorKind::OutOfMemory.into())
     }
+
+    pub(super) unsafe fn touch(_base: NonNull<u8>, _length: usize) {}
 
     pub(super) unsafe fn discard(base: NonNull<u8>, length: usize) {
         // SAFETY: the caller's promise.
@@ -339,6 +356,30 @@ mod tests {
         drop((stretch, neighbour));
         assert!(memory.discard(0, 2));
         assert!(memory.taken(1).is_empty());
+    }
+
+    /// Which pages of the mapping have memory behind them, by the kernel's table of them.
+    #[cfg(not(miri))]
+    fn present(memory: &Memory) -> Vec<bool> {
+        use std::os::unix::fs::FileExt;
+        let pages = memory.extents() * MASK_PAGES;
+        let mut entries = vec![0; pages * 8];
+        let first = memory.base.addr().get() / PAGE;
+        std::fs::File::open("/proc/self/pagemap").unwrap().read_exact_at(&mut entries, first as u64 * 8).unwrap();
+        entries.chunks(8).map(|entry| entry[7] & 0x80 != 0).collect()
+    }
+
+    #[cfg(not(miri))]
+    #[test]
+    fn what_is_touched_has_memory_and_its_bytes_stay() {
+        let memory = Memory::map(6).unwrap();
+        let stretch = Arc::new(memory.take(2, 3, 1, ()).unwrap());
+        stretch.claim(0, 1).unwrap().bytes_mut().fill(5);
+        memory.touch(2, 4);
+        let there = present(&memory);
+        assert!(there[2 * MASK_PAGES..].iter().all(|&page| page));
+        assert!(!there[..2 * MASK_PAGES].iter().any(|&page| page));
+        assert!(stretch.claim(0, 1).unwrap().bytes_mut().iter().all(|&byte| byte == 5));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | `memory` | the mapping; who may read and write which page of it (the only unsafe code) |
 //! | `mask` | 256 bits and their gaps |
 //! | `arena` | the ledger of extents and slots; giving memory back to the machine |
+//! | `ahead` | the thread that touches memory before it is needed |
 //! | `run` | a run, its pins and reservations; pinned bytes |
 //! | `tied` | the word that pins, reservations and evictions agree by |
 //! | `index` | which run has which page |
@@ -25,6 +26,7 @@
 //! Invariant: what runs own is at most the limit at every instant, since they own nothing but
 //! pages of the one mapping, each by one run, and whole extents are counted before they are used.
 
+mod ahead;
 mod arena;
 mod consumed;
 mod filler;

@@ -1,5 +1,6 @@
 //! The pool's rules, one test each; fillers; a model; threads at once; what takes no lock; every order of pins and evictions.
 
+mod ahead;
 mod filler;
 mod model;
 mod modelled;

@@ -64,6 +64,7 @@ fn read_some(pool: &Pool, random: &mut StdRng) {
 #[test]
 fn no_thread_sees_a_wrong_byte_or_a_broken_bound() {
     let pool = pool_of(8);
+    pool.touch_ahead().unwrap();
     let hooked = pool.clone();
     pool.on_freed(Box::new(move || assert!(hooked.used_bytes() <= hooked.limit_bytes())));
     let done = AtomicBool::new(false);
