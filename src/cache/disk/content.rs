@@ -1,14 +1,12 @@
 //! What is known in memory of an open file: which pages can be read, which are durable, where they lie.
 
-use super::page_io::GROUP_PAGES;
-use super::record::{LEAF_PAGES, Place, Record, all_set, encode_leaf, fill, gaps, leaf_sum};
+use super::leaf::{Leaf, leaf_sum, leaves_of};
+use super::page_io::{GROUP_PAGES, GROUP_SUM_BYTES};
+use super::record::{Place, Record, all_set, fill, gaps};
 use super::store::Loaded;
 use crate::chunk::{PAGE_BYTES, Pages};
 use roaring::RoaringBitmap;
 use std::collections::BTreeMap;
-
-/// Bytes that the checksums of one group take.
-const GROUP_SUM_BYTES: u64 = PAGE_BYTES;
 
 /// Everything behind the lock of a [`super::DiskFile`].
 #[derive(Default)]
@@ -116,21 +114,18 @@ impl Content {
     /// The leaves that change when `durable` becomes `after` (which differs in `pages` only), the new
     /// checksum, and what the change adds to the committed total of a file with a data file of its own.
     pub(super) fn leaf_changes(&self, after: &RoaringBitmap, pages: &[Pages]) -> LeafChanges {
-        let mut leaves: Vec<u64> =
-            pages.iter().flat_map(|pages| pages.split(LEAF_PAGES)).map(|pages| pages.start / LEAF_PAGES).collect();
-        leaves.sort_unstable();
-        leaves.dedup();
+        let numbers = leaves_of(pages);
         let mut changes = LeafChanges {
-            leaves: Vec::with_capacity(leaves.len()),
+            leaves: Vec::with_capacity(numbers.len()),
             checksum: self.record.as_ref().map_or(0, |record| record.checksum),
             charge_delta: 0,
         };
-        for leaf in leaves {
-            let before = encode_leaf(&self.durable, leaf as u32);
-            let bytes = encode_leaf(after, leaf as u32);
-            changes.checksum ^= leaf_sum(leaf as u32, &before) ^ leaf_sum(leaf as u32, &bytes);
-            changes.charge_delta += leaf_charge(after, leaf) as i64 - leaf_charge(&self.durable, leaf) as i64;
-            changes.leaves.push((leaf, bytes));
+        for number in numbers {
+            let (was, is) = (Leaf::of(&self.durable, number), Leaf::of(after, number));
+            let bytes = is.encode();
+            changes.checksum ^= leaf_sum(number as u32, &was.encode()) ^ leaf_sum(number as u32, &bytes);
+            changes.charge_delta += is.charge() as i64 - was.charge() as i64;
+            changes.leaves.push((number, bytes));
         }
         changes
     }
@@ -210,16 +205,6 @@ pub(super) fn own_charge(bitmap: &RoaringBitmap) -> u64 {
 /// What a pack with this many pages given out takes on disk.
 pub(super) fn pack_charge(pages: u64) -> u64 {
     pages * PAGE_BYTES + pages.div_ceil(GROUP_PAGES) * GROUP_SUM_BYTES
-}
-
-fn leaf_charge(bitmap: &RoaringBitmap, leaf: u64) -> u64 {
-    let start = leaf * LEAF_PAGES;
-    let groups = Pages::new(start, start + LEAF_PAGES).split(GROUP_PAGES);
-    groups
-        .map(|pages| count(bitmap, pages))
-        .filter(|&pages| pages > 0)
-        .map(|pages| pages * PAGE_BYTES + GROUP_SUM_BYTES)
-        .sum()
 }
 
 fn group(number: u64) -> Pages {

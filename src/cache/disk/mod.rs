@@ -23,6 +23,7 @@ mod gate;
 mod health;
 mod jobs;
 mod layout;
+mod leaf;
 mod lending;
 mod lock;
 mod page_io;

@@ -23,6 +23,8 @@ const BUFFERS_MAX: usize = 1024;
 const CHECKED_PAGES: usize = 256;
 /// Pages whose checksums share one 4 KiB of the file of checksums: what is evicted in one go.
 pub(super) const GROUP_PAGES: u64 = PAGE_BYTES / 4;
+/// Bytes that the checksums of one group take.
+pub(super) const GROUP_SUM_BYTES: u64 = PAGE_BYTES;
 
 /// The open descriptors of one data file.
 pub(super) struct DataFile {

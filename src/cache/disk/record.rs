@@ -143,55 +143,6 @@ impl DataRow {
     }
 }
 
-/// Pages in one row of the table of bitmaps: 4 KiB when written plainly.
-pub(super) const LEAF_PAGES: u64 = 32_768;
-
-/// The pages of leaf `leaf` of `bitmap`; empty where none is set. Plain or compressed, whichever is shorter.
-pub(super) fn encode_leaf(bitmap: &RoaringBitmap, leaf: u32) -> Vec<u8> {
-    let start = u64::from(leaf) * LEAF_PAGES;
-    let pages = start as u32..=(start + LEAF_PAGES - 1) as u32;
-    let mut own: RoaringBitmap = bitmap.range(pages).map(|page| page - start as u32).collect();
-    if own.is_empty() {
-        return Vec::new();
-    }
-    own.optimize();
-    let mut bytes = vec![1];
-    if own.serialized_size() as u64 <= LEAF_PAGES / 8 {
-        own.serialize_into(&mut bytes).expect("writing to memory does not fail");
-        return bytes;
-    }
-    let mut plain = vec![0; 1 + (LEAF_PAGES / 8) as usize];
-    own.iter().for_each(|page| plain[1 + page as usize / 8] |= 1 << (page % 8));
-    plain
-}
-
-/// Add what [`encode_leaf`] made to `bitmap`; `None` where the bytes are not of that form.
-pub(super) fn decode_leaf(bytes: &[u8], leaf: u32, bitmap: &mut RoaringBitmap) -> Option<()> {
-    let start = u64::from(leaf).checked_mul(LEAF_PAGES).and_then(|start| u32::try_from(start).ok())?;
-    let own = match bytes.split_first()? {
-        (0, plain) if plain.len() as u64 == LEAF_PAGES / 8 => RoaringBitmap::from_lsb0_bytes(0, plain),
-        (1, short) => RoaringBitmap::deserialize_from(short).ok()?,
-        _ => return None,
-    };
-    if own.max().is_some_and(|page| u64::from(page) >= LEAF_PAGES) {
-        return None;
-    }
-    let mut runs = own.iter();
-    while let Some(run) = runs.next_range() {
-        bitmap.insert_range(start + run.start()..=start + run.end());
-    }
-    Some(())
-}
-
-/// A leaf's share of the bitmap's checksum: they are joined by exclusive or, so that a changed leaf
-/// costs no reading of the others. An empty leaf has none.
-pub(super) fn leaf_sum(leaf: u32, bytes: &[u8]) -> u32 {
-    match bytes {
-        [] => 0,
-        bytes => crc32c::crc32c_append(leaf, bytes),
-    }
-}
-
 /// The runs of set pages of a bitmap inside `within`.
 pub(super) fn runs(bitmap: &RoaringBitmap, within: Pages) -> Vec<Pages> {
     let mut found = Vec::new();
@@ -271,7 +222,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_decode_to_something_or_nothing(bytes in proptest::collection::vec(any::<u8>(), 0..200), leaf: u32) {
+        fn any_bytes_decode_to_something_or_nothing(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Some(key) = FileKey::decode(&bytes) {
                 prop_assert_eq!(FileKey::decode(&key.encode()), Some(key));
             }
@@ -281,46 +232,6 @@ mod tests {
             if let Some(row) = DataRow::decode(&bytes) {
                 prop_assert_eq!(DataRow::decode(&row.encode()), Some(row));
             }
-            let mut bitmap = RoaringBitmap::new();
-            let form = [&[1], &bytes[..]].concat();
-            for bytes in [&bytes, &form] {
-                let _ = decode_leaf(bytes, leaf, &mut bitmap);
-            }
-            let most = u64::from(leaf).checked_mul(LEAF_PAGES).map_or(0, |start| start + LEAF_PAGES);
-            prop_assert!(bitmap.max().is_none_or(|page| u64::from(page) < most));
-        }
-
-        #[test]
-        fn altered_leaves_decode_within_their_leaf_or_not_at_all(
-            pages in proptest::collection::btree_set(0u32..32_768, 1..200),
-            at: proptest::sample::Index,
-            to: u8,
-            leaf in 0u32..131_072,
-        ) {
-            let mut bytes = encode_leaf(&pages.into_iter().collect(), 0);
-            let at = at.index(bytes.len());
-            bytes[at] = to;
-            let mut bitmap = RoaringBitmap::new();
-            let _ = decode_leaf(&bytes, leaf, &mut bitmap);
-            let own = u64::from(leaf) * LEAF_PAGES..(u64::from(leaf) + 1) * LEAF_PAGES;
-            prop_assert!(bitmap.iter().all(|page| own.contains(&u64::from(page))));
-        }
-
-        #[test]
-        fn leaves_survive_their_encoding(pages in proptest::collection::btree_set(0u32..70_000, 0..3000), dense: bool) {
-            let mut bitmap: RoaringBitmap = pages.into_iter().collect();
-            if dense {
-                (0..65_536).step_by(2).for_each(|page| { bitmap.insert(page); });
-            }
-            let mut again = RoaringBitmap::new();
-            for leaf in 0..3 {
-                let bytes = encode_leaf(&bitmap, leaf);
-                prop_assert!(bytes.len() <= 4097);
-                if !bytes.is_empty() {
-                    decode_leaf(&bytes, leaf, &mut again).unwrap();
-                }
-            }
-            prop_assert_eq!(again, bitmap);
         }
     }
 }

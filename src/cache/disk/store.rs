@@ -3,7 +3,8 @@
 
 use super::backend::CheckedFile;
 use super::layout::Layout;
-use super::record::{DataRow, FileKey, Record, decode_leaf, leaf_sum};
+use super::leaf::{decode_leaf, leaf_sum};
+use super::record::{DataRow, FileKey, Record};
 use parking_lot::RwLock;
 use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 use roaring::RoaringBitmap;

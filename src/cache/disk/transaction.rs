@@ -2,8 +2,9 @@
 
 use super::DiskFile;
 use super::content::{own_charge, pack_charge};
+use super::leaf::decode_leaf;
 use super::place::IdMarks;
-use super::record::{DataRow, Place, Record, decode_leaf};
+use super::record::{DataRow, Place, Record};
 use super::state::State;
 use super::store::{
     BITMAPS, DOOMED, FILES, LISTINGS, MEMBERS, MIRRORS, Meta, Store, StoreError, TOUCHED, data_row, from_redb,
