@@ -11,13 +11,17 @@ import measure
 # The variants: names of tools, and what is added to our command line.
 PASSTHROUGH_OFF = ("braidfs, no passthrough", "--passthrough=false")
 POOL_OFF = ("braidfs, fresh buffers", "--without-pool")
-PLANE_OFF = ("braidfs, one runtime", "--without-data-plane")
+# Both with metrics and a log of everything, for the storm.
+METRICS = ("127.0.0.1", 19190)
+STORMY = f"--metrics {METRICS[0]}:{METRICS[1]} --log-level debug"
+PLANE = ("braidfs, data plane apart", STORMY)
+PLANE_OFF = ("braidfs, one runtime", f"{STORMY} --without-data-plane")
 RESUMPTION_OFF = ("braidfs, no resumption", "--without-tls-resumption")
 KEPT_OFF = ("braidfs, a connection each", "--without-kept-connections --without-tls-resumption")
 RESUMED_EACH = ("braidfs, a resumed connection each", "--without-kept-connections")
 # By HTTP/2 where the mirror speaks it; without, it is not offered.
 HTTP2 = "braidfs, HTTP/2"
-ALL = (PASSTHROUGH_OFF, POOL_OFF, PLANE_OFF, RESUMPTION_OFF, KEPT_OFF, RESUMED_EACH)
+ALL = (PASSTHROUGH_OFF, POOL_OFF, PLANE, PLANE_OFF, RESUMPTION_OFF, KEPT_OFF, RESUMED_EACH)
 STORM_CLIENTS = 8
 
 
@@ -106,32 +110,24 @@ def small_requests(bench, mount, mirrors):
 
 
 def storm(bench, mount, mirrors):
-    """Random reads of 64 KiB, 50 a second, while eight clients ask for status and explanations without a pause."""
-    name, size, length, count = "big/a.bin", dataset.BIG["a.bin"], 64 << 10, 1000
-    places = measure.offsets(bench.seed, count, length, size)
+    """Blocks here and there, 50 a second, while eight clients ask for status, mirrors, explanations and metrics without a
+    pause. The reader is a process of its own: a thread beside the clients would wait for Python's lock, not for the mount."""
+    name, count = "big/a.bin", 1000
+    measure.read_blocks(bench, mount.path / name, name, 1, range(0, 50))
     stop, asked = threading.Event(), [0] * STORM_CLIENTS
     address = control_socket(mount)
     threads = [threading.Thread(target=ask, args=(address, at, stop, asked)) for at in range(STORM_CLIENTS)]
     for thread in threads:
         thread.start()
-    taken = []
     try:
-        descriptor = os.open(mount.path / name, os.O_RDONLY)
-        due = time.perf_counter()
-        for place in places:
-            due += 0.02
-            time.sleep(max(0.0, due - time.perf_counter()))
-            began = time.perf_counter()
-            os.pread(descriptor, length, place)
-            taken.append(time.perf_counter() - began)
-        os.close(descriptor)
+        figures = measure.read_blocks(bench, mount.path / name, name, 16, range(50, 50 + count), 50)
     finally:
         stop.set()
         for thread in threads:
             thread.join()
-    taken.sort()
-    return {"p50 ms": taken[count // 2] * 1e3, "p99 ms": taken[int(count * 0.99)] * 1e3,
-            "questions": sum(asked)}
+    if 0 in asked:
+        raise RuntimeError("a client of the storm was not answered")
+    return {"p50 ms": figures["p50 ms"], "p99 ms": figures["p99 ms"], "questions": sum(asked)}
 
 
 def control_socket(mount):
@@ -141,12 +137,18 @@ def control_socket(mount):
 
 
 def ask(address, at, stop, asked):
-    questions = [{"v": 1, "command": "status", "args": {"path": None}}, {"v": 1, "command": "mirrors", "args": {}},
-                 {"v": 1, "command": "explain", "args": {"target": None, "last": 100}}]
+    """One question after the other, each by a connection of its own; what is answered is read to its end."""
+    commands = [{"v": 1, "command": "status", "args": {"path": None}}, {"v": 1, "command": "mirrors", "args": {}},
+                {"v": 1, "command": "explain", "args": {"target": None, "last": 100}}]
+    questions = [(socket.AF_UNIX, address, json.dumps(command).encode() + b"\n") for command in commands]
+    questions.append((socket.AF_INET, METRICS, b"GET /metrics HTTP/1.1\r\nHost: mount\r\nConnection: close\r\n\r\n"))
     while not stop.is_set():
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
-            door.connect(address)
-            door.sendall(json.dumps(questions[asked[at] % len(questions)]).encode() + b"\n")
+        family, where, question = questions[(at + asked[at]) % len(questions)]
+        with socket.socket(family, socket.SOCK_STREAM) as door:
+            door.connect(where)
+            door.sendall(question)
+            if not door.recv(1 << 16):
+                raise RuntimeError(f"{where} gave no answer")
             while door.recv(1 << 16):
                 pass
         asked[at] += 1
