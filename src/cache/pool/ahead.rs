@@ -10,7 +10,7 @@ use std::sync::mpsc::sync_channel;
 
 impl Pool {
     /// Starts the thread. It ends with the pool. Memory that it touched counts as resident, and is given back like any
-    /// other when nobody comes for it. To be called once; a second thread would find nothing to do.
+    /// other when nobody comes for it. To be called once.
     ///
     /// Errors: the machine has no thread left.
     pub fn touch_ahead(&self) -> io::Result<()> {

@@ -64,7 +64,7 @@ struct Ledger {
     allowed: usize,
     next_id: u64,
     looked: Option<Time>,
-    /// To who touches memory ahead ([`super::ahead`]): some of it is in use now.
+    /// To who touches memory ahead ([`super::ahead`]): there is some to touch now.
     toucher: Option<SyncSender<()>>,
 }
 
@@ -138,8 +138,7 @@ impl Arena {
     /// A whole extent for the group of `pages.start`; None where none is free.
     pub(super) fn take_extent(self: &Arc<Self>, file: Inode, group: u64) -> Option<Arc<Run>> {
         let mut ledger = self.ledger();
-        let extent = ledger.free_extent()?;
-        ledger.extents[extent].usage = Use::Whole;
+        let extent = ledger.free_extent(Use::Whole)?;
         let pages = Pages::new(group * EXTENT_PAGES, (group + 1) * EXTENT_PAGES);
         Some(self.settle(&mut ledger, extent, 0, file, pages))
     }
@@ -171,8 +170,7 @@ impl Arena {
         let open = ledger.extents.iter().enumerate().filter(|(_, extent)| extent.free_slots >= count);
         let found = open.filter_map(|(at, _)| self.memory.taken(at).gap(count).map(|first| (at, first))).next();
         found.or_else(|| {
-            let extent = ledger.free_extent()?;
-            ledger.extents[extent].usage = Use::Slots;
+            let extent = ledger.free_extent(Use::Slots)?;
             ledger.extents[extent].free_slots = MASK_PAGES;
             Some((extent, 0))
         })
@@ -247,7 +245,7 @@ impl Arena {
         !free && had.count() >= ledger.extents.len() / parts
     }
 
-    /// From now on `toucher` is told when memory that was touched ahead is in use, or when there was none.
+    /// From now on `toucher` is told when there is something to touch ahead.
     pub(super) fn set_toucher(&self, toucher: SyncSender<()>) {
         self.ledger().toucher = Some(toucher);
     }
@@ -398,7 +396,7 @@ impl Ledger {
 
     /// Counts a free extent as used: one that is resident, was in use before, beside one in use, and low, in
     /// this order, so that whole units stay free for giving back.
-    fn free_extent(&mut self) -> Option<usize> {
+    fn free_extent(&mut self, usage: Use) -> Option<usize> {
         if self.used >= self.allowed {
             return None;
         }
@@ -413,20 +411,27 @@ impl Ledger {
         // The first touch of one may bring a huge page, which is behind both.
         let extents = self.of_unit(unit);
         self.extents[extents].iter_mut().for_each(|extent| extent.resident = true);
-        self.extents[extent].ahead = false;
+        (self.extents[extent].usage, self.extents[extent].ahead) = (usage, false);
         self.used += 1;
-        if let Some(toucher) = &self.toucher {
+        if self.wants_touching()
+            && let Some(toucher) = &self.toucher
+        {
             // Full: it was told already.
             let _ = toucher.try_send(());
         }
         Some(extent)
     }
 
+    /// Is too little ready for who needs memory next, and may more be resident?
+    fn wants_touching(&self) -> bool {
+        let ready = |extent: &&Extent| extent.resident && extent.usage == Use::Free;
+        self.extents.iter().filter(ready).count() < AHEAD_UNITS * UNIT_EXTENTS
+            && self.resident() + UNIT_EXTENTS <= self.allowed
+    }
+
     /// A unit to be touched ahead, kept from everybody until it is; None where enough is, or where there is no room for more.
     fn begin_touching(&mut self) -> Option<Range<usize>> {
-        let free = |extent: &&Extent| extent.resident && extent.usage == Use::Free;
-        let room = self.allowed.saturating_sub(self.resident());
-        if self.extents.iter().filter(free).count() >= AHEAD_UNITS * UNIT_EXTENTS || room < UNIT_EXTENTS {
+        if !self.wants_touching() {
             return None;
         }
         let untouched = |extents: &Range<usize>| {

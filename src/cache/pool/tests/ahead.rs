@@ -41,11 +41,31 @@ fn the_next_huge_page_is_there_before_it_is_needed() {
 
 #[test]
 fn no_more_is_touched_than_may_be_in_use() {
-    let pool = touching(6);
-    (0..5).for_each(|at| hold(&pool, FILE, extent(at), Class::Demand, true));
-    settles_at(&pool, 6 * MIB);
+    let pool = pool_of(8);
     pool.set_external_bytes(2 * MIB);
-    settles_at(&pool, 4 * MIB);
+    (0..5).for_each(|at| hold(&pool, FILE, extent(at), Class::Demand, true));
+    pool.0.arena.touch_ahead();
+    assert_eq!(pool.resident_bytes(), 6 * MIB);
+    pool.set_external_bytes(0);
+    pool.0.arena.touch_ahead();
+    assert_eq!(pool.resident_bytes(), 8 * MIB);
+    pool.0.arena.check();
+}
+
+/// A stream whose memory is used again wakes nobody.
+#[test]
+fn the_thread_is_told_only_when_there_is_something_to_touch() {
+    let pool = pool_of(16);
+    let (toucher, told) = std::sync::mpsc::sync_channel(1);
+    pool.0.arena.set_toucher(toucher);
+    hold(&pool, FILE, extent(0), Class::Readahead, true);
+    assert!(told.try_recv().is_ok());
+    pool.0.arena.touch_ahead();
+    for at in 1..64 {
+        pool.mark_consumed(FILE, extent(at - 1));
+        hold(&pool, FILE, extent(at), Class::Readahead, true);
+        assert!(told.try_recv().is_err(), "told at {at}");
+    }
 }
 
 #[test]
